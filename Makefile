@@ -1,0 +1,49 @@
+# `make demo` and `make test` need Python 3.11+ and make, nothing else: each sets up .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint wheel clean
+
+demo: .venv/demo-ready
+	$(BIN)/python scripts/demo.py
+
+test: .venv/dev-ready
+	$(BIN)/python -m pytest -n 2 -m "not full_size"
+
+# Full-size models with seeded random weights: parity, dynamic batch, time and memory. Minutes and gigabytes.
+test-full-size: .venv/dev-ready
+	$(BIN)/python -m pytest -m full_size -s
+
+lint: .venv/dev-ready build/types/tubelet
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	MYPYPATH=build/types $(BIN)/mypy -p tubelet
+
+# The torch-free half, from the wheel, in an environment that has no torch.
+wheel: .venv/dev-ready
+	rm -rf dist build/lib build/wheel
+	$(BIN)/python -m build --wheel --outdir dist
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python $(INSTALL) pytest "$$(ls $(CURDIR)/dist/*.whl)[cpu]"
+	$(BIN)/python scripts/write_test_bundle.py build/wheel/bundle
+	TUBELET_BUNDLE=$(CURDIR)/build/wheel/bundle build/wheel/bin/python -m pytest tests/test_torch_free.py
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/demo-ready: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python $(INSTALL) --editable '.[cpu,export]'
+	touch $@
+
+.venv/dev-ready: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python $(INSTALL) --editable '.[dev]'
+	touch $@
+
+# The folders at the root under the name that they are imported by, for the type checker.
+build/types/tubelet:
+	mkdir -p $@
+	for folder in preprocess runtime exporter; do ln -sfn $(CURDIR)/$$folder $@/$$folder; done

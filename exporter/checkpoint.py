@@ -1,0 +1,238 @@
+"""A Hub id or a folder, to a model in torch with everything that a bundle has to know about it."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import torch
+
+from ..preprocess.errors import CheckpointError
+from ..preprocess.spec import Family
+from .hub import PROCESSOR_FILES, fetch_config, fetch_files, fetch_kinetics400_labels
+from .models.videomae import VideoMAEConfig, VideoMAEForVideoClassification
+from .models.vivit import VivitConfig, VivitForVideoClassification
+from .weights import account_for, read_weights, stored_names, to_float32
+
+ProblemType = Literal["single_label_classification", "multi_label_classification"]
+
+_ARCHITECTURES: dict[Family, str] = {
+    "vivit": "VivitForVideoClassification",
+    "videomae": "VideoMAEForVideoClassification",
+}
+
+# owner/name or name, perhaps @revision
+_HUB_ID = re.compile(r"((?:\w[\w.-]*/)?\w[\w.-]*)(?:@(.+))?", re.ASCII)
+
+_PLACEHOLDER = re.compile(r"LABEL_\d+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a checkpoint came from.
+
+    model_id:  its id on the Hub, or the name of the folder
+    commit:    the commit SHA on the Hub; None for a folder
+    folder:    where its files lie on this machine
+    """
+
+    model_id: str
+    commit: str | None
+    folder: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A classifier, float32 and in eval mode, and what its files say about using it.
+
+    processor:     the parsed preprocessor_config.json, or video_preprocessor_config.json
+    labels:        K names by index
+    problem_type:  whether the scores are a softmax over the labels (single) or a sigmoid for each (multi)
+    """
+
+    model: VivitForVideoClassification | VideoMAEForVideoClassification
+    config: VivitConfig | VideoMAEConfig
+    family: Family
+    processor: Mapping[str, Any]
+    labels: tuple[str, ...]
+    problem_type: ProblemType
+    source: Source
+
+
+def load_checkpoint(
+    model: str,
+    *,
+    revision: str | None = None,
+    labels: Path | None = None,
+    report: Callable[[str], None],
+) -> Checkpoint:
+    """Loads a checkpoint of a supported architecture.
+
+    model:     a folder, or a Hub id, perhaps with the revision behind it: owner/name@revision
+    revision:  branch, tag or commit on the Hub; the default branch where none is given
+    labels:    a file for `read_labels`, whose names stand instead of those of config.json
+    report:    is told in a line each what was chosen on the way
+    Raises CheckpointError where it cannot be found, read or accounted for key by key; MissingExtra.
+    """
+    source = _locate(model, revision, report)
+    settings = read_json(source.folder / "config.json")
+    family = _family(settings)
+    config = VivitConfig.from_hub(settings) if family == "vivit" else VideoMAEConfig.from_hub(settings)
+    problem_type = _problem_type(settings)
+    names = _choose_labels(settings, config.num_labels, labels, family, source, report)
+    if source.commit is not None:
+        fetch_files(source.model_id, source.commit, report)
+    processor = _read_processor(source.folder)
+    module = _load_model(config, family, source.folder)
+    return Checkpoint(module, config, family, processor, names, problem_type, source)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises CheckpointError where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.parent} has no {path.name}, so it is not a checkpoint") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def read_labels(path: Path, expected: int) -> tuple[str, ...]:
+    """The names of the labels by index, from a file of the caller.
+
+    A .json file holds a list of names, or an object of index to name as id2label in config.json; any other
+    file is text, one name a line. Raises CheckpointError where it does not give `expected` names.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content = json.loads(text) if path.suffix == ".json" else text.rstrip().splitlines()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"labels cannot be read from {path}: {error}") from error
+    if isinstance(content, list):
+        content = {str(index): name for index, name in enumerate(content)}
+    names = _labels_by_index(content, str(path))
+    if len(names) != expected:
+        raise CheckpointError(f"{path} has {len(names)} labels, and the model has {expected}")
+    return names
+
+
+def _labels_by_index(id2label: Any, where: str) -> tuple[str, ...]:
+    """The names of an object of index to name, in order; each index from 0 must have one."""
+    if not isinstance(id2label, dict):
+        raise CheckpointError(f"{where} must give a list of labels, or an object of index to label")
+    names = tuple(id2label.get(str(index)) for index in range(len(id2label)))
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise CheckpointError(
+                f"{where} must name each label from 0 to {len(names) - 1}, got {name!r} for {index}"
+            )
+    return tuple(cast(str, name).strip() for name in names)
+
+
+def _choose_labels(
+    settings: Mapping[str, Any],
+    count: int,
+    file: Path | None,
+    family: Family,
+    source: Source,
+    report: Callable[[str], None],
+) -> tuple[str, ...]:
+    """The names in the caller's file; else those of config.json.
+
+    A ViViT of the Hub with 400 labels and no names for them gets those of Kinetics-400, on which both
+    published ones were trained.
+    """
+    if file is not None:
+        return read_labels(file, count)
+    unnamed = {str(index): f"LABEL_{index}" for index in range(count)}
+    names = _labels_by_index(settings.get("id2label") or unnamed, "id2label of config.json")
+    if not all(_PLACEHOLDER.fullmatch(name) for name in names):
+        return names
+    why = "config.json gives no others"
+    if family == "vivit" and count == 400 and source.commit is not None:
+        try:
+            path = fetch_kinetics400_labels()
+            kinetics = read_labels(path, count)
+        except CheckpointError as error:
+            why = error.message
+        else:
+            report(f"config.json names no labels; they are taken from {path.name} of huggingface/label-files")
+            return kinetics
+    report(f"labels remain {names[0]} to {names[-1]}: {why}; pass --labels FILE to name them")
+    return names
+
+
+def _locate(model: str, revision: str | None, report: Callable[[str], None]) -> Source:
+    """The folder of the checkpoint.
+
+    Of one on the Hub only config.json is fetched, so that an unknown architecture costs no more than that.
+    """
+    folder = Path(model).expanduser()
+    if model and folder.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"{model} is a folder, which has no revisions; got revision {revision!r}")
+        return Source(folder.resolve().name, None, folder)
+    if model and folder.exists():
+        raise CheckpointError(f"{model} is a file; a checkpoint is a folder or a Hub id")
+    match = _HUB_ID.fullmatch(model)
+    if match is None:
+        raise CheckpointError(f"{model!r} is neither a folder that exists nor a Hub id such as owner/name")
+    model_id, named = match.groups()
+    if named and revision and named != revision:
+        raise CheckpointError(f"{model} names a revision, and another one was given: {revision!r}")
+    wanted = named or revision
+    folder, commit = fetch_config(model_id, wanted)
+    report(f"{model_id} at {wanted or 'the default branch'} is commit {commit}")
+    return Source(model_id, commit, folder)
+
+
+def _family(settings: Mapping[str, Any]) -> Family:
+    for family in _ARCHITECTURES:
+        if settings.get("model_type") == family:
+            return family
+    supported = ", ".join(f"{family} ({name})" for family, name in _ARCHITECTURES.items())
+    raise CheckpointError(
+        f"model_type {settings.get('model_type')!r} with architectures {settings.get('architectures')!r} "
+        f"is not supported; supported are {supported}"
+    )
+
+
+def _problem_type(settings: Mapping[str, Any]) -> ProblemType:
+    """What config.json says; where it says nothing, one label a clip, as transformers takes it."""
+    value = settings.get("problem_type") or "single_label_classification"
+    if value not in get_args(ProblemType):
+        raise CheckpointError(f"problem_type must be {' or '.join(get_args(ProblemType))}, got {value!r}")
+    return cast(ProblemType, value)
+
+
+def _read_processor(folder: Path) -> dict[str, Any]:
+    for name in PROCESSOR_FILES:
+        if (folder / name).is_file():
+            return read_json(folder / name)
+    raise CheckpointError(
+        f"{folder} has neither {' nor '.join(PROCESSOR_FILES)}, so how to prepare a clip is not known",
+        fix="copy preprocessor_config.json from the checkpoint that this one was fine-tuned from",
+    )
+
+
+def _load_model(
+    config: VivitConfig | VideoMAEConfig, family: Family, folder: Path
+) -> VivitForVideoClassification | VideoMAEForVideoClassification:
+    """The module with the weights of the folder, each checked."""
+    # On the meta device a parameter has a shape and no memory: nothing is drawn at random, and the tensors
+    # that were read become the parameters instead of being copied into them.
+    with torch.device("meta"):
+        model = (
+            VivitForVideoClassification(config)
+            if isinstance(config, VivitConfig)
+            else VideoMAEForVideoClassification(config)
+        )
+    weights = stored_names(read_weights(folder), family)
+    account_for(weights, {name: value.shape for name, value in model.state_dict().items()}, family)
+    model.load_state_dict(to_float32(weights), assign=True)
+    return model.eval()

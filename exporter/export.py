@@ -1,0 +1,186 @@
+"""export_bundle: a checkpoint becomes a bundle, which is not kept unless it computes what torch computes."""
+
+import dataclasses
+import importlib.metadata
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..preprocess.errors import BundleError, CheckpointError, ParityError
+from ..preprocess.hub_config import spec_from_hub
+from ..preprocess.sampling import published_sampling
+from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
+from ..runtime.backends import DEFAULT_BACKEND, open_backend
+from ..runtime.bundle import MANIFEST, Bundle, BundleFile
+from ..runtime.parity import ParityReport, check_parity
+from ..runtime.progress import Progress, silent
+from .checkpoint import Checkpoint
+from .reference import record_reference
+from .to_onnx import OPSET, save_graph, trace
+
+_TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+
+
+def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
+    """The input contract of a checkpoint: its processor's pixels, and the frames of its family's evaluation.
+
+    Raises CheckpointError where the processor does not make what the model takes.
+    """
+    config = checkpoint.config
+    spec = spec_from_hub(
+        checkpoint.processor,
+        family=checkpoint.family,
+        num_frames=config.num_frames,
+        sampling=published_sampling(checkpoint.family, config.num_labels),
+        layout=LAYOUTS[input_name],
+    )
+    if config.num_channels != 3:
+        raise CheckpointError(f"the model takes {config.num_channels} channels; videos are read as 3, RGB")
+    if spec.size != config.image_size:
+        made = "frames of any width" if spec.size is None else "{}x{} pixels".format(*spec.size)
+        raise CheckpointError(
+            f"the model takes {config.image_size[0]}x{config.image_size[1]} pixels (height x width), "
+            f"preprocessor_config.json makes {made}",
+            fix="correct crop_size (or size) in preprocessor_config.json",
+        )
+    return spec
+
+
+def default_output(model: str) -> Path:
+    """artifacts/ and the last part of a Hub id or folder, without a revision."""
+    return Path("artifacts") / Path(model.split("@")[0]).resolve().name
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What an export would do."""
+
+    model_id: str
+    commit: str | None
+    architecture: str
+    parameters: int
+    labels: int
+    input_name: InputName
+    opset: int
+    output: str
+    graph_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def summary(self) -> str:
+        source = self.model_id if self.commit is None else f"{self.model_id} @ {self.commit}"
+        return (
+            f"would export {source}\n"
+            f"{self.architecture}, {self.parameters:,} parameters, {self.labels} labels\n"
+            f"to {self.output}: an fp32 graph of about {self.graph_bytes / 1e6:.1f} MB, opset {self.opset}, "
+            f"input {self.input_name}"
+        )
+
+
+def plan_export(checkpoint: Checkpoint, output: Path, *, input_name: InputName, opset: int = OPSET) -> ExportPlan:
+    """What `export_bundle` would do with the same arguments; raises what it would raise for the checkpoint."""
+    clip_spec(checkpoint, input_name)
+    parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
+    return ExportPlan(
+        model_id=checkpoint.source.model_id,
+        commit=checkpoint.source.commit,
+        architecture=type(checkpoint.model).__name__,
+        parameters=parameters,
+        labels=len(checkpoint.labels),
+        input_name=input_name,
+        opset=opset,
+        output=str(output),
+        graph_bytes=4 * parameters,
+    )
+
+
+def check_target(output: Path, *, force: bool) -> None:
+    """Raises BundleError where `output` exists and may not be replaced: anything without `force`, and with it
+    anything that is not a bundle."""
+    if not output.exists() and not output.is_symlink():
+        return
+    if not force:
+        raise BundleError(f"{output} exists", fix="choose another folder with -o, or replace it with --force")
+    if not (output / MANIFEST).is_file():
+        raise BundleError(f"{output} exists and is not a bundle, so --force does not replace it")
+
+
+@contextmanager
+def _written_beside(output: Path) -> Iterator[Path]:
+    """A fresh folder beside `output` that takes its place when all went well, and is gone when not."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        folder.chmod(0o755)  # mkdtemp's is for the owner alone
+        yield folder
+        if output.exists():
+            replaced = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+            output.rename(replaced / output.name)
+            folder.rename(output)
+            shutil.rmtree(replaced)
+        else:
+            folder.rename(output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def export_bundle(
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    input_name: InputName = "pixel_values",
+    opset: int = OPSET,
+    force: bool = False,
+    progress: Progress = silent,
+) -> tuple[Bundle, ParityReport]:
+    """Writes the bundle of `checkpoint` to the folder `output`, and proves it.
+
+    The fp32 graph is run by ONNX Runtime on the reference clips at several batch sizes and compared with torch
+    (see parity.py). Raises ParityError, with the table, where it is outside tolerance; BundleError where
+    `output` may not be written. Nothing is left behind in either case.
+    """
+    check_target(output, force=force)
+    spec = clip_spec(checkpoint, input_name)
+    with _written_beside(output) as folder:
+        reference = record_reference(checkpoint.model, spec, progress=progress)
+        if not np.isfinite(reference.logits).all():
+            raise CheckpointError("torch's own logits are NaN or infinite: the checkpoint cannot be exported")
+        reference.save(folder / "reference.npz")
+        progress("tracing the graph")
+        graph = save_graph(trace(checkpoint.model, spec, opset=opset), folder / "model.onnx")
+        bundle = Bundle(
+            path=folder,
+            model_id=checkpoint.source.model_id,
+            commit=checkpoint.source.commit,
+            architecture=type(checkpoint.model).__name__,
+            task="video-classification",
+            problem_type=checkpoint.problem_type,
+            spec=spec,
+            labels=checkpoint.labels,
+            graphs=(graph,),
+            reference=BundleFile.of(folder / "reference.npz"),
+            parity={},
+            versions={tool: importlib.metadata.version(tool) for tool in _TOOLS},
+            notes=spec.notes(),
+        )
+        with open_backend(DEFAULT_BACKEND, bundle, graph.precision) as backend:
+            report = check_parity(
+                backend.infer,
+                reference,
+                spec,
+                backend=DEFAULT_BACKEND,
+                precision=graph.precision,
+                progress=progress,
+            )
+        if not report.passed:
+            raise ParityError(f"the graph does not compute what torch computes\n\n{report.table()}")
+        bundle = replace(bundle, parity=report.to_json())
+        bundle.write_manifest()
+    return replace(bundle, path=output), report

@@ -1,0 +1,125 @@
+"""VideoMAE (Tong et al. 2022, arXiv:2203.12602), fine-tuned for classification.
+
+The published weights are MCG-NJU/videomae-*-finetuned-*; names and numbers follow
+`VideoMAEForVideoClassification` of transformers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .transformer import Encoder, TransformerConfig, TubeletEmbeddings, height_and_width
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoMAEConfig(TransformerConfig):
+    """Defaults are VideoMAE-B for Kinetics-400.
+
+    patch_size:        (height, width) of a tubelet
+    tubelet_size:      frames of a tubelet
+    qkv_bias:          whether queries and values have biases; keys never do
+    use_mean_pooling:  whether the mean of all tokens is classified, or the first token
+    """
+
+    patch_size: tuple[int, int] = (16, 16)
+    tubelet_size: int = 2
+    layer_norm_eps: float = 1e-12
+    use_mean_pooling: bool = True
+
+    @classmethod
+    def from_hub(cls, config: Mapping[str, Any]) -> Self:
+        if "patch_size" in config:
+            config = {**config, "patch_size": height_and_width(config["patch_size"])}
+        return super().from_hub(config)
+
+
+def sinusoid_table(num_tokens: int, width: int) -> Tensor:
+    """Fixed positions (1, N, D), float32: sin(n / 10000^(2i/D)) at column 2i and the cosine of it at 2i + 1.
+
+    From "Attention Is All You Need" (arXiv:1706.03762), section 3.5. Computed in float64: in float32 the
+    angles of far tokens would be off, and the weights were trained with these.
+    """
+    columns = np.arange(width)
+    angles = np.arange(num_tokens)[:, None] / np.power(10000, 2 * (columns // 2) / width)  # (N, D)
+    table = np.where(columns % 2 == 0, np.sin(angles), np.cos(angles))
+    return torch.from_numpy(table.astype(np.float32))[None]  # (N, D) -> (1, N, D)
+
+
+class VideoMAEProjections(nn.Module):
+    """(B, N, D) to query, key and value, (B, N, D) each. Keys have no bias."""
+
+    q_bias: nn.Parameter | None
+    v_bias: nn.Parameter | None
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width)) if config.qkv_bias else None
+        self.v_bias = nn.Parameter(torch.zeros(width)) if config.qkv_bias else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query = F.linear(x, self.query.weight, self.q_bias)
+        value = F.linear(x, self.value.weight, self.v_bias)
+        return query, self.key(x), value
+
+
+class VideoMAEEmbeddings(nn.Module):
+    """Tubelet tokens plus fixed positions: (B, T, C, H, W) to (B, N, D). There is no class token."""
+
+    position_embeddings: Tensor
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__()
+        self.patch_embeddings = TubeletEmbeddings(config, (config.tubelet_size, *config.patch_size))
+        table = sinusoid_table(self.patch_embeddings.num_tokens, config.hidden_size)
+        self.register_buffer("position_embeddings", table, persistent=False)  # checkpoints do not hold it
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return cast(Tensor, self.patch_embeddings(pixel_values) + self.position_embeddings)
+
+
+class VideoMAEModel(nn.Module):
+    """The encoder: (B, T, C, H, W) to tokens (B, N, D), normalised unless they are going to be averaged."""
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__()
+        self.embeddings = VideoMAEEmbeddings(config)
+        self.encoder = Encoder(config, partial(VideoMAEProjections, config))
+        self.layernorm: nn.LayerNorm | None = None
+        if not config.use_mean_pooling:
+            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        tokens = self.encoder(self.embeddings(pixel_values))
+        return cast(Tensor, tokens if self.layernorm is None else self.layernorm(tokens))
+
+
+class VideoMAEForVideoClassification(nn.Module):
+    """VideoMAE with a linear classifier on the mean of the tokens, or on the first one."""
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.videomae = VideoMAEModel(config)
+        # torch's default eps, 1e-5, whatever layer_norm_eps says: so the reference has it.
+        self.fc_norm = nn.LayerNorm(config.hidden_size) if config.use_mean_pooling else None
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """float32 (B, T, C, H, W), normalised, to logits float32 (B, K).
+
+        Raises ValueError for any other shape.
+        """
+        tokens = self.videomae(pixel_values)  # (B, N, D)
+        # (B, N, D) -> (B, D)
+        pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(1))
+        return cast(Tensor, self.classifier(pooled))  # (B, D) -> (B, K)

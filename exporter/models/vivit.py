@@ -1,0 +1,99 @@
+"""ViViT (Arnab et al. 2021, arXiv:2103.15691), model 1: joint space-time attention over all tubelets.
+
+The published weights are google/vivit-b-16x2-kinetics400 and google/vivit-b-16x2, converted from
+google-research/scenic; names and numbers follow `VivitForVideoClassification` of transformers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .transformer import Encoder, TransformerConfig, TubeletEmbeddings
+
+
+@dataclass(frozen=True, kw_only=True)
+class VivitConfig(TransformerConfig):
+    """Defaults are ViViT-B/16x2 for Kinetics-400. tubelet_size: (frames, height, width)."""
+
+    num_frames: int = 32
+    tubelet_size: tuple[int, int, int] = (2, 16, 16)
+    hidden_act: str = "gelu_fast"
+
+    @classmethod
+    def from_hub(cls, config: Mapping[str, Any]) -> Self:
+        tubelet_size = config.get("tubelet_size")
+        if isinstance(tubelet_size, list):
+            config = {**config, "tubelet_size": tuple(tubelet_size)}
+        return super().from_hub(config)
+
+
+class VivitProjections(nn.Module):
+    """(B, N, D) to query, key and value, (B, N, D) each."""
+
+    def __init__(self, config: VivitConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.query = nn.Linear(width, width, bias=config.qkv_bias)
+        self.key = nn.Linear(width, width, bias=config.qkv_bias)
+        self.value = nn.Linear(width, width, bias=config.qkv_bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.query(x), self.key(x), self.value(x)
+
+
+class VivitEmbeddings(nn.Module):
+    """Tubelet tokens behind a class token, plus learned positions: (B, T, C, H, W) to (B, 1 + N, D)."""
+
+    def __init__(self, config: VivitConfig) -> None:
+        super().__init__()
+        self.patch_embeddings = TubeletEmbeddings(config, config.tubelet_size)
+        num_tokens, width = self.patch_embeddings.num_tokens, config.hidden_size
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + num_tokens, width))
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        tokens = self.patch_embeddings(pixel_values)  # (B, N, D)
+        # The class token is the same for every clip, so it joins through the table of positions: a row of
+        # zeros is put in front of the tokens, and the first row of the table is class token + position 0.
+        # Repeating the token over the batch instead would leave a chain of Shape and Expand in an exported
+        # graph. The sums are of the same two numbers, or of one and 0.0, so they are equal bit for bit.
+        cls_row = F.pad(self.cls_token, (0, 0, 0, tokens.shape[1]))  # (1, 1, D) -> (1, 1 + N, D)
+        tokens = F.pad(tokens, (0, 0, 1, 0))  # (B, N, D) -> (B, 1 + N, D)
+        return cast(Tensor, self.dropout(tokens + (self.position_embeddings + cls_row)))
+
+
+class VivitModel(nn.Module):
+    """The encoder: (B, T, C, H, W) to normalised tokens (B, 1 + N, D), class token first."""
+
+    def __init__(self, config: VivitConfig) -> None:
+        super().__init__()
+        self.embeddings = VivitEmbeddings(config)
+        self.encoder = Encoder(config, partial(VivitProjections, config))
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return cast(Tensor, self.layernorm(self.encoder(self.embeddings(pixel_values))))
+
+
+class VivitForVideoClassification(nn.Module):
+    """ViViT with a linear classifier on the class token."""
+
+    def __init__(self, config: VivitConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vivit = VivitModel(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """float32 (B, T, C, H, W), normalised, to logits float32 (B, K).
+
+        Raises ValueError for any other shape.
+        """
+        tokens = self.vivit(pixel_values)  # (B, 1 + N, D)
+        return cast(Tensor, self.classifier(tokens[:, 0]))  # (B, D) -> (B, K)

@@ -1,0 +1,216 @@
+"""torch module -> portable ONNX graph.
+
+The graph is traced from the module with a dynamic batch. Attention becomes one node,
+com.microsoft::MultiHeadAttention, for which ONNX Runtime and OpenVINO have a fused kernel, and the model carries
+a function of that name whose body is the standard Attention operator, so that a reader which does not know the
+node inlines the body instead: one file serves both.
+"""
+
+import ast
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxscript.optimizer
+import torch
+from torch import Tensor, nn
+
+from ..preprocess.errors import CheckpointError
+from ..preprocess.spec import ClipSpec
+from ..runtime.bundle import BundleFile, Graph, TensorInfo
+from .models.transformer import Attention
+
+OPSET = 23  # the first with Attention
+
+# Weights above this lie beside the graph: ONNX Runtime maps them into memory instead of parsing them.
+EXTERNAL_DATA_BYTES = 64 * 2**20
+_ANY_SIZE = 2**62
+_TRACED_BATCH = 2  # torch.export takes a batch of 1 for a constant
+
+_ATTENTION_FUNCTION = """
+<opset_import: ["" : {opset}], domain: "com.microsoft">
+MultiHeadAttention <num_heads, scale> (query, key, value) => (output) {{
+    output = Attention <q_num_heads: int = @num_heads, kv_num_heads: int = @num_heads, scale: float = @scale>
+        (query, key, value)
+}}
+"""
+
+
+class NormalisedInside(nn.Module):
+    """The model behind uint8 frames: rescaling and normalisation are part of the graph."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, model: nn.Module, spec: ClipSpec) -> None:
+        super().__init__()
+        self.model = model
+        # ((x * factor + offset) - mean) / std as one multiplication and one addition, folded in float64.
+        mean, std = np.array(spec.mean or (0.0,) * 3), np.array(spec.std or (1.0,) * 3)
+        scale, shift = spec.rescale_factor / std, (spec.rescale_offset - mean) / std
+        for name, values in (("scale", scale), ("shift", shift)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)  # (C,)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """uint8 (B, T, H, W, C) -> logits (B, K)."""
+        # Cast first: some readers allow uint8 at the border of a graph and nowhere inside. Transpose last, so that
+        # it merges with the one that the model begins with.
+        pixels = frames.to(torch.float32) * self.scale + self.shift  # (B, T, H, W, C)
+        logits: Tensor = self.model(pixels.permute(0, 1, 4, 2, 3))  # (B, T, C, H, W) -> (B, K)
+        return logits
+
+
+def onnx_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Tensor:
+    """What `Attention.attend` is while a graph is traced: the fused node, on (B, N, D)."""
+    return torch.onnx.ops.symbolic(
+        "com.microsoft::MultiHeadAttention",
+        (query, key, value),
+        attrs={"num_heads": num_heads, "scale": scale},
+        dtype=query.dtype,
+        shape=query.shape,
+        version=1,
+    )
+
+
+@contextmanager
+def _fused_attention(model: nn.Module) -> Iterator[None]:
+    blocks = [module for module in model.modules() if isinstance(module, Attention)]
+    attends = [block.attend for block in blocks]
+    for block in blocks:
+        block.attend = onnx_attention
+    try:
+        yield
+    finally:
+        for block, attend in zip(blocks, attends, strict=True):
+            block.attend = attend
+
+
+@contextmanager
+def _quiet_tracing() -> Iterator[None]:
+    """torch's exporter logs that torchvision is absent, and warns of a deprecation inside torch itself; neither
+    says anything about the model."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def trace(model: nn.Module, spec: ClipSpec, *, opset: int = OPSET) -> ir.Model:
+    """The graph of `model` (in eval mode, on the CPU) for the input layout of `spec`, weights included by reference.
+
+    TCHW: float32 `pixel_values` (batch, T, C, H, W); THWC: uint8 `frames` (batch, T, H, W, C), normalised
+    inside. Output: float32 `logits` (batch, K). Raises ValueError where the spec leaves the size of clips open.
+    """
+    if spec.size is None:
+        raise ValueError("a graph takes clips of one size, and this spec leaves the size open")
+    height, width = spec.size
+    if spec.layout == "THWC":
+        name = "frames"
+        model = NormalisedInside(model, spec)
+        example = torch.zeros((_TRACED_BATCH, spec.num_frames, height, width, 3), dtype=torch.uint8)
+    else:
+        name = "pixel_values"
+        example = torch.zeros((_TRACED_BATCH, spec.num_frames, 3, height, width))
+    with _fused_attention(model), _quiet_tracing(), torch.no_grad():
+        program = torch.onnx.export(
+            model.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=opset,
+            input_names=[name],
+            output_names=["logits"],
+            dynamic_shapes={name: {0: torch.export.Dim("batch")}},
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    graph = program.model
+    # The tracer leaves what it would compute from large constants alone; here the graph is better off without.
+    onnxscript.optimizer.optimize(graph, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE, inline=False)
+    _name_after_modules(graph)
+    function = ir.serde.deserialize_function(onnx.parser.parse_function(_ATTENTION_FUNCTION.format(opset=opset)))
+    graph.functions[function.identifier()] = function
+    graph.producer_name = "tubelet"
+    return graph
+
+
+def _module_of(node: ir.Node) -> str:
+    """The innermost module that a node was traced from, as the checkpoint names it; "" outside of any."""
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]")
+    modules: list[str] = ast.literal_eval(scopes)[:-1]  # the last scope is the operator itself
+    innermost = next((name for name in reversed(modules) if name), "")
+    return _checkpoint_name(innermost)
+
+
+def _checkpoint_name(name: str) -> str:
+    """A module's or parameter's name without the wrapping of NormalisedInside."""
+    return name.removeprefix("model.")
+
+
+def _name_after_modules(model: ir.Model) -> None:
+    """Names nodes and transposed weights after the module they came from, so that whoever meets one in a message
+    finds it in the checkpoint; and drops what else the tracer wrote beside them, such as stack traces with the
+    paths of the machine that exported."""
+    nodes: Counter[str] = Counter()
+    for node in model.graph:
+        module = _module_of(node)
+        name = f"{module}.{node.op_type}" if module else node.op_type
+        nodes[name] += 1
+        node.name = name if nodes[name] == 1 else f"{name}_{nodes[name]}"
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in list(model.graph.initializers.values()):
+        folded = value.metadata_props.get("pkg.onnxscript.optimizer.folded_from", "[]")
+        sources: list[str] = ast.literal_eval(folded)
+        if len(sources) == 1:  # a weight that was transposed beforehand
+            value.name = f"{_checkpoint_name(sources[0])}.transposed"
+        else:
+            value.name = _checkpoint_name(value.name or "")
+        value.metadata_props.clear()
+    for value in model.graph.inputs:
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.metadata_props.clear()
+
+
+def save_graph(model: ir.Model, path: Path) -> Graph:
+    """Writes the fp32 graph to `path`, its weights beside it as `<name>.data` where they are large, checks it
+    with the ONNX checker (shapes included), and describes it.
+
+    Raises CheckpointError where the checker refuses the graph.
+    """
+    weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    external = f"{path.name}.data" if weights > EXTERNAL_DATA_BYTES else None
+    ir.save(model, path, external_data=external)
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise CheckpointError(f"the ONNX checker refuses the graph: {error}") from error
+    names = [path.name] if external is None else [path.name, external]
+    return Graph(
+        precision="fp32",
+        opset=model.opset_imports[""],
+        files=tuple(BundleFile.of(path.parent / name) for name in names),
+        inputs=tuple(map(_tensor_info, model.graph.inputs)),
+        outputs=tuple(map(_tensor_info, model.graph.outputs)),
+    )
+
+
+def _tensor_info(value: ir.Value) -> TensorInfo:
+    if value.name is None or value.dtype is None or value.shape is None:
+        raise RuntimeError(f"the tracer left {value} without a name, a type or a shape")
+    shape = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape)
+    return TensorInfo(value.name, str(value.dtype.numpy()), shape)

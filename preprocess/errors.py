@@ -1,0 +1,53 @@
+"""Everything that tubelet raises on purpose.
+
+TubeletError
+├── VideoError      (ValueError)    a video, or frames given in its place, cannot be used
+├── BundleError     (ValueError)    a folder is no bundle, or not the bundle that was written
+├── CheckpointError (ValueError)    a checkpoint cannot be found, read or accounted for
+├── BackendError    (RuntimeError)  an engine cannot be started, or failed while running
+├── ParityError     (RuntimeError)  what a graph computes is outside tolerance of the reference
+└── MissingExtra    (ImportError)   an optional dependency is not installed
+
+This is the lowest floor of the house: every folder may raise these, and the command line turns them into
+messages in one place. Each is also the builtin that a caller would expect, so `except ValueError` works.
+"""
+
+
+class TubeletError(Exception):
+    """What is wrong with a value and what was expected; `fix` is the one thing to do about it."""
+
+    def __init__(self, message: str, *, fix: str | None = None) -> None:
+        self.message = message
+        self.fix = fix
+        super().__init__(message if fix is None else f"{message}\n  fix: {fix}")
+
+
+class VideoError(TubeletError, ValueError):
+    """Raised when a video file, or an array given in its place, cannot become a clip."""
+
+
+class BundleError(TubeletError, ValueError):
+    """Raised when a folder is not a bundle, is damaged, or is of a format that this version cannot read."""
+
+
+class CheckpointError(TubeletError, ValueError):
+    """Raised when a checkpoint cannot be found, read, or accounted for key by key."""
+
+
+class BackendError(TubeletError, RuntimeError):
+    """Raised when the engine that was asked for cannot run, or fails while running."""
+
+
+class ParityError(TubeletError, RuntimeError):
+    """Raised when an exported graph is outside tolerance of torch, so that no bundle is kept."""
+
+
+class MissingExtra(TubeletError, ImportError):
+    """Raised when a command needs a package of an extra that is not installed."""
+
+    def __init__(self, package: str, extra: str, *, purpose: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(
+            f"{package} is not installed; it is needed {purpose}", fix=f"pip install 'tubelet[{extra}]'"
+        )

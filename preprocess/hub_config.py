@@ -1,0 +1,188 @@
+"""The preprocessor_config.json of a Hugging Face checkpoint, read as `transformers` reads it.
+
+Every key may be absent, and then means the default of the class that the checkpoint names. Keys that say
+nothing about pixels are ignored, as `transformers` ignores them.
+
+Reference: transformers 5.23, `VivitImageProcessor`, `VivitVideoProcessor`, `VideoMAEImageProcessorPil`,
+`VideoMAEVideoProcessor`, and `get_size_dict` for the legacy forms of a size.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from .errors import CheckpointError
+from .spec import ClipSpec, ExactSize, Family, Layout, Resample, Sampling, ShortestEdge
+
+# preprocessor_config.json stores the number of PIL.Image.Resampling.
+_RESAMPLE_BY_NUMBER: dict[int, Resample] = dict(enumerate(get_args(Resample)))
+
+_COMMON_DEFAULTS: dict[str, Any] = {
+    "do_resize": True,
+    "resample": 2,
+    "default_to_square": False,
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "do_normalize": True,
+    "image_mean": 0.5,
+    "image_std": 0.5,
+}
+_DEFAULTS: dict[Family, dict[str, Any]] = {
+    "vivit": _COMMON_DEFAULTS | {"size": {"shortest_edge": 256}, "rescale_factor": 1 / 127.5, "offset": True},
+    "videomae": _COMMON_DEFAULTS | {"size": {"shortest_edge": 224}, "rescale_factor": 1 / 255},
+}
+# VivitImageProcessor takes its default where one of these is null; no other class and no other key does.
+_VIVIT_NULLABLE = ("size", "crop_size", "image_mean", "image_std")
+# The key has changed its name with the kind of class that wrote the file.
+_TYPE_KEYS = ("image_processor_type", "video_processor_type", "feature_extractor_type")
+
+
+def _wrong(key: str, value: Any, expected: str) -> CheckpointError:
+    return CheckpointError(
+        f"preprocessor_config.json: {key} must be {expected}, got {value!r}",
+        fix=f"correct {key} in the checkpoint's preprocessor_config.json",
+    )
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _flag(values: Mapping[str, Any], key: str) -> bool:
+    value = values[key]
+    if not isinstance(value, bool):
+        raise _wrong(key, value, "true or false")
+    return value
+
+
+def _height_width(value: Any) -> tuple[int, int] | None:
+    """The two sides of {"height", "width"} or [height, width], None for anything else."""
+    if isinstance(value, Mapping) and set(value) == {"height", "width"}:
+        value = [value["height"], value["width"]]
+    if isinstance(value, list) and len(value) == 2 and all(map(_is_side, value)):
+        return value[0], value[1]
+    return None
+
+
+def _resize(values: Mapping[str, Any]) -> ShortestEdge | ExactSize | None:
+    if not _flag(values, "do_resize"):
+        return None
+    size = values["size"]
+    if _is_side(size):
+        return ExactSize(size, size) if _flag(values, "default_to_square") else ShortestEdge(size)
+    if isinstance(size, Mapping) and set(size) == {"shortest_edge"} and _is_side(size["shortest_edge"]):
+        return ShortestEdge(size["shortest_edge"])
+    sides = _height_width(size)
+    if sides is None:
+        raise _wrong("size", size, 'n, {"shortest_edge": n}, {"height": n, "width": n} or [height, width]')
+    return ExactSize(*sides)
+
+
+def _crop(values: Mapping[str, Any]) -> tuple[int, int] | None:
+    if not _flag(values, "do_center_crop"):
+        return None
+    crop = values["crop_size"]
+    sides = (crop, crop) if _is_side(crop) else _height_width(crop)
+    if sides is None:
+        raise _wrong("crop_size", crop, 'n, {"height": n, "width": n} or [height, width]')
+    return sides
+
+
+def _resample(values: Mapping[str, Any]) -> Resample:
+    number = values["resample"]
+    if not isinstance(number, int) or isinstance(number, bool) or number not in _RESAMPLE_BY_NUMBER:
+        names = ", ".join(f"{number} ({name})" for number, name in _RESAMPLE_BY_NUMBER.items())
+        raise _wrong("resample", number, f"one of {names}")
+    return _RESAMPLE_BY_NUMBER[number]
+
+
+def _rescale(values: Mapping[str, Any], offset: bool) -> tuple[float, float]:
+    """The factor and the offset of x * factor + offset."""
+    if not _flag(values, "do_rescale"):
+        return 1.0, 0.0
+    factor = values["rescale_factor"]
+    if not _is_number(factor) or factor <= 0:
+        raise _wrong("rescale_factor", factor, "a number above 0")
+    return float(factor), -1.0 if offset else 0.0
+
+
+def _offset(values: Mapping[str, Any]) -> bool:
+    """Whether VivitImageProcessor takes 1 from the rescaled values."""
+    offset = _flag(values, "offset")
+    if offset and not _flag(values, "do_rescale"):
+        raise _wrong("offset", True, "false where do_rescale is false (absent means true)")
+    return offset
+
+
+def _per_channel(values: Mapping[str, Any], key: str) -> tuple[float, float, float]:
+    """One number for each of R, G and B; a single number stands for all three."""
+    value = values[key]
+    numbers = [value] * 3 if _is_number(value) else value
+    if not isinstance(numbers, list) or len(numbers) != 3 or not all(map(_is_number, numbers)):
+        raise _wrong(key, value, "a number or a list of 3 numbers")
+    if key == "image_std" and min(numbers) <= 0:
+        raise _wrong(key, value, "above 0 in every channel")
+    red, green, blue = map(float, numbers)
+    return red, green, blue
+
+
+def _class_names(config: Mapping[str, Any], family: Family) -> list[str]:
+    """The classes that the file says it is for, all of `family`; an empty list where it says nothing."""
+    names = [config[key] for key in _TYPE_KEYS if config.get(key) is not None]
+    for name in names:
+        # Compared without case: a published ViViT file says ViViTImageProcessor, a class that never existed.
+        if not isinstance(name, str) or not name.lower().startswith(family):
+            raise CheckpointError(
+                f"preprocessor_config.json is for {name!r}, expected a processor of {family}",
+                fix="take the preprocessor_config.json of the checkpoint that the weights come from",
+            )
+    return names
+
+
+def spec_from_hub(
+    config: Mapping[str, Any],
+    *,
+    family: Family,
+    num_frames: int,
+    sampling: Sampling,
+    layout: Layout = "TCHW",
+) -> ClipSpec:
+    """The input contract that a parsed preprocessor_config.json describes, an empty one included.
+
+    num_frames, sampling: not in the file; they come from the model's config and the family's evaluation.
+
+    Current and legacy keys are read. What the file says is followed even where it is surprising;
+    `ClipSpec.notes` says where. Raises CheckpointError for a file of another family, and for a value that
+    makes no sense, naming key, value and what was expected.
+    """
+    is_video_processor = any(name.endswith("VideoProcessor") for name in _class_names(config, family))
+    values = {**_DEFAULTS[family], **config}
+    if family == "videomae":
+        offset = False
+    elif is_video_processor:
+        offset = True  # VivitVideoProcessor has no such key
+    else:
+        values |= {key: _DEFAULTS[family][key] for key in _VIVIT_NULLABLE if values[key] is None}
+        values["default_to_square"] = False  # VivitImageProcessor does not read it
+        offset = _offset(values)
+
+    resize = _resize(values)
+    factor, offset_value = _rescale(values, offset)
+    normalises = _flag(values, "do_normalize")
+    return ClipSpec(
+        num_frames=num_frames,
+        sampling=sampling,
+        resize=resize,
+        resample="bilinear" if resize is None else _resample(values),
+        crop=_crop(values),
+        rescale_factor=factor,
+        rescale_offset=offset_value,
+        mean=_per_channel(values, "image_mean") if normalises else None,
+        std=_per_channel(values, "image_std") if normalises else None,
+        layout=layout,
+    )

@@ -1,0 +1,97 @@
+"""Frames to model input: resize, crop, rescale, normalise, lay out.
+
+Every value is the one that the PIL and numpy processors of `transformers` compute (`VivitImageProcessor`,
+`VideoMAEImageProcessorPil`), bit for bit, resized in the pass order of Pillow 12 and before (see resize.py).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import VideoError
+from .frames import Frames
+from .resize import Pixels, check_rgb, resize
+from .spec import ClipSpec, ExactSize, ShortestEdge
+
+
+def resized_size(height: int, width: int, rule: ShortestEdge | ExactSize | None) -> tuple[int, int]:
+    """(height, width) of a frame after the resize that `rule` asks for."""
+    if rule is None:
+        return height, width
+    if isinstance(rule, ExactSize):
+        return rule.height, rule.width
+    if width <= height:
+        return int(rule.edge * height / width), rule.edge
+    return rule.edge, int(rule.edge * width / height)
+
+
+def resize_and_crop(pixels: Pixels, spec: ClipSpec) -> Pixels:
+    """uint8 (T, H, W, 3) RGB frames of any size to uint8 (T, H', W', 3), contiguous, H' x W' as `spec` says.
+
+    The crop is at the centre, half a pixel up and left of it where the margin is odd. A frame smaller than
+    the crop stands at its centre, half a pixel down and right where the margin is odd, with black around it.
+    Raises VideoError for other pixels than uint8 RGB.
+    """
+    check_rgb(pixels)
+    size = resized_size(pixels.shape[1], pixels.shape[2], spec.resize)
+    if spec.crop is None:
+        return resize(pixels, size, spec.resample)
+
+    crop_height, crop_width = spec.crop
+    # Below 0 where the frame is smaller than the crop.
+    top, left = (size[0] - crop_height) // 2, (size[1] - crop_width) // 2
+    kept_height, kept_width = min(crop_height, size[0]), min(crop_width, size[1])
+    kept = resize(pixels, size, spec.resample, window=(max(top, 0), max(left, 0), kept_height, kept_width))
+    if (kept_height, kept_width) == spec.crop:
+        return kept
+    canvas = np.zeros((len(pixels), crop_height, crop_width, 3), np.uint8)
+    row, column = max(-top, 0), max(-left, 0)
+    canvas[:, row : row + kept_height, column : column + kept_width] = kept
+    return canvas
+
+
+def normalisation_table(spec: ClipSpec) -> NDArray[np.float32]:
+    """What each of the 256 pixel values becomes in each channel: float32 (3, 256).
+
+    The steps and their precision are those of `rescale` and `normalize` in transformers/image_transforms.py:
+    the factor in float64, everything after it in float32.
+    """
+    values = (np.arange(256) * spec.rescale_factor).astype(np.float32) + np.float32(spec.rescale_offset)
+    table = np.tile(values, (3, 1))
+    if spec.mean is not None and spec.std is not None:
+        mean, std = np.array([spec.mean, spec.std], np.float32)[..., None]  # two of (C, 1)
+        table = (table - mean) / std
+    return table
+
+
+def normalise(pixels: Pixels, spec: ClipSpec) -> NDArray[np.float32]:
+    """uint8 (..., H, W, 3) pixels to float32 (..., 3, H, W), contiguous, rescaled and normalised.
+
+    Raises VideoError for other pixels than uint8 RGB.
+    """
+    frames = pixels.reshape(-1, *pixels.shape[-3:])  # (..., H, W, C) -> (T, H, W, C)
+    check_rgb(frames)
+    table = normalisation_table(spec)
+    count, height, width, _ = frames.shape
+    result = np.empty((count, 3, height, width), np.float32)
+    for frame, planes in zip(frames, result, strict=True):
+        for channel in range(3):
+            # uint8 cannot leave the table; the mode is what lets take write into `out` without a copy.
+            np.take(table[channel], frame[..., channel], out=planes[channel], mode="clip")
+    return result.reshape(*pixels.shape[:-3], 3, height, width)  # (T, C, H, W) -> (..., C, H, W)
+
+
+def prepare(frames: Frames, spec: ClipSpec) -> NDArray[Any]:
+    """The clip that a model with this input contract expects.
+
+    float32 (T, 3, H, W) for layout TCHW, uint8 (T, H, W, 3) for layout THWC, contiguous. T is
+    spec.num_frames: VideoError is raised for any other number of frames.
+    """
+    if len(frames) != spec.num_frames:
+        raise VideoError(
+            f"clip must be {spec.num_frames} frames, got {len(frames)}",
+            fix=f"sample {spec.num_frames} of the video's frames, repeating some where it has fewer",
+        )
+    pixels = resize_and_crop(frames.pixels, spec)
+    return pixels if spec.layout == "THWC" else normalise(pixels, spec)

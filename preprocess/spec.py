@@ -1,0 +1,209 @@
+"""ClipSpec: everything that turns frames of a video into the input that a model was trained on."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+from .errors import BundleError
+
+Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+Policy = Literal["centre-loop", "centre-hold", "segments", "uniform"]
+Layout = Literal["TCHW", "THWC"]
+InputName = Literal["pixel_values", "frames"]
+Family = Literal["vivit", "videomae"]
+
+Part = TypeVar("Part")
+
+
+# What the input of a graph is called tells its layout: normalised values, or frames normalised inside the graph.
+LAYOUTS: dict[InputName, Layout] = {"pixel_values": "TCHW", "frames": "THWC"}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a file make a clip: a policy of sampling.py, and the step between frames it takes."""
+
+    policy: Policy
+    stride: int
+
+    def __post_init__(self) -> None:
+        _check_choice("policy", self.policy, get_args(Policy))
+        _check_positive("stride", self.stride)
+
+
+@dataclass(frozen=True)
+class ShortestEdge:
+    """Resize so that the shorter side is `edge` pixels; the longer keeps the aspect, rounded down."""
+
+    edge: int
+
+    def __post_init__(self) -> None:
+        _check_positive("edge", self.edge)
+
+
+@dataclass(frozen=True)
+class ExactSize:
+    """Resize to exactly `height` x `width`, whatever the aspect was."""
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _check_positive("height", self.height)
+        _check_positive("width", self.width)
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """The input contract of a model.
+
+    Pixels are resized in 8 bits (`resize`, `resample`), cropped at the centre to `crop` (height, width), and
+    become ((x * rescale_factor + rescale_offset) - mean) / std per channel, without the last step where mean
+    and std are None. Layout TCHW is float32 after all of that; THWC is uint8 after the crop, for a graph that
+    normalises inside.
+
+    Raises ValueError for a field that no model could mean.
+    """
+
+    num_frames: int
+    sampling: Sampling
+    resize: ShortestEdge | ExactSize | None
+    resample: Resample
+    crop: tuple[int, int] | None
+    rescale_factor: float
+    rescale_offset: float
+    mean: tuple[float, float, float] | None
+    std: tuple[float, float, float] | None
+    layout: Layout = "TCHW"
+
+    def __post_init__(self) -> None:
+        _check_positive("num_frames", self.num_frames)
+        _check_choice("resample", self.resample, get_args(Resample))
+        _check_choice("layout", self.layout, get_args(Layout))
+        if self.crop is not None:
+            _check_length("crop", self.crop, 2)
+            for side in self.crop:
+                _check_positive("crop", side)
+        _check_finite("rescale_factor", self.rescale_factor)
+        _check_finite("rescale_offset", self.rescale_offset)
+        if self.rescale_factor <= 0:
+            raise ValueError(f"rescale_factor must be above 0, got {self.rescale_factor}")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError(f"mean and std must be given together, got mean {self.mean} and std {self.std}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None:
+                _check_length(name, values, 3)
+                for value in values:
+                    _check_finite(name, value)
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(f"std must be above 0 in every channel, got {self.std}")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of every clip, or None where it depends on the video (no crop, one edge fixed)."""
+        if self.crop is not None:
+            return self.crop
+        if isinstance(self.resize, ExactSize):
+            return self.resize.height, self.resize.width
+        return None
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The values that black and white become: the lowest and the highest of the three channels."""
+        mean, std = self.mean or (0.0, 0.0, 0.0), self.std or (1.0, 1.0, 1.0)
+        black, white = self.rescale_offset, 255 * self.rescale_factor + self.rescale_offset
+        channels = list(zip(mean, std, strict=True))
+        return min((black - m) / s for m, s in channels), max((white - m) / s for m, s in channels)
+
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about this contract and followed all the same: worth saying once."""
+        notes = []
+        if self.rescale_offset and self.mean is not None:
+            inner = dataclasses.replace(self, mean=None, std=None).value_range
+            notes.append(
+                f"pixels are centred twice, as published: rescaling gives {_interval(inner)}, "
+                f"then mean and std give {_interval(self.value_range)}"
+            )
+        if self.rescale_factor == 1 and self.mean is None:
+            notes.append(f"pixels are not rescaled: the model gets {_interval(self.value_range)}")
+        if self.crop is not None and self.resize is not None:
+            least = dataclasses.astuple(self.resize)  # (edge,) or (height, width)
+            if self.crop[0] > least[0] or self.crop[1] > least[-1]:
+                notes.append(
+                    f"the crop of {self.crop[0]}x{self.crop[1]} can be larger than the resized frame; "
+                    "what is missing is black"
+                )
+        return tuple(notes)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as `json.dumps` takes them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ClipSpec":
+        """The spec that `to_json` wrote. Raises BundleError for a missing, unknown or impossible field."""
+        fields = dict(_fields(cls, values, "spec"))
+        fields["sampling"] = _part(Sampling, fields["sampling"], "spec.sampling")
+        resize = fields["resize"]
+        if resize is not None:
+            kind = ShortestEdge if isinstance(resize, Mapping) and "edge" in resize else ExactSize
+            fields["resize"] = _part(kind, resize, "spec.resize")
+        for name in ("crop", "mean", "std"):
+            if isinstance(fields[name], list):
+                fields[name] = tuple(fields[name])  # JSON has no tuples
+        return _part(cls, fields, "spec")
+
+
+# --- Checks ---
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number above 0, got {value!r}")
+
+
+def _check_finite(name: str, value: Any) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_length(name: str, value: Any, length: int) -> None:
+    if not isinstance(value, tuple) or len(value) != length:
+        raise ValueError(f"{name} must be a tuple of {length}, got {value!r}")
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"[{ends[0]:.4g}, {ends[1]:.4g}]"
+
+
+def _fields(kind: type, values: Any, where: str) -> Mapping[str, Any]:
+    """`values`, when its keys are exactly the fields of the dataclass `kind`."""
+    if not isinstance(values, Mapping):
+        raise BundleError(f"{where} must be an object, got {values!r}")
+    names = {field.name for field in dataclasses.fields(kind)}
+    missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
+    if missing or unknown:
+        found = [
+            f"{key}: {', '.join(keys)}" for key, keys in (("missing", missing), ("unknown", unknown)) if keys
+        ]
+        raise BundleError(
+            f"{where} has other fields than {kind.__name__}\n  " + "\n  ".join(found),
+            fix="export the bundle again",
+        )
+    return values
+
+
+def _part(kind: type[Part], values: Any, where: str) -> Part:
+    try:
+        return kind(**_fields(kind, values, where))
+    except BundleError:
+        raise
+    except ValueError as error:
+        raise BundleError(f"{where}: {error}", fix="export the bundle again") from error

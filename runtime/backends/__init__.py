@@ -1,0 +1,48 @@
+"""What executes a graph: one module per engine, each behind the same small protocol."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...preprocess.errors import BackendError
+from ..bundle import Bundle
+from .ort import open_onnxruntime
+
+
+class Backend(Protocol):
+    """An engine with one graph loaded. A context manager; nothing may be called after `close`."""
+
+    def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """batch (B, ...) of the graph's one input -> logits float32 (B, K), which the caller owns.
+
+        Raises BackendError where the engine fails.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+BACKENDS: dict[str, Callable[[Bundle, str], Backend]] = {
+    "onnxruntime": open_onnxruntime,
+}
+DEFAULT_BACKEND = "onnxruntime"
+
+
+def open_backend(name: str, bundle: Bundle, precision: str) -> Backend:
+    """Loads the bundle's graph of that precision into the engine called `name`.
+
+    What is asked for runs, or it is an error: BackendError for an unknown or unusable engine, BundleError
+    for a graph that is missing or damaged, MissingExtra where the engine is not installed.
+    """
+    if name not in BACKENDS:
+        raise BackendError(f"there is no backend {name!r}; there are {', '.join(BACKENDS)}")
+    return BACKENDS[name](bundle, precision)

@@ -1,0 +1,91 @@
+"""ONNX Runtime."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...preprocess.errors import BackendError, MissingExtra
+from ..bundle import Bundle
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+CPU_PROVIDER = "CPUExecutionProvider"
+
+
+class OnnxRuntimeBackend:
+    """An ONNX Runtime session on one execution provider."""
+
+    def __init__(self, session: "onnxruntime.InferenceSession") -> None:
+        self._session: onnxruntime.InferenceSession | None = session
+        self._input = session.get_inputs()[0].name
+        self._output = session.get_outputs()[0].name
+
+    def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """batch (B, ...) of the graph's one input -> logits float32 (B, K), which the caller owns."""
+        if self._session is None:
+            raise BackendError("the backend is closed")
+        try:
+            (logits,) = self._session.run([self._output], {self._input: batch})
+        except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
+            raise BackendError(f"ONNX Runtime failed on a batch of {batch.dtype} {batch.shape}: {error}") from error
+        return np.asarray(logits, dtype=np.float32)
+
+    def close(self) -> None:
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_onnxruntime(bundle: Bundle, precision: str) -> OnnxRuntimeBackend:
+    """The bundle's graph of that precision on ONNX Runtime's CPU provider."""
+    graph = bundle.graph(precision)
+    # Hashing releases the interpreter, so the checksums cost no time beside the loading of the session.
+    with ThreadPoolExecutor(len(graph.files)) as pool:
+        checks = [pool.submit(bundle.verified, file) for file in graph.files]
+        try:
+            session = open_session(bundle.path / graph.files[0].name, CPU_PROVIDER)
+        finally:
+            # A damaged file is the cause of whatever ONNX Runtime made of it, so its error comes first.
+            for check in checks:
+                check.result()
+    return OnnxRuntimeBackend(session)
+
+
+def open_session(graph: Path | bytes, provider: str) -> "onnxruntime.InferenceSession":
+    """A session on `provider` and nothing else, except the CPU for what every graph computes there.
+
+    ONNX Runtime drops a provider that cannot start with no more than a line of log; what it really gave is
+    therefore asked for afterwards. Raises BackendError, or MissingExtra where ONNX Runtime is absent.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtra("onnxruntime", "cpu", purpose="to run a graph") from error
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; warnings about graph optimisation are not for the user
+    try:
+        session = onnxruntime.InferenceSession(
+            graph if isinstance(graph, bytes) else str(graph),
+            options,
+            providers=[provider],
+            enable_fallback=0,
+        )
+    except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
+        raise BackendError(f"ONNX Runtime could not load the graph on {provider}: {error}") from error
+    given = session.get_providers()[0]
+    if given != provider:
+        raise BackendError(f"{provider} was requested, ONNX Runtime gave {given}")
+    session.disable_fallback()
+    return session

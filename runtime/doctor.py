@@ -1,0 +1,135 @@
+"""What this machine can do: which packages are installed, which engines really start, and what is missing."""
+
+import dataclasses
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from ..preprocess.errors import BackendError
+from .backends.ort import open_session
+
+# Distributions that matter, each with the extra of tubelet that brings it (None: always installed).
+PACKAGES: dict[str, str | None] = {
+    "tubelet": None,
+    "numpy": None,
+    "av": None,
+    "click": None,
+    "onnxruntime": "cpu",
+    "onnxruntime-gpu": None,
+    "huggingface_hub": "hub",
+    "torch": "export",
+    "onnx": "export",
+    "onnxscript": "export",
+    "safetensors": "export",
+}
+
+# An ONNX model, y = Identity(x) with x float32 (1,), IR version 7, opset 13: enough to see a provider start.
+_IDENTITY_MODEL = (
+    b'\x08\x07:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An execution provider that ONNX Runtime lists; error is None where a session on it really started."""
+
+    name: str
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found. packages: versions, None for what is absent; gpus: name, driver and memory of each."""
+
+    python: str
+    system: str
+    packages: dict[str, str | None]
+    providers: tuple[Provider, ...]
+    gpus: tuple[str, ...]
+    gpu_note: str | None
+    advice: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def table(self) -> str:
+        lines = [f"Python {self.python} on {self.system}", "", "packages"]
+        lines += [f"  {name:<16} {version or 'not installed'}" for name, version in self.packages.items()]
+        lines += ["", "ONNX Runtime providers"]
+        lines += [f"  {p.name:<26} {'starts' if p.error is None else p.error}" for p in self.providers] or ["  none"]
+        lines += ["", "GPUs"]
+        lines += [f"  {gpu}" for gpu in self.gpus] or [f"  none ({self.gpu_note})"]
+        lines += ["", "to do"]
+        lines += [f"  {line}" for line in self.advice] or ["  nothing: everything is installed"]
+        return "\n".join(lines)
+
+
+def installed_version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def examine_providers() -> tuple[Provider, ...]:
+    """Starts a session on each provider that ONNX Runtime lists; listing alone proves nothing."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return ()
+    providers = []
+    for name in onnxruntime.get_available_providers():
+        try:
+            open_session(_IDENTITY_MODEL, name)
+        except BackendError as error:
+            providers.append(Provider(name, error.message.splitlines()[0]))
+        else:
+            providers.append(Provider(name, None))
+    return tuple(providers)
+
+
+def examine_gpus() -> tuple[tuple[str, ...], str | None]:
+    """One line a GPU as the driver's own tool names it; without any, a note that says why."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    except FileNotFoundError:
+        return (), "nvidia-smi is not installed"
+    except subprocess.TimeoutExpired:
+        return (), "nvidia-smi did not answer within 20 seconds"
+    if answer.returncode != 0:
+        return (), (answer.stdout + answer.stderr).strip() or f"nvidia-smi ended with {answer.returncode}"
+    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip()), None
+
+
+def _advice(packages: dict[str, str | None]) -> tuple[str, ...]:
+    lines = []
+    if packages["onnxruntime"] and packages["onnxruntime-gpu"]:
+        lines.append(
+            "onnxruntime and onnxruntime-gpu overwrite each other: "
+            "pip uninstall onnxruntime onnxruntime-gpu, then install the one you want"
+        )
+    if not packages["onnxruntime"] and not packages["onnxruntime-gpu"]:
+        lines.append("to run bundles: pip install 'tubelet[cpu]'")
+    if not all(packages[name] for name, extra in PACKAGES.items() if extra == "export"):
+        lines.append("to export checkpoints: pip install 'tubelet[export]'")
+    return tuple(lines)
+
+
+def examine() -> Examination:
+    """Looks at this machine; takes a second or so, since it starts every provider there is."""
+    packages = {name: installed_version(name) for name in PACKAGES}
+    gpus, note = examine_gpus()
+    return Examination(
+        python=platform.python_version(),
+        system=f"{sys.platform} {platform.machine()}",
+        packages=packages,
+        providers=examine_providers(),
+        gpus=gpus,
+        gpu_note=note,
+        advice=_advice(packages),
+    )

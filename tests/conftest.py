@@ -1,0 +1,38 @@
+"""Bundles and videos that several test files use, made once for each worker."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def vivit_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny ViViT, exported; its labels are "activity 0" to "activity 4". Not to be changed."""
+    return _export(tmp_path_factory.mktemp("vivit"), "vivit")
+
+
+@pytest.fixture(scope="session")
+def videomae_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny VideoMAE, exported with `--input frames`. Not to be changed."""
+    return _export(tmp_path_factory.mktemp("videomae"), "videomae", input_name="frames")
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 frames of 96x64 that carry their numbers."""
+    from videos import make_video
+
+    path = tmp_path_factory.mktemp("video") / "numbered.mp4"
+    make_video(path)
+    return path
+
+
+def _export(folder: Path, family: str, input_name: str = "pixel_values") -> Path:
+    # Imported here, because the tests of the wheel run where there is no torch.
+    from checkpoints import write_checkpoint
+    from tubelet.exporter.checkpoint import load_checkpoint
+    from tubelet.exporter.export import export_bundle
+
+    checkpoint = load_checkpoint(str(write_checkpoint(folder / family, family)), report=lambda _: None)
+    bundle, _ = export_bundle(checkpoint, folder / "bundle", input_name=input_name)
+    return bundle.path

@@ -1,0 +1,86 @@
+"""The preprocessor_config.json of published checkpoints, and `transformers` as the oracle for any config."""
+
+import numpy as np
+from pillow_oracle import goes_vertical_first, pillow_resize
+from transformers import VideoMAEImageProcessorPil
+from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
+from tubelet.preprocess.frames import Frames
+from tubelet.preprocess.hub_config import spec_from_hub
+from tubelet.preprocess.prepare import prepare, resized_size
+from tubelet.preprocess.spec import Sampling
+
+KINETICS = {  # google/vivit-b-16x2-kinetics400
+    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_processor_type": "ViViTImageProcessor",
+    "image_std": [0.5, 0.5, 0.5],
+    "resample": 2,
+    "rescale_factor": 0.00784313725490196,
+    "size": {"shortest_edge": 224},
+}
+VIVIT = {  # google/vivit-b-16x2
+    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": True,
+    "do_normalize": False,
+    "do_rescale": True,
+    "do_resize": True,
+    "do_zero_centering": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_processor_type": "VivitImageProcessor",
+    "image_std": [0.5, 0.5, 0.5],
+    "resample": 2,
+    "rescale_factor": 0.00784313725490196,
+    "size": {"shortest_edge": 256},
+}
+VIDEOMAE = {  # every MCG-NJU/videomae-*
+    "do_center_crop": True,
+    "do_normalize": True,
+    "do_resize": True,
+    "feature_extractor_type": "VideoMAEFeatureExtractor",
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+    "resample": 2,
+    "size": 224,
+}
+PUBLISHED = {"kinetics": ("vivit", KINETICS), "vivit": ("vivit", VIVIT), "videomae": ("videomae", VIDEOMAE)}
+
+PROCESSORS = {"vivit": VivitImageProcessor, "videomae": VideoMAEImageProcessorPil}
+SAMPLING = {"vivit": Sampling("centre-loop", 2), "videomae": Sampling("centre-hold", 4)}
+
+
+def noise(height, width, count=2):
+    """uint8 (count, height, width, 3): grey noise first, then black and white, which clips most."""
+    generator = np.random.default_rng(height * 10_007 + width)
+    pixels = generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    pixels[1:] = np.where(pixels[1:] < 128, 0, 255)
+    return pixels
+
+
+def spec_of(family, config, num_frames=2, layout="TCHW"):
+    return spec_from_hub(
+        config, family=family, num_frames=num_frames, sampling=SAMPLING[family], layout=layout
+    )
+
+
+def ours(family, config, pixels):
+    return prepare(Frames.from_array(pixels), spec_of(family, config, num_frames=len(pixels)))
+
+
+def theirs(family, config, pixels):
+    """What the processor of `transformers` makes of the same config: (T, 3, H, W)."""
+    spec, overrides = spec_of(family, config), {}
+    size = resized_size(*pixels.shape[1:3], spec.resize)
+    if (
+        spec.resize is not None
+        and spec.resample != "nearest"
+        and goes_vertical_first(pixels.shape[1:3], size)
+    ):
+        pixels = np.stack([pillow_resize(frame, size, spec.resample) for frame in pixels])
+        overrides["do_resize"] = False
+    processor = PROCESSORS[family](**config)
+    batch = processor(list(pixels), return_tensors="np", input_data_format="channels_last", **overrides)
+    return batch["pixel_values"][0]

@@ -1,0 +1,68 @@
+"""ViViT-B and VideoMAE-B at full size with seeded random weights: the truth about parity, batches, time and memory.
+
+Times and memory are printed and not asserted: run with `make test-full-size`.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from checkpoints import write_checkpoint
+from tubelet.preprocess.spec import Family
+from tubelet.runtime import Bundle, load
+from videos import make_video
+
+FULL_SIZE = {
+    "vivit": {"image_size": (224, 224), "num_frames": 32, "tubelet_size": (2, 16, 16)},
+    "videomae": {"image_size": (224, 224), "num_frames": 16, "tubelet_size": 2, "patch_size": (16, 16)},
+}
+WIDTHS = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "num_labels": 400,
+}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    code = "from tubelet.runtime.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=1200, check=False
+    )
+
+
+@pytest.mark.full_size
+@pytest.mark.parametrize("family", ["videomae", "vivit"])
+def test_a_full_size_checkpoint_becomes_a_bundle_that_classifies(family: Family, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / family, family, **FULL_SIZE[family], **WIDTHS)
+    start = time.perf_counter()
+    exported = run("export", "--model", folder, "-o", tmp_path / "bundle", "--json")
+    export_seconds = time.perf_counter() - start
+    assert exported.returncode == 0, exported.stderr
+    parity = json.loads(exported.stdout)["parity"]
+    assert [batch["batch"] for batch in parity["batches"]] == [1, 2, 3, 8]
+    assert parity["passed"] is True
+
+    bundle = Bundle.open(tmp_path / "bundle")
+    (graph,) = bundle.graphs
+    assert [file.name for file in graph.files] == ["model.onnx", "model.onnx.data"]
+
+    video = tmp_path / "video.mp4"
+    make_video(video, frames=80, size=(340, 256))
+    with load(bundle.path) as model:
+        frames = model.read(video)
+        start = time.perf_counter()
+        predictions = model.classify(frames)
+        classify_seconds = time.perf_counter() - start
+    assert len(frames) == bundle.spec.num_frames
+    assert len(predictions) == 5
+
+    worst = max(batch["largest_difference"] for batch in parity["batches"])
+    print(
+        f"\n{family}: export {export_seconds:.1f} s, largest difference {worst:.2e}, first clip {classify_seconds:.2f} s, "
+        f"graph {sum(file.bytes for file in graph.files) / 1e6:.0f} MB"
+    )

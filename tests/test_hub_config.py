@@ -1,0 +1,190 @@
+import numpy as np
+import pytest
+from published_configs import KINETICS, PUBLISHED, SAMPLING, VIDEOMAE, VIVIT, noise, ours, spec_of, theirs
+from tubelet.preprocess.errors import CheckpointError
+from tubelet.preprocess.hub_config import spec_from_hub
+from tubelet.preprocess.spec import ClipSpec, ExactSize, Sampling, ShortestEdge
+
+
+def test_the_published_configs():
+    assert spec_of("vivit", KINETICS, num_frames=32) == ClipSpec(
+        num_frames=32,
+        sampling=Sampling("centre-loop", 2),
+        resize=ShortestEdge(224),
+        resample="bilinear",
+        crop=(224, 224),
+        rescale_factor=0.00784313725490196,
+        rescale_offset=-1.0,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+    assert spec_of("vivit", VIVIT, num_frames=32) == ClipSpec(
+        num_frames=32,
+        sampling=Sampling("centre-loop", 2),
+        resize=ShortestEdge(256),
+        resample="bilinear",
+        crop=(224, 224),
+        rescale_factor=0.00784313725490196,
+        rescale_offset=-1.0,
+        mean=None,
+        std=None,
+    )
+    assert spec_of("videomae", VIDEOMAE, num_frames=16) == ClipSpec(
+        num_frames=16,
+        sampling=Sampling("centre-hold", 4),
+        resize=ShortestEdge(224),
+        resample="bilinear",
+        crop=(224, 224),
+        rescale_factor=1 / 255,
+        rescale_offset=0.0,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+
+
+def test_only_the_double_normalisation_is_noted():
+    assert len(spec_of("vivit", KINETICS).notes()) == 1
+    assert spec_of("vivit", VIVIT).notes() == ()
+    assert spec_of("videomae", VIDEOMAE).notes() == ()
+
+
+# Every form is run by the class of `transformers` too, and both must give the same values.
+FORMS = [
+    ("vivit", {}),
+    ("vivit", {"size": 40, "crop_size": 32}),
+    ("vivit", {"size": 40, "default_to_square": True, "crop_size": 32}),
+    ("vivit", {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 24}}),
+    ("vivit", {"size": {"height": 40, "width": 50}, "crop_size": [32, 24]}),
+    ("vivit", {"size": [40, 50], "crop_size": 32}),
+    ("vivit", {"size": None, "crop_size": None, "image_mean": None, "image_std": None}),
+    ("vivit", {"do_resize": False, "crop_size": 32, "resample": None}),
+    ("vivit", {"size": 40, "do_center_crop": False, "crop_size": 7}),
+    ("vivit", {"size": 40, "offset": False}),
+    ("vivit", {"size": 40, "offset": False, "do_normalize": False}),
+    ("vivit", {"size": 40, "offset": False, "do_rescale": False}),
+    ("vivit", {"size": 40, "offset": False, "do_rescale": False, "do_normalize": False}),
+    ("vivit", {"size": 40, "rescale_factor": 1}),
+    ("vivit", {"size": 40, "image_mean": 0.4, "image_std": 0.25}),
+    ("vivit", {"size": 40, "image_mean": [0.1, 0.2, 0.3]}),
+    ("videomae", {}),
+    ("videomae", {"size": 40, "crop_size": 32}),
+    ("videomae", {"size": 40, "default_to_square": True, "crop_size": 32}),
+    ("videomae", {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 24}}),
+    ("videomae", {"size": {"height": 40, "width": 50}, "crop_size": [32, 24]}),
+    ("videomae", {"size": [40, 50], "crop_size": 32}),
+    ("videomae", {"do_resize": False, "crop_size": 32}),
+    ("videomae", {"size": 40, "do_center_crop": False}),
+    ("videomae", {"size": 40, "do_rescale": False}),
+    ("videomae", {"size": 40, "do_normalize": False, "image_mean": None}),
+    ("videomae", {"size": 40, "do_rescale": False, "do_normalize": False}),
+    ("videomae", {"size": 40, "rescale_factor": 1 / 127.5}),
+    ("videomae", {"size": 40, "offset": True}),
+    ("videomae", {"size": 40, "image_mean": 0.4, "image_std": 0.25}),
+    ("videomae", {"size": 40, "image_std": [1, 2, 3]}),
+]
+
+
+@pytest.mark.parametrize(("family", "config"), FORMS)
+def test_every_form_means_what_it_means_to_transformers(family, config):
+    pixels = noise(60, 47)
+    np.testing.assert_array_equal(ours(family, config, pixels), theirs(family, config, pixels))
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "name"),
+    [
+        ("vivit", "image_processor_type", "VivitImageProcessor"),
+        ("vivit", "image_processor_type", "ViViTImageProcessor"),
+        ("vivit", "feature_extractor_type", "VivitFeatureExtractor"),
+        ("videomae", "image_processor_type", "VideoMAEImageProcessor"),
+        ("videomae", "image_processor_type", "VideoMAEImageProcessorFast"),
+        ("videomae", "video_processor_type", "VideoMAEVideoProcessor"),
+        ("videomae", "feature_extractor_type", "VideoMAEFeatureExtractor"),
+        ("videomae", "image_processor_type", None),
+    ],
+)
+def test_the_family_of_the_file(family, key, name):
+    assert spec_of(family, {key: name}) == spec_of(family, {})
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "name"),
+    [
+        ("vivit", "image_processor_type", "VideoMAEImageProcessor"),
+        ("videomae", "feature_extractor_type", "ViTFeatureExtractor"),
+        ("videomae", "video_processor_type", "VivitVideoProcessor"),
+        ("vivit", "image_processor_type", 3),
+    ],
+)
+def test_a_file_of_another_family_is_refused(family, key, name):
+    with pytest.raises(CheckpointError, match=f"is for {name!r}, expected a processor of {family}\n  fix: "):
+        spec_of(family, {key: name})
+
+
+def test_the_video_processor_of_vivit_always_takes_one_away():
+    """Where do_rescale is true it computes x * factor - 1, whatever `offset` says."""
+    video = {"video_processor_type": "VivitVideoProcessor"}
+    assert spec_of("vivit", video | {"offset": False}) == spec_of("vivit", {})
+    assert spec_of("vivit", video | {"do_rescale": False}) == spec_of(
+        "vivit", {"offset": False, "do_rescale": False}
+    )
+    assert spec_of("vivit", video | {"size": 40, "default_to_square": True}).resize == ExactSize(40, 40)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_keys_that_say_nothing_about_pixels_are_ignored(name):
+    family, config = PUBLISHED[name]
+    other = {"processor_class": "X", "do_convert_rgb": None, "video_size": 7, "num_frames": 3, "do_pad": True}
+    assert spec_of(family, config | other) == spec_of(family, config)
+
+
+def test_the_callers_part_is_kept():
+    spec = spec_from_hub({}, family="vivit", num_frames=7, sampling=SAMPLING["videomae"], layout="THWC")
+    assert (spec.num_frames, spec.sampling, spec.layout) == (7, SAMPLING["videomae"], "THWC")
+
+
+@pytest.mark.parametrize("family", ["vivit", "videomae"])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"size": "224"}, r"size must be n, \{\"shortest_edge\": n\}, .*, got '224'"),
+        ({"size": 0}, "size must be .*, got 0"),
+        ({"size": True}, "size must be .*, got True"),
+        ({"size": {"shortest_edge": 224, "longest_edge": 300}}, "size must be .*, got .*longest_edge"),
+        ({"size": {"height": 224}}, "size must be .*, got {'height': 224}"),
+        ({"size": [1, 2, 3]}, r"size must be .*, got \[1, 2, 3\]"),
+        ({"crop_size": {"shortest_edge": 224}}, "crop_size must be .*, got {'shortest_edge': 224}"),
+        ({"crop_size": -3}, "crop_size must be .*, got -3"),
+        ({"resample": 9}, r"resample must be one of 0 \(nearest\), 1 \(lanczos\), .*, got 9"),
+        ({"resample": "bilinear"}, "resample must be .*, got 'bilinear'"),
+        ({"resample": None}, "resample must be .*, got None"),
+        ({"do_resize": "yes"}, "do_resize must be true or false, got 'yes'"),
+        ({"do_center_crop": None}, "do_center_crop must be true or false, got None"),
+        ({"do_rescale": 1}, "do_rescale must be true or false, got 1"),
+        ({"do_normalize": []}, r"do_normalize must be true or false, got \[\]"),
+        ({"rescale_factor": 0}, "rescale_factor must be a number above 0, got 0"),
+        ({"rescale_factor": "1/255"}, "rescale_factor must be a number above 0, got '1/255'"),
+        ({"rescale_factor": None}, "rescale_factor must be a number above 0, got None"),
+        ({"image_mean": [0.5, 0.5]}, r"image_mean must be a number or a list of 3 numbers, got \[0.5, 0.5\]"),
+        ({"image_mean": float("nan")}, "image_mean must be a number or a list of 3 numbers, got nan"),
+        ({"image_std": [0.5, 0.0, 0.5]}, "image_std must be above 0 in every channel"),
+        ({"image_std": "imagenet"}, "image_std must be a number or a list of 3 numbers, got 'imagenet'"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused(family, config, message):
+    with pytest.raises(CheckpointError, match=f"preprocessor_config.json: {message}") as caught:
+        spec_of(family, config)
+    (key,) = config
+    assert caught.value.fix == f"correct {key} in the checkpoint's preprocessor_config.json"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"offset": 1}, "offset must be true or false, got 1"),
+        ({"do_rescale": False}, "offset must be false where do_rescale is false"),
+    ],
+)
+def test_an_offset_that_makes_no_sense_is_refused(config, message):
+    with pytest.raises(CheckpointError, match=message):
+        spec_of("vivit", config)

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tubelet.runtime.backends import open_backend
+from tubelet.runtime.bundle import Bundle, BundleError
+from tubelet.runtime.parity import LIMITS, Reference, check_parity, clips_of_batch, compare_logits
+
+LIMIT = LIMITS["fp32"]
+TORCH = np.array([[1.0, -2.0, 3.0], [0.5, 0.0, -0.5]], np.float32)
+
+
+def test_equal_logits_pass() -> None:
+    result = compare_logits(TORCH, TORCH, [4, 7], LIMIT, 2)
+    assert result.passed
+    assert result.largest_difference == 0
+    assert result.cosine == pytest.approx(1)
+
+
+def test_the_largest_difference_is_found_where_it_is() -> None:
+    got = TORCH.copy()
+    got[1, 2] += 1e-5
+    result = compare_logits(got, TORCH, [4, 7], LIMIT, 2)
+    assert (result.at_clip, result.at_label) == (7, 2)
+    assert result.largest_difference == pytest.approx(1e-5, rel=1e-2)
+    assert result.passed
+
+
+@pytest.mark.parametrize(("excess", "passed"), [(0.9, True), (1.1, False)])
+def test_the_limit_is_absolute_plus_relative(excess: float, passed: bool) -> None:
+    got = TORCH.astype(np.float64)
+    got[0, 2] += excess * (1e-4 + 1e-4 * 3)
+    result = compare_logits(got, TORCH, [4, 7], LIMIT, 2)
+    assert result.excess == pytest.approx(excess, rel=1e-3)
+    assert result.passed is passed
+
+
+def test_another_order_of_the_best_labels_fails_even_within_the_limit() -> None:
+    torch_logits = np.array([[1.0, 1.00001, 0.0]], np.float32)
+    got = np.array([[1.00001, 1.0, 0.0]], np.float32)
+    result = compare_logits(got, torch_logits, [0], LIMIT, 2)
+    assert result.excess is not None
+    assert result.excess < 1
+    assert not result.top_equal
+    assert not result.passed
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_infinity_fail(value: float) -> None:
+    got = TORCH.copy()
+    got[0, 0] = value
+    assert not compare_logits(got, TORCH, [4, 7], LIMIT, 2).passed
+
+
+def test_every_clip_is_seen_and_changes_its_place() -> None:
+    batches = {size: clips_of_batch(size, 4) for size in (1, 2, 3, 8)}
+    assert {size: len(clips) for size, clips in batches.items()} == {1: 1, 2: 2, 3: 3, 8: 8}
+    assert set(batches[8]) == {0, 1, 2, 3}
+    assert len({batches[size][0] for size in (1, 2, 3)}) == 3
+
+
+def opened(path: Path) -> tuple[Bundle, Reference]:
+    bundle = Bundle.open(path)
+    return bundle, Reference.load(bundle.verified(bundle.reference))
+
+
+@pytest.mark.parametrize("fixture", ["vivit_bundle", "videomae_bundle"])
+def test_onnx_runtime_computes_what_torch_computed(fixture: str, request: pytest.FixtureRequest) -> None:
+    bundle, reference = opened(request.getfixturevalue(fixture))
+    with open_backend("onnxruntime", bundle, "fp32") as backend:
+        report = check_parity(backend.infer, reference, bundle.spec, backend="onnxruntime", precision="fp32")
+    assert report.passed, report.table()
+    assert [row.batch for row in report.batches] == [1, 2, 3, 8]
+    assert all(row.equal for row in report.inputs)
+    assert report.table().endswith("PASS")
+
+
+def test_a_backend_that_mixes_up_its_batch_fails(vivit_bundle: Path) -> None:
+    bundle, reference = opened(vivit_bundle)
+    with open_backend("onnxruntime", bundle, "fp32") as backend:
+        report = check_parity(
+            lambda batch: backend.infer(batch)[::-1],
+            reference,
+            bundle.spec,
+            backend="onnxruntime",
+            precision="fp32",
+        )
+    assert [row.passed for row in report.batches] == [True, False, False, False]
+    assert not report.passed
+    assert report.table().endswith("FAIL")
+
+
+def test_other_preprocessing_is_reported_even_where_logits_agree(vivit_bundle: Path) -> None:
+    bundle, reference = opened(vivit_bundle)
+    changed = Reference(reference.clips, ("0" * 64, *reference.input_sha256[1:]), reference.logits)
+    with open_backend("onnxruntime", bundle, "fp32") as backend:
+        report = check_parity(backend.infer, changed, bundle.spec, backend="onnxruntime", precision="fp32")
+    assert [row.equal for row in report.inputs] == [False, True, True, True]
+    assert not report.passed
+    assert "DIFFERENT" in report.table()
+
+
+def test_comparing_nothing_is_an_error(vivit_bundle: Path) -> None:
+    bundle, reference = opened(vivit_bundle)
+    with pytest.raises(BundleError, match="nothing can be compared"):
+        check_parity(
+            lambda batch: batch,
+            Reference((), (), reference.logits),
+            bundle.spec,
+            backend="",
+            precision="fp32",
+        )
+
+
+def test_a_reference_is_written_and_read(tmp_path: Path) -> None:
+    clips = tuple(np.full((2, h, 5, 3), h, np.uint8) for h in (3, 4))
+    Reference(clips, ("a", "b"), TORCH).save(tmp_path / "reference.npz")
+    read = Reference.load(tmp_path / "reference.npz")
+    assert read.input_sha256 == ("a", "b")
+    np.testing.assert_array_equal(read.logits, TORCH)
+    for clip, expected in zip(read.clips, clips, strict=True):
+        np.testing.assert_array_equal(clip, expected)
+
+
+def test_another_file_is_no_reference(tmp_path: Path) -> None:
+    path = tmp_path / "reference.npz"
+    path.write_bytes(b"PK\x03\x04 not quite")
+    with pytest.raises(BundleError, match="is not a reference"):
+        Reference.load(path)

@@ -1,0 +1,86 @@
+"""The runtime where there is no torch: run as it is used, in processes of its own.
+
+With TUBELET_BUNDLE set, as `make wheel` does it, the bundle was exported elsewhere, tubelet is installed from its
+wheel, and torch must be absent. Otherwise torch and everything that comes with it is blocked in the process.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BUNDLE = os.environ.get("TUBELET_BUNDLE")
+TORCH_SIDE = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "safetensors", "huggingface_hub")
+
+# A module that is None in sys.modules cannot be imported.
+BLOCK = f"import sys; sys.modules.update(dict.fromkeys({TORCH_SIDE!r})); "
+COMMAND = BLOCK + "from tubelet.runtime.cli import main; main()"
+
+
+@pytest.fixture(scope="module")
+def bundle(request: pytest.FixtureRequest) -> Path:
+    return Path(BUNDLE) if BUNDLE else request.getfixturevalue("vivit_bundle")
+
+
+def python(code: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    # From another folder, so that what is imported is what is installed.
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_environment_is_what_it_claims_to_be(tmp_path: Path) -> None:
+    result = python("import tubelet.runtime as r; print(r.__file__)", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    if BUNDLE:
+        assert "site-packages" in result.stdout
+        assert not [name for name in TORCH_SIDE if importlib.util.find_spec(name)]
+
+
+def test_the_python_of_the_readme(bundle: Path, video: Path, tmp_path: Path) -> None:
+    code = BLOCK + (
+        "from tubelet.runtime import load\n"
+        "with load(sys.argv[1]) as model:\n"
+        "    for label, score in model.classify(sys.argv[2], top_k=5):\n"
+        "        print(f'{score:6.1%}  {label}')\n"
+        "assert not [m for m in sys.modules if m.split('.')[0] == 'torch' and sys.modules[m]]"
+    )
+    result = python(code, bundle, video, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 5
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["--version"], ["export", "-h"], ["doctor"], ["info", "{bundle}"]])
+def test_commands_that_need_no_torch(arguments: list[str], bundle: Path, tmp_path: Path) -> None:
+    result = python(COMMAND, *(argument.format(bundle=bundle) for argument in arguments), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+def test_check_and_classify(bundle: Path, video: Path, tmp_path: Path) -> None:
+    result = python(COMMAND, "check", bundle, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["passed"] is True
+    result = python(COMMAND, "classify", bundle, video, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads(result.stdout)["predictions"]) == 5
+
+
+def test_export_names_the_extra_that_is_missing(tmp_path: Path) -> None:
+    result = python(COMMAND, "export", "--model", tmp_path, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "Error: torch is not installed; it is needed to export a checkpoint\n  fix: pip install 'tubelet[cpu,export]'\n"
+    )
+
+
+def test_without_onnx_runtime_the_extra_is_named(bundle: Path, video: Path, tmp_path: Path) -> None:
+    code = BLOCK + "sys.modules['onnxruntime'] = None; from tubelet.runtime.cli import main; main()"
+    result = python(code, "classify", bundle, video, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "Error: onnxruntime is not installed; it is needed to run a graph\n  fix: pip install 'tubelet[cpu]'\n"
+    )
