@@ -77,7 +77,7 @@ def load_checkpoint(
     Raises CheckpointError where it cannot be found, read or accounted for key by key; MissingExtra.
     """
     source = _locate(model, revision, report)
-    settings = read_json(source.folder / "config.json")
+    settings = _read_json(source.folder / "config.json")
     family = _family(settings)
     config = VivitConfig.from_hub(settings) if family == "vivit" else VideoMAEConfig.from_hub(settings)
     problem_type = _problem_type(settings)
@@ -89,7 +89,7 @@ def load_checkpoint(
     return Checkpoint(module, config, family, processor, names, problem_type, source)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises CheckpointError where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -128,9 +128,7 @@ def _labels_by_index(id2label: Any, where: str) -> tuple[str, ...]:
     names = tuple(id2label.get(str(index)) for index in range(len(id2label)))
     for index, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
-            raise CheckpointError(
-                f"{where} must name each label from 0 to {len(names) - 1}, got {name!r} for {index}"
-            )
+            raise CheckpointError(f"{where} must name each label from 0 to {len(names) - 1}, got {name!r} for {index}")
     return tuple(cast(str, name).strip() for name in names)
 
 
@@ -213,7 +211,7 @@ def _problem_type(settings: Mapping[str, Any]) -> ProblemType:
 def _read_processor(folder: Path) -> dict[str, Any]:
     for name in PROCESSOR_FILES:
         if (folder / name).is_file():
-            return read_json(folder / name)
+            return _read_json(folder / name)
     raise CheckpointError(
         f"{folder} has neither {' nor '.join(PROCESSOR_FILES)}, so how to prepare a clip is not known",
         fix="copy preprocessor_config.json from the checkpoint that this one was fine-tuned from",

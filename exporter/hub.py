@@ -116,9 +116,7 @@ def _explained(error: Exception, repository: str, name: str, revision: str | Non
                 fix="check the connection, or give a folder that holds the files of the checkpoint",
             )
         case errors.HFValidationError():
-            return CheckpointError(
-                f"{repository!r} is neither a folder that exists nor a Hub id: {_first_line(error)}"
-            )
+            return CheckpointError(f"{repository!r} is neither a folder that exists nor a Hub id: {_first_line(error)}")
         case _:
             return CheckpointError(f"{name} of {repository} could not be fetched: {_first_line(error)}")
 

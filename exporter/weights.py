@@ -68,9 +68,7 @@ def _weight_map(index: Path) -> dict[str, str]:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         shards = {str(name): str(shard) for name, shard in weight_map.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{index.name} is damaged: it must map weights to files in weight_map"
-        ) from error
+        raise CheckpointError(f"{index.name} is damaged: it must map weights to files in weight_map") from error
     for shard in shards.values():
         if "/" in shard or "\\" in shard or shard in ("", ".", ".."):
             raise CheckpointError(f"{index.name} must name files beside it, got {shard!r}")

@@ -48,6 +48,4 @@ class MissingExtra(TubeletError, ImportError):
     def __init__(self, package: str, extra: str, *, purpose: str) -> None:
         self.package = package
         self.extra = extra
-        super().__init__(
-            f"{package} is not installed; it is needed {purpose}", fix=f"pip install 'tubelet[{extra}]'"
-        )
+        super().__init__(f"{package} is not installed; it is needed {purpose}", fix=f"pip install 'tubelet[{extra}]'")

@@ -3,6 +3,7 @@
 Packets are read undecoded for their timestamps and keyframes, which costs little beside decoding. Timestamps
 can be missing or wrong, so every frame that arrives must carry the one that a packet promised for its place.
 Where one does not, UnreliableIndex is raised, and the frames that decoding yields have to be counted instead.
+What is never decoded is taken at its word.
 """
 
 from collections.abc import Iterator

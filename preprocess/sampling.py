@@ -84,9 +84,7 @@ def sample(sampling: Sampling, *, num_frames: int, available: int) -> NDArray[np
     Raises VideoError where there is no frame to take.
     """
     if available < 1:
-        raise VideoError(
-            f"a clip of {num_frames} frames needs at least 1 frame to take from, got {available}"
-        )
+        raise VideoError(f"a clip of {num_frames} frames needs at least 1 frame to take from, got {available}")
     return POLICIES[sampling.policy](num_frames, sampling.stride, available)
 
 

@@ -190,9 +190,7 @@ def _fields(kind: type, values: Any, where: str) -> Mapping[str, Any]:
     names = {field.name for field in dataclasses.fields(kind)}
     missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
     if missing or unknown:
-        found = [
-            f"{key}: {', '.join(keys)}" for key, keys in (("missing", missing), ("unknown", unknown)) if keys
-        ]
+        found = [f"{key}: {', '.join(keys)}" for key, keys in (("missing", missing), ("unknown", unknown)) if keys]
         raise BundleError(
             f"{where} has other fields than {kind.__name__}\n  " + "\n  ".join(found),
             fix="export the bundle again",

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -246,12 +247,13 @@ def classify(
 
 
 def classify_one(model: VideoClassifier, video: str, top_k: int) -> dict[str, Any]:
+    """The result of one video as JSON has it; seconds are null where the file has no timestamps."""
     frames = model.read(video)
     return {
         "video": video,
         "predictions": [prediction._asdict() for prediction in model.classify(frames, top_k=top_k)],
         "frames": frames.indices.tolist(),
-        "seconds": frames.seconds.round(6).tolist(),
+        "seconds": [None if math.isnan(second) else round(second, 6) for second in frames.seconds.tolist()],
     }
 
 

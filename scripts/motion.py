@@ -271,8 +271,7 @@ def _draw_shape(
 def _pose(shape: Shape, times: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """y, x, logarithm of the radius, and angle of the shape at `times` (T,), (T,) each."""
     y, x, log_radius, angle = (
-        np.full(len(times), start, np.float32)
-        for start in (*shape.centre, math.log(shape.radius), shape.angle)
+        np.full(len(times), start, np.float32) for start in (*shape.centre, math.log(shape.radius), shape.angle)
     )
     for motion in shape.motions:
         lasted = motion.duration(times)

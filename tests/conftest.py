@@ -1,8 +1,16 @@
 """Bundles and videos that several test files use, made once for each worker."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
+
+# Tensors as small as those of the tests cost more to share out among threads than to compute. Full-size models run
+# in processes of their own.
+if importlib.util.find_spec("torch"):
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

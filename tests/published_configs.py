@@ -61,9 +61,7 @@ def noise(height, width, count=2):
 
 
 def spec_of(family, config, num_frames=2, layout="TCHW"):
-    return spec_from_hub(
-        config, family=family, num_frames=num_frames, sampling=SAMPLING[family], layout=layout
-    )
+    return spec_from_hub(config, family=family, num_frames=num_frames, sampling=SAMPLING[family], layout=layout)
 
 
 def ours(family, config, pixels):
@@ -74,11 +72,7 @@ def theirs(family, config, pixels):
     """What the processor of `transformers` makes of the same config: (T, 3, H, W)."""
     spec, overrides = spec_of(family, config), {}
     size = resized_size(*pixels.shape[1:3], spec.resize)
-    if (
-        spec.resize is not None
-        and spec.resample != "nearest"
-        and goes_vertical_first(pixels.shape[1:3], size)
-    ):
+    if spec.resize is not None and spec.resample != "nearest" and goes_vertical_first(pixels.shape[1:3], size):
         pixels = np.stack([pillow_resize(frame, size, spec.resample) for frame in pixels])
         overrides["do_resize"] = False
     processor = PROCESSORS[family](**config)

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,6 @@ from tubelet.preprocess.spec import Family
 FAMILIES: tuple[Family, Family] = ("vivit", "videomae")
 FORMS: tuple[checkpoints.WeightsForm, ...] = ("safetensors", "safetensors-sharded", "bin", "bin-sharded")
 LIMIT = 1e-5  # largest difference of any logit, float32
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tensors this small cost more to share out than to compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def load(folder: Path, **options: Any) -> Checkpoint:
@@ -65,7 +56,7 @@ def logits(model: torch.nn.Module, config: checkpoints.Config) -> Tensor:
 
 def oracle(folder: Path, family: Family) -> Any:
     """What transformers makes of the folder, sdpa attention."""
-    architecture = {
+    architecture: Any = {
         "vivit": transformers.VivitForVideoClassification,
         "videomae": transformers.VideoMAEForVideoClassification,
     }[family]
@@ -79,10 +70,7 @@ def oracle(folder: Path, family: Family) -> Any:
 def test_a_checkpoint_and_what_its_files_say(family: Family, tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path / "mine", family)
     checkpoint = load(folder)
-    assert (
-        type(checkpoint.model).__name__
-        == json.loads((folder / "config.json").read_text())["architectures"][0]
-    )
+    assert type(checkpoint.model).__name__ == json.loads((folder / "config.json").read_text())["architectures"][0]
     assert checkpoint.config == checkpoints.tiny_config(family)
     assert checkpoint.family == family
     assert checkpoint.processor == json.loads((folder / "preprocessor_config.json").read_text())
@@ -141,9 +129,7 @@ def test_a_file_of_torch_before_zip_archives(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("form", FORMS)
-def test_transformers_reads_our_folder_alike(
-    family: Family, form: checkpoints.WeightsForm, tmp_path: Path
-) -> None:
+def test_transformers_reads_our_folder_alike(family: Family, form: checkpoints.WeightsForm, tmp_path: Path) -> None:
     checkpoint = load(checkpoints.write_checkpoint(tmp_path, family, weights=form))
     ours, theirs = (
         logits(checkpoint.model, checkpoint.config),
@@ -172,9 +158,7 @@ def test_we_read_what_transformers_writes(
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_we_read_the_names_that_transformers_holds_in_memory(
-    family: Family, prefix: str, tmp_path: Path
-) -> None:
+def test_we_read_the_names_that_transformers_holds_in_memory(family: Family, prefix: str, tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, family)
     theirs = oracle(folder, family)
     held = {prefix + name: value for name, value in theirs.state_dict().items()}
@@ -186,9 +170,7 @@ def test_we_read_the_names_that_transformers_holds_in_memory(
     assert difference.abs().max() <= LIMIT
 
 
-@pytest.mark.parametrize(
-    ("form", "name"), [("safetensors", "model.safetensors"), ("bin", "pytorch_model.bin")]
-)
+@pytest.mark.parametrize(("form", "name"), [("safetensors", "model.safetensors"), ("bin", "pytorch_model.bin")])
 def test_a_loaded_model_can_be_trained_and_leaves_the_file_alone(
     form: checkpoints.WeightsForm, name: str, tmp_path: Path
 ) -> None:
@@ -199,7 +181,7 @@ def test_a_loaded_model_can_be_trained_and_leaves_the_file_alone(
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     pixel_values = torch.randn(2, *checkpoint.config.clip_shape)
     before = model.classifier.weight.clone()
-    torch.nn.functional.cross_entropy(model(pixel_values), torch.tensor([0, 1])).backward()
+    torch.autograd.backward(torch.nn.functional.cross_entropy(model(pixel_values), torch.tensor([0, 1])))
     optimiser.step()
     assert not torch.equal(model.classifier.weight, before)
     assert (folder / name).read_bytes() == stored
@@ -444,8 +426,7 @@ def test_safetensors_must_be_installed(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(MissingExtra) as caught:
         load(folder)
     assert str(caught.value) == (
-        "safetensors is not installed; it is needed to read model.safetensors\n"
-        "  fix: pip install 'tubelet[export]'"
+        "safetensors is not installed; it is needed to read model.safetensors\n  fix: pip install 'tubelet[export]'"
     )
 
 
@@ -472,9 +453,7 @@ def test_neither_a_folder_nor_an_id(tmp_path: Path) -> None:
     for model in (str(tmp_path / "absent"), "./absent", "a/b/c", "", "owner/name@", "../up"):
         with pytest.raises(CheckpointError) as caught:
             load_checkpoint(model, report=unexpected_report)
-        assert (
-            str(caught.value) == f"{model!r} is neither a folder that exists nor a Hub id such as owner/name"
-        )
+        assert str(caught.value) == f"{model!r} is neither a folder that exists nor a Hub id such as owner/name"
 
 
 def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:
@@ -485,10 +464,7 @@ def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:
 
 def test_a_folder_has_no_revisions(tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, "vivit")
-    assert (
-        refusal(folder, revision="main")
-        == f"{folder} is a folder, which has no revisions; got revision 'main'"
-    )
+    assert refusal(folder, revision="main") == f"{folder} is a folder, which has no revisions; got revision 'main'"
 
 
 def test_two_revisions_are_one_too_many() -> None:
@@ -502,8 +478,7 @@ def test_huggingface_hub_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(MissingExtra) as caught:
         load_checkpoint("owner/name", report=unexpected_report)
     assert str(caught.value) == (
-        "huggingface_hub is not installed; it is needed to fetch owner/name\n"
-        "  fix: pip install 'tubelet[export]'"
+        "huggingface_hub is not installed; it is needed to fetch owner/name\n  fix: pip install 'tubelet[export]'"
     )
 
 
@@ -612,7 +587,5 @@ def test_read_labels_refuses(name: str, text: bytes | None, message: str, tmp_pa
 
 
 def test_id2label_with_a_gap_is_refused(tmp_path: Path) -> None:
-    folder = checkpoints.write_checkpoint(
-        tmp_path, "vivit", extra={"id2label": {"0": "a", "1": "b", "3": "d"}}
-    )
+    folder = checkpoints.write_checkpoint(tmp_path, "vivit", extra={"id2label": {"0": "a", "1": "b", "3": "d"}})
     assert refusal(folder) == "id2label of config.json must name each label from 0 to 2, got None for 2"

@@ -55,7 +55,7 @@ def test_a_video_shorter_than_a_clip_still_makes_one(vivit_bundle: Path) -> None
         assert len(model.classify(pixels, top_k=2)) == 2
 
 
-def test_both_input_forms_agree(vivit_bundle: Path, videomae_bundle: Path, video: Path, tmp_path: Path) -> None:
+def test_both_input_forms_agree(videomae_bundle: Path, video: Path, tmp_path: Path) -> None:
     from tubelet.exporter.checkpoint import load_checkpoint
     from tubelet.exporter.export import export_bundle
 

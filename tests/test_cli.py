@@ -130,6 +130,16 @@ def test_classify_gives_one_object_for_one_video(vivit_bundle: Path, video: Path
     assert document["seconds"] == pytest.approx([frame / 30 for frame in document["frames"]], abs=1e-3)
 
 
+def test_times_that_a_file_does_not_have_are_null(vivit_bundle: Path, tmp_path: Path) -> None:
+    from videos import make_video
+
+    raw = tmp_path / "raw.h264"
+    make_video(raw)
+    document = json.loads(tubelet("classify", vivit_bundle, raw, "--json").stdout)
+    assert document["frames"] == [11, 13, 15, 17]
+    assert document["seconds"] == [None] * 4
+
+
 def test_classify_goes_on_after_a_bad_video(vivit_bundle: Path, video: Path, tmp_path: Path) -> None:
     missing = tmp_path / "missing.mp4"
     result = tubelet("classify", vivit_bundle, missing, video, "--sampling", "uniform", "--json")

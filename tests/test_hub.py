@@ -152,14 +152,12 @@ def outcome(model: str, options: dict[str, Any]) -> Outcome:
     except CheckpointError as error:
         return Outcome(str(error), reported)
     weight = checkpoint.model.classifier.weight[0, 0].item()
-    return Outcome(
-        "", reported, checkpoint.source.model_id, checkpoint.source.commit, checkpoint.labels, weight
-    )
+    return Outcome("", reported, checkpoint.source.model_id, checkpoint.source.commit, checkpoint.labels, weight)
 
 
 def without_waits() -> None:
     """The client tries six times to reach a Hub that is away, and waits 23 seconds in between."""
-    time.sleep = lambda _: None  # type: ignore[assignment]
+    time.sleep = lambda _: None
 
 
 @pytest.fixture(scope="module")
@@ -193,9 +191,7 @@ def hub(hub_and_client: tuple[Hub, ProcessPoolExecutor]) -> Iterator[Hub]:
     hub = hub_and_client[0]
     hub.asked.clear()
     yield hub
-    assert not [line for line in hub.asked if line.startswith("?")], (
-        "the server was asked what it does not know"
-    )
+    assert not [line for line in hub.asked if line.startswith("?")], "the server was asked what it does not know"
 
 
 @pytest.fixture
@@ -250,8 +246,9 @@ def test_a_repository_with_only_a_bin(hub: Hub, load: Any, tmp_path: Path) -> No
 
 
 def test_of_several_forms_one_is_fetched(hub: Hub, load: Any, tmp_path: Path) -> None:
-    for seed, form in enumerate(("bin", "safetensors-sharded", "bin-sharded"), start=1):
-        checkpoints.write_checkpoint(tmp_path, "vivit", seed=seed, weights=form)  # type: ignore[arg-type]
+    forms: list[checkpoints.WeightsForm] = ["bin", "safetensors-sharded", "bin-sharded"]
+    for seed, form in enumerate(forms, start=1):
+        checkpoints.write_checkpoint(tmp_path, "vivit", seed=seed, weights=form)
     (tmp_path / "README.md").write_text("hello")
     hub.add("lab/forms", tmp_path)
     assert load("lab/forms").weight == first_weight(2)
@@ -284,9 +281,7 @@ def test_no_network(hub: Hub, load: Any) -> None:
     finally:
         hub.start()
     what, fix = result.error.splitlines()
-    assert what.startswith(
-        "the Hub gave no answer for config.json of lab/unseen, and the cache does not have it"
-    )
+    assert what.startswith("the Hub gave no answer for config.json of lab/unseen, and the cache does not have it")
     assert what.endswith("Connection refused")
     assert fix == "  fix: check the connection, or give a folder that holds the files of the checkpoint"
     assert hub.asked == []
@@ -334,9 +329,7 @@ def test_a_missing_revision(hub: Hub, load: Any, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_repository_that_lacks_a_file(
-    absent: str, message: str, hub: Hub, load: Any, tmp_path: Path
-) -> None:
+def test_a_repository_that_lacks_a_file(absent: str, message: str, hub: Hub, load: Any, tmp_path: Path) -> None:
     name = f"lab/lacks-{absent.split('.')[0]}"
     (checkpoints.write_checkpoint(tmp_path, "vivit") / absent).unlink()
     (tmp_path / "tf_model.h5").write_bytes(b"of no use")
@@ -350,8 +343,7 @@ def test_a_shard_that_is_not_there(hub: Hub, load: Any, tmp_path: Path) -> None:
     (tmp_path / "pytorch_model-00002-of-00002.bin").unlink()
     hub.add("lab/shards", tmp_path)
     assert load("lab/shards").error == (
-        "pytorch_model.bin.index.json of lab/shards names pytorch_model-00002-of-00002.bin, "
-        "which is not there"
+        "pytorch_model.bin.index.json of lab/shards names pytorch_model-00002-of-00002.bin, which is not there"
     )
 
 

@@ -125,9 +125,7 @@ def test_the_video_processor_of_vivit_always_takes_one_away():
     """Where do_rescale is true it computes x * factor - 1, whatever `offset` says."""
     video = {"video_processor_type": "VivitVideoProcessor"}
     assert spec_of("vivit", video | {"offset": False}) == spec_of("vivit", {})
-    assert spec_of("vivit", video | {"do_rescale": False}) == spec_of(
-        "vivit", {"offset": False, "do_rescale": False}
-    )
+    assert spec_of("vivit", video | {"do_rescale": False}) == spec_of("vivit", {"offset": False, "do_rescale": False})
     assert spec_of("vivit", video | {"size": 40, "default_to_square": True}).resize == ExactSize(40, 40)
 
 

@@ -58,9 +58,7 @@ def test_random_sizes_and_windows_are_pillows(resample):
 
         message = f"{height}x{width} to {size}, window {(top, left, *kept)}"
         np.testing.assert_array_equal(whole[0], expected, err_msg=message)
-        np.testing.assert_array_equal(
-            part[0], expected[top : top + kept[0], left : left + kept[1]], err_msg=message
-        )
+        np.testing.assert_array_equal(part[0], expected[top : top + kept[0], left : left + kept[1]], err_msg=message)
 
 
 def test_passes_run_horizontally_first():

@@ -171,9 +171,7 @@ def _is_count(value: Any) -> bool:
 class Attend(Protocol):
     """Scaled dot-product attention over (B, N, D) tensors, heads side by side in D; returns (B, N, D)."""
 
-    def __call__(
-        self, query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float
-    ) -> Tensor: ...
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Tensor: ...
 
 
 def sdpa_attention(
@@ -184,9 +182,7 @@ def sdpa_attention(
     def split(x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (num_heads, -1)).transpose(1, 2)  # (B, N, D) -> (B, h, N, D / h)
 
-    context = F.scaled_dot_product_attention(
-        split(query), split(key), split(value), dropout_p=dropout, scale=scale
-    )
+    context = F.scaled_dot_product_attention(split(query), split(key), split(value), dropout_p=dropout, scale=scale)
     return context.transpose(1, 2).flatten(2)  # (B, h, N, D / h) -> (B, N, D)
 
 
@@ -274,8 +270,7 @@ class TubeletEmbeddings(nn.Module):
         self.num_tokens = (frames // tubelet[0]) * (height // tubelet[1]) * (width // tubelet[2])
         if self.num_tokens == 0:
             raise CheckpointError(
-                f"a tubelet of {tubelet} (frames, height, width) does not fit in a clip of "
-                f"{(frames, height, width)}"
+                f"a tubelet of {tubelet} (frames, height, width) does not fit in a clip of {(frames, height, width)}"
             )
         self.clip_shape = config.clip_shape
         self.projection = nn.Conv3d(config.num_channels, config.hidden_size, tubelet, stride=tubelet)
