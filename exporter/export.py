@@ -4,7 +4,7 @@ import dataclasses
 import importlib.metadata
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +20,9 @@ from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle import MANIFEST, Bundle, BundleFile
 from ..runtime.parity import ParityReport, check_parity
 from ..runtime.progress import Progress, silent
+from ..runtime.stages import record_video
 from .checkpoint import Checkpoint
-from .reference import record_reference
+from .reference import record_reference, torch_inference
 from .to_onnx import OPSET, save_graph, trace
 
 _TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
@@ -137,14 +138,17 @@ def export_bundle(
     *,
     input_name: InputName = "pixel_values",
     opset: int = OPSET,
+    videos: Sequence[Path] = (),
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[Bundle, ParityReport]:
     """Writes the bundle of `checkpoint` to the folder `output`, and proves it.
 
     The fp32 graph is run by ONNX Runtime on the reference clips at several batch sizes and compared with torch
-    (see parity.py). Raises ParityError, with the table, where it is outside tolerance; BundleError where
-    `output` may not be written. Nothing is left behind in either case.
+    (see parity.py). Of each of `videos` every stage is recorded, for other machines to compare with (see stages.py).
+
+    Raises ParityError, with the table, where the graph is outside tolerance; BundleError where `output` may not be
+    written; VideoError for one of `videos` that is none. Nothing is left behind in any case.
     """
     check_target(output, force=force)
     spec = clip_spec(checkpoint, input_name)
@@ -153,6 +157,10 @@ def export_bundle(
         if not np.isfinite(reference.logits).all():
             raise CheckpointError("torch's own logits are NaN or infinite: the checkpoint cannot be exported")
         reference.save(folder / "reference.npz")
+        recorded = []
+        for video in videos:
+            progress(f"recording {video}")
+            recorded.append(record_video(video, spec, torch_inference(checkpoint.model, spec)))
         progress("tracing the graph")
         graph = save_graph(trace(checkpoint.model, spec, opset=opset), folder / "model.onnx")
         bundle = Bundle(
@@ -166,6 +174,7 @@ def export_bundle(
             labels=checkpoint.labels,
             graphs=(graph,),
             reference=BundleFile.of(folder / "reference.npz"),
+            videos=tuple(recorded),
             parity={},
             versions={tool: importlib.metadata.version(tool) for tool in _TOOLS},
             notes=spec.notes(),

@@ -1,7 +1,7 @@
 """The clips that a bundle is proven on, and what torch answers for them."""
 
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..preprocess.frames import Frames
-from ..preprocess.prepare import prepare
+from ..preprocess.prepare import normalise, prepare
 from ..preprocess.spec import ClipSpec
-from ..runtime.parity import Reference, input_sha256
+from ..runtime.parity import Infer, Reference, input_sha256
 from ..runtime.progress import Progress, silent
 
 # (height, width): landscape as in Kinetics, portrait, small enough to be enlarged, odd in both.
@@ -69,20 +69,30 @@ def moving_clip(num_frames: int, height: int, width: int, *, seed: int) -> NDArr
     return pixels
 
 
-def record_reference(model: nn.Module, spec: ClipSpec, *, progress: Progress = silent) -> Reference:
-    """Runs torch in float32 on the CPU on one moving clip of each of FRAME_SIZES, one by one.
+def torch_inference(model: nn.Module, spec: ClipSpec) -> Infer:
+    """Clips as `spec` prepares them, (B, ...) -> logits float32 (B, K), by torch in float32 on the CPU.
 
-    model: takes pixel_values float32 (B, T, C, H, W), gives logits (B, K). It is asked with normalised values
-    whatever layout the graph will take.
+    model: takes pixel_values float32 (B, T, C, H, W); uint8 frames are normalised before it sees them.
     """
+
+    def infer(batch: NDArray[Any]) -> NDArray[np.float32]:
+        pixel_values = batch if spec.layout == "TCHW" else normalise(batch, spec)
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = model(torch.from_numpy(pixel_values)).numpy()
+        return logits
+
+    return infer
+
+
+def record_reference(model: nn.Module, spec: ClipSpec, *, progress: Progress = silent) -> Reference:
+    """Asks torch about one moving clip of each of FRAME_SIZES, one by one."""
+    infer = torch_inference(model, spec)
     clips, checksums, logits = [], [], []
     for seed, (height, width) in enumerate(FRAME_SIZES):
         progress(f"asking torch, clip {seed + 1} of {len(FRAME_SIZES)}")
         clip = moving_clip(spec.num_frames, height, width, seed=seed)
-        frames = Frames.from_array(clip)
-        checksums.append(input_sha256(prepare(frames, spec)))
-        pixel_values = prepare(frames, replace(spec, layout="TCHW"))
-        with torch.inference_mode():
-            logits.append(model(torch.from_numpy(pixel_values[np.newaxis])).numpy()[0])
+        prepared = prepare(Frames.from_array(clip), spec)
+        checksums.append(input_sha256(prepared))
+        logits.append(infer(prepared[np.newaxis])[0])
         clips.append(clip)
     return Reference(tuple(clips), tuple(checksums), np.stack(logits))

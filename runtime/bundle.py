@@ -40,6 +40,31 @@ class BundleFile:
 
 
 @dataclass(frozen=True)
+class RecordedVideo:
+    """What each stage gave for a video file where the bundle was made (see stages.py).
+
+    indices: of the frames taken; frames_sha256: of the pixels of each; input_sha256: of the model input;
+    logits: torch's, K of them.
+    """
+
+    file: BundleFile
+    indices: tuple[int, ...]
+    frames_sha256: tuple[str, ...]
+    input_sha256: str
+    logits: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        return cls(
+            file=BundleFile(**values["file"]),
+            indices=tuple(values["indices"]),
+            frames_sha256=tuple(values["frames_sha256"]),
+            input_sha256=values["input_sha256"],
+            logits=tuple(values["logits"]),
+        )
+
+
+@dataclass(frozen=True)
 class TensorInfo:
     """An input or output of a graph; a dimension is a number, or a name where it is dynamic."""
 
@@ -81,7 +106,8 @@ class Graph:
 class Bundle:
     """What bundle.json says, and the folder that it was read from.
 
-    commit is the Hub commit that the weights came from, None for a local folder. parity is the report of
+    commit is the Hub commit that the weights came from, None for a local folder. videos are those whose every stage was
+    recorded, none unless they were named at the export. parity is the report of
     the check that ended the export, as JSON. versions are those of the tools that made the bundle.
     """
 
@@ -95,6 +121,7 @@ class Bundle:
     labels: tuple[str, ...]
     graphs: tuple[Graph, ...]
     reference: BundleFile
+    videos: tuple[RecordedVideo, ...]
     parity: dict[str, Any]
     versions: dict[str, str]
     notes: tuple[str, ...]
@@ -115,6 +142,7 @@ class Bundle:
                 labels=tuple(values["labels"]),
                 graphs=tuple(Graph.from_json(graph) for graph in values["graphs"]),
                 reference=BundleFile(**values["reference"]),
+                videos=tuple(RecordedVideo.from_json(video) for video in values["videos"]),
                 parity=values["parity"],
                 notes=tuple(values["notes"]),
                 **{name: values[name] for name in _PLAIN_FIELDS},
@@ -133,6 +161,7 @@ class Bundle:
             "graphs": [dataclasses.asdict(graph) for graph in self.graphs],
             "reference": dataclasses.asdict(self.reference),
             "parity": self.parity,
+            "videos": [dataclasses.asdict(video) for video in self.videos],
             "labels": self.labels,
         }
         return {"format_version": FORMAT_VERSION, "sha256": _manifest_sha256(values)} | values

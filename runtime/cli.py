@@ -16,8 +16,9 @@ from .backends import BACKENDS, DEFAULT_BACKEND, open_backend
 from .bundle import Bundle
 from .classifier import SamplingName, VideoClassifier
 from .doctor import examine, installed_version
-from .parity import Reference, check_parity
+from .parity import ParityReport, Reference, check_parity
 from .progress import StatusLine
+from .stages import StageReport, check_video
 
 EXIT_PARITY = 3
 
@@ -110,6 +111,14 @@ def note(message: str) -> None:
     show_default=True,
     help="What the graph takes: normalised float32, or uint8 RGB frames that it normalises itself.",
 )
+@click.option(
+    "--video",
+    "videos",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Record every stage of this video, for `tubelet check --video` on other machines; may be repeated.",
+)
 @click.option("--opset", type=click.IntRange(23, 24), default=23, show_default=True, help="ONNX opset.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--dry-run", is_flag=True, help="Say what would be exported, and write nothing.")
@@ -120,6 +129,7 @@ def export(
     revision: str | None,
     labels: Path | None,
     input_name: InputName,
+    videos: tuple[Path, ...],
     opset: int,
     force: bool,
     dry_run: bool,
@@ -150,7 +160,13 @@ def export(
             print_json(plan.to_json()) if as_json else click.echo(plan.summary())
             return
         bundle, report = export_bundle(
-            checkpoint, target, input_name=input_name, opset=opset, force=force, progress=progress
+            checkpoint,
+            target,
+            input_name=input_name,
+            videos=videos,
+            opset=opset,
+            force=force,
+            progress=progress,
         )
     for message in bundle.notes:
         note(message)
@@ -163,30 +179,45 @@ def export(
 @main.command()
 @bundle_argument
 @engine_options
+@click.option(
+    "--video",
+    "videos",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Check every stage of a video that was named at the export, instead; may be repeated.",
+)
 @json_option
-def check(bundle: Path, backend: str, precision: str, as_json: bool) -> None:
+def check(bundle: Path, backend: str, precision: str, videos: tuple[Path, ...], as_json: bool) -> None:
     """Prove that BUNDLE computes here what torch computed.
 
     Prepares the bundle's reference clips, runs them at several batch sizes, and compares with the logits
-    that torch gave when the bundle was made. Exits with 3 when anything is outside tolerance.
+    that torch gave when the bundle was made. With --video, compares stage by stage what the exporting
+    machine recorded for that file: the frames taken, their pixels, the model input, the logits. Exits with
+    3 when anything is outside tolerance.
 
     \b
     Example:
       tubelet check artifacts/vivit-b-16x2-kinetics400
+      tubelet check artifacts/vivit-b-16x2-kinetics400 --video archery.mp4
     """
     opened = Bundle.open(bundle)
+    named = {"backend": backend, "precision": precision}
+    reports: list[ParityReport] | list[StageReport]
     with StatusLine() as progress:
         progress("loading")
-        reference = Reference.load(opened.verified(opened.reference))
         with open_backend(backend, opened, precision) as engine:
-            report = check_parity(
-                engine.infer, reference, opened.spec, backend=backend, precision=precision, progress=progress
-            )
+            if videos:
+                reports = [check_video(video, opened.videos, opened.spec, engine.infer, **named) for video in videos]
+            else:
+                reference = Reference.load(opened.verified(opened.reference))
+                reports = [check_parity(engine.infer, reference, opened.spec, progress=progress, **named)]
     if as_json:
-        print_json(report.to_json())
+        documents = [report.to_json() for report in reports]
+        print_json(documents if len(videos) > 1 else documents[0])
     else:
-        click.echo(report.table())
-    if not report.passed:
+        click.echo("\n\n".join(report.table() for report in reports))
+    if not all(report.passed for report in reports):
         raise click.exceptions.Exit(EXIT_PARITY)
 
 

@@ -22,6 +22,9 @@ from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
 from .progress import Progress, silent
 
+# A batch of clips as the graph takes them, (B, ...) -> logits float32 (B, K).
+Infer = Callable[[NDArray[Any]], NDArray[np.float32]]
+
 BATCHES = (1, 2, 3, 8)
 TOP = 5
 
@@ -166,7 +169,7 @@ def compare_logits(
 
 
 def check_parity(
-    infer: Callable[[NDArray[Any]], NDArray[np.float32]],
+    infer: Infer,
     reference: Reference,
     spec: ClipSpec,
     *,
@@ -176,8 +179,7 @@ def check_parity(
 ) -> ParityReport:
     """Prepares every reference clip and runs them through `infer` at each of BATCHES.
 
-    infer: a batch (B, ...) of prepared clips -> logits float32 (B, K). Raises BundleError where the reference
-    has nothing to compare.
+    Raises BundleError where the reference has nothing to compare.
     """
     if not reference.clips:
         raise BundleError("the reference holds no clips, so nothing can be compared")
