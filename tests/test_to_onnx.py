@@ -32,7 +32,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (8, 4, 32, 32, 3), dtype=np.u
 # Everything but the attention node is of the standard domain, and nothing computes shapes.
 EXPECTED_OPERATORS = {
     "vivit": {"Transpose": 2, "Conv": 1, "Reshape": 1, "Pad": 1, "LayerNormalization": 5, "MatMul": 12,
-              "Add": 17, "MultiHeadAttention": 2, "Gelu": 2, "Gather": 1, "Gemm": 1},
+              "Add": 17, "Slice": 2, "MultiHeadAttention": 2, "Gelu": 2, "Gather": 1, "Gemm": 1},
     "videomae": {"Transpose": 2, "Conv": 1, "Reshape": 1, "LayerNormalization": 5, "MatMul": 12, "Add": 15,
                  "MultiHeadAttention": 2, "Gelu": 2, "ReduceMean": 1, "Gemm": 1},
 }  # fmt: skip

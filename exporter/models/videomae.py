@@ -52,7 +52,10 @@ def sinusoid_table(num_tokens: int, width: int) -> Tensor:
 
 
 class VideoMAEProjections(nn.Module):
-    """(B, N, D) to query, key and value, (B, N, D) each. Keys have no bias."""
+    """Tokens that ask (B, M, D) and all tokens (B, N, D), to query (B, M, D), key and value (B, N, D).
+
+    Keys have no bias.
+    """
 
     q_bias: nn.Parameter | None
     v_bias: nn.Parameter | None
@@ -66,10 +69,10 @@ class VideoMAEProjections(nn.Module):
         self.q_bias = nn.Parameter(torch.zeros(width)) if config.qkv_bias else None
         self.v_bias = nn.Parameter(torch.zeros(width)) if config.qkv_bias else None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query = F.linear(x, self.query.weight, self.q_bias)
-        value = F.linear(x, self.value.weight, self.v_bias)
-        return query, self.key(x), value
+    def forward(self, asking: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query = F.linear(asking, self.query.weight, self.q_bias)
+        value = F.linear(tokens, self.value.weight, self.v_bias)
+        return query, self.key(tokens), value
 
 
 class VideoMAEEmbeddings(nn.Module):
@@ -88,7 +91,7 @@ class VideoMAEEmbeddings(nn.Module):
 
 
 class VideoMAEModel(nn.Module):
-    """The encoder: (B, T, C, H, W) to tokens (B, N, D), normalised unless they are going to be averaged."""
+    """The encoder: (B, T, C, H, W) to tokens (B, N, D), or the first alone, normalised unless they will be averaged."""
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
@@ -98,8 +101,8 @@ class VideoMAEModel(nn.Module):
         if not config.use_mean_pooling:
             self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        tokens = self.encoder(self.embeddings(pixel_values))
+    def forward(self, pixel_values: Tensor, *, first_only: bool = False) -> Tensor:
+        tokens = self.encoder(self.embeddings(pixel_values), first_only=first_only)
         return cast(Tensor, tokens if self.layernorm is None else self.layernorm(tokens))
 
 
@@ -119,7 +122,8 @@ class VideoMAEForVideoClassification(nn.Module):
 
         Raises ValueError for any other shape.
         """
-        tokens = self.videomae(pixel_values)  # (B, N, D)
-        # (B, N, D) -> (B, D)
-        pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(1))
+        if self.fc_norm is None:
+            pooled = self.videomae(pixel_values, first_only=not self.training)[:, 0]  # (B, D)
+        else:
+            pooled = self.fc_norm(self.videomae(pixel_values).mean(1))  # (B, D)
         return cast(Tensor, self.classifier(pooled))  # (B, D) -> (B, K)

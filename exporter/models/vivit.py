@@ -33,7 +33,7 @@ class VivitConfig(TransformerConfig):
 
 
 class VivitProjections(nn.Module):
-    """(B, N, D) to query, key and value, (B, N, D) each."""
+    """Tokens that ask (B, M, D) and all tokens (B, N, D), to query (B, M, D), key and value (B, N, D)."""
 
     def __init__(self, config: VivitConfig) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class VivitProjections(nn.Module):
         self.key = nn.Linear(width, width, bias=config.qkv_bias)
         self.value = nn.Linear(width, width, bias=config.qkv_bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.query(x), self.key(x), self.value(x)
+    def forward(self, asking: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.query(asking), self.key(tokens), self.value(tokens)
 
 
 class VivitEmbeddings(nn.Module):
@@ -69,7 +69,7 @@ class VivitEmbeddings(nn.Module):
 
 
 class VivitModel(nn.Module):
-    """The encoder: (B, T, C, H, W) to normalised tokens (B, 1 + N, D), class token first."""
+    """The encoder: (B, T, C, H, W) to normalised tokens (B, 1 + N, D), or the class token, the first, alone."""
 
     def __init__(self, config: VivitConfig) -> None:
         super().__init__()
@@ -77,8 +77,9 @@ class VivitModel(nn.Module):
         self.encoder = Encoder(config, partial(VivitProjections, config))
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        return cast(Tensor, self.layernorm(self.encoder(self.embeddings(pixel_values))))
+    def forward(self, pixel_values: Tensor, *, first_only: bool = False) -> Tensor:
+        tokens = self.encoder(self.embeddings(pixel_values), first_only=first_only)
+        return cast(Tensor, self.layernorm(tokens))
 
 
 class VivitForVideoClassification(nn.Module):
@@ -95,5 +96,5 @@ class VivitForVideoClassification(nn.Module):
 
         Raises ValueError for any other shape.
         """
-        tokens = self.vivit(pixel_values)  # (B, 1 + N, D)
+        tokens = self.vivit(pixel_values, first_only=not self.training)  # (B, 1, D), or (B, 1 + N, D)
         return cast(Tensor, self.classifier(tokens[:, 0]))  # (B, D) -> (B, K)
