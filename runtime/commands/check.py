@@ -1,0 +1,57 @@
+"""`tubelet check`."""
+
+from pathlib import Path
+
+import click
+
+from ..backends import open_backend
+from ..bundle import Bundle
+from ..parity import ParityReport, Reference, check_parity
+from ..progress import StatusLine
+from ..stages import StageReport, check_video
+from .options import EXIT_PARITY, bundle_argument, engine_options, json_option, print_json
+
+
+@click.command()
+@bundle_argument
+@engine_options
+@click.option(
+    "--video",
+    "videos",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Check every stage of a video that was named at the export, instead; may be repeated.",
+)
+@json_option
+def check(bundle: Path, backend: str, precision: str, videos: tuple[Path, ...], as_json: bool) -> None:
+    """Prove that BUNDLE computes here what torch computed.
+
+    Prepares the bundle's reference clips, runs them at several batch sizes, and compares with the logits
+    that torch gave when the bundle was made. With --video, compares stage by stage what the exporting
+    machine recorded for that file: the frames taken, their pixels, the model input, the logits. Exits with
+    3 when anything is outside tolerance.
+
+    \b
+    Example:
+      tubelet check artifacts/vivit-b-16x2-kinetics400
+      tubelet check artifacts/vivit-b-16x2-kinetics400 --video archery.mp4
+    """
+    opened = Bundle.open(bundle)
+    named = {"backend": backend, "precision": precision}
+    reports: list[ParityReport] | list[StageReport]
+    with StatusLine() as progress:
+        progress("loading")
+        with open_backend(backend, opened, precision) as engine:
+            if videos:
+                reports = [check_video(video, opened.videos, opened.spec, engine.infer, **named) for video in videos]
+            else:
+                reference = Reference.load(opened.verified(opened.reference))
+                reports = [check_parity(engine.infer, reference, opened.spec, progress=progress, **named)]
+    if as_json:
+        documents = [report.to_json() for report in reports]
+        print_json(documents if len(videos) > 1 else documents[0])
+    else:
+        click.echo("\n\n".join(report.table() for report in reports))
+    if not all(report.passed for report in reports):
+        raise click.exceptions.Exit(EXIT_PARITY)

@@ -1,0 +1,108 @@
+"""`tubelet export`: the one command that needs torch, which is imported when it runs."""
+
+import importlib.util
+from pathlib import Path
+
+import click
+
+from ...preprocess.errors import MissingExtra
+from ...preprocess.spec import LAYOUTS, InputName
+from ..progress import StatusLine
+from .options import json_option, note, print_json
+
+EXPORT_PACKAGES = ("torch", "onnx", "onnxscript", "safetensors", "onnxruntime")
+
+
+def require_export_packages() -> None:
+    """Raises MissingExtra for the first package that an export would miss, before anything is begun."""
+    for package in EXPORT_PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(package, "cpu,export", purpose="to export a checkpoint")
+
+
+@click.command()
+@click.option("--model", required=True, metavar="ID|FOLDER", help="A checkpoint on the Hub, or in a folder.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The folder of the bundle.  [default: artifacts/ and the name of the model]",
+)
+@click.option("--revision", metavar="REV", help="A branch, tag or commit on the Hub; ID@REV says the same.")
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Names of the labels: one a line, or JSON, for checkpoints that only have LABEL_0, LABEL_1, ...",
+)
+@click.option(
+    "--input",
+    "input_name",
+    type=click.Choice(list(LAYOUTS)),
+    default="pixel_values",
+    show_default=True,
+    help="What the graph takes: normalised float32, or uint8 RGB frames that it normalises itself.",
+)
+@click.option(
+    "--video",
+    "videos",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Record every stage of this video, for `tubelet check --video` on other machines; may be repeated.",
+)
+@click.option("--opset", type=click.IntRange(23, 24), default=23, show_default=True, help="ONNX opset.")
+@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+@click.option("--dry-run", is_flag=True, help="Say what would be exported, and write nothing.")
+@json_option
+def export(
+    model: str,
+    output: Path | None,
+    revision: str | None,
+    labels: Path | None,
+    input_name: InputName,
+    videos: tuple[Path, ...],
+    opset: int,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Turn a ViViT or VideoMAE checkpoint into a bundle.
+
+    Ends by comparing the graph with torch on the bundle's reference clips; exits with 3, and leaves no
+    bundle, when it is outside tolerance.
+
+    \b
+    Example:
+      tubelet export --model google/vivit-b-16x2-kinetics400
+      tubelet export --model ./my-finetuned-videomae -o artifacts/gestures
+    """
+    require_export_packages()
+    from ...exporter.checkpoint import load_checkpoint
+    from ...exporter.export import check_target, default_output, export_bundle, plan_export
+
+    target = default_output(model) if output is None else output
+    check_target(target, force=force)  # before anything is downloaded
+    with StatusLine() as progress:
+        progress(f"loading {model}")
+        checkpoint = load_checkpoint(model, revision=revision, labels=labels, report=progress.aside(note))
+        plan = plan_export(checkpoint, target, input_name=input_name, opset=opset)
+        if dry_run:
+            progress.clear()
+            print_json(plan.to_json()) if as_json else click.echo(plan.summary())
+            return
+        bundle, report = export_bundle(
+            checkpoint,
+            target,
+            input_name=input_name,
+            videos=videos,
+            opset=opset,
+            force=force,
+            progress=progress,
+        )
+    for message in bundle.notes:
+        note(message)
+    if as_json:
+        print_json({"bundle": str(bundle.path), "parity": report.to_json()})
+    else:
+        click.echo(f"{report.table()}\n\n{bundle.path} is ready\n  tubelet classify {bundle.path} VIDEO")
