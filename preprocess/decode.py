@@ -5,144 +5,165 @@ of its frames would be slow, so packets.py finds them by seeking and holds each 
 that does not bear this out is decoded whole and its frames are counted, which is slower and exact as well.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Literal, NamedTuple, TypeVar
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from .convert import Converter, Scaling
 from .errors import VideoError
-from .frames import Frames
-from .packets import OpenVideo, UnreliableIndex, frames_by_seeking, index_packets
+from .frames import Frames, Timeline
+from .opening import OpenVideo, open_video
+from .packets import (
+    CutShort,
+    FrameIndex,
+    UnreliableIndex,
+    frames_by_seeking,
+    index_packets,
+    list_frames,
+    nearest_frames,
+)
+from .resize import Pixels
+from .video_info import CountedBy, VideoInfo, describe
 
-# FFmpeg opens these as video too: bytes drawn as text, and pictures (also every format that ends in _pipe).
-_TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
-_PICTURE_FORMATS = {"image2"}
+Choose = Callable[[Timeline], NDArray[np.int64]]
+OnError = Literal["raise", "skip"]
 
-Choose = Callable[[int], NDArray[np.int64]]
+Result = TypeVar("Result")
+
+MAX_BYTES = 8 << 30  # of pixels in one reading
+_NO_TIMESTAMP = np.iinfo(np.int64).min  # as in FFmpeg
+_WAYS: dict[CountedBy, Callable[[OpenVideo], FrameIndex]] = {"list": list_frames, "packets": index_packets}
 
 
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a video file holds.
+class _Arrival(NamedTuple):
+    """A frame, its position in the file, and the position for which it was wanted: another one where it stands
+    in for a frame that cannot be decoded."""
 
-    width, height:    pixels as displayed, after the rotation that the file asks for
-    rotation:         that rotation in degrees, counter-clockwise, from -180 to 180
-    frames:           exact number of frames
-    frame_rate:       average in frames per second; None where the file has no timestamps
-    duration_seconds: as the file states it; None where it states none
-    """
+    wanted: int
+    position: int
+    frame: VideoFrame
 
-    path: Path
-    codec: str
-    width: int
-    height: int
-    rotation: int
-    frames: int
-    frame_rate: float | None
-    duration_seconds: float | None
+
+class _Reading(NamedTuple):
+    """A file on its way through the decoder; `arriving` yields one frame for each of `indices`, once."""
+
+    video: OpenVideo
+    timeline: Timeline
+    counted_by: CountedBy
+    indices: NDArray[np.int64]
+    arriving: Iterator[_Arrival]
 
 
 def probe(path: Path | str) -> VideoInfo:
-    """What the file at `path` holds. Reads its packets and decodes its first frame.
+    """What the file at `path` holds. Decodes its first frame, and reads its packets where it has no list of
+    them. Raises VideoError where the file is no video or cannot be decoded."""
 
-    Raises VideoError where the file is no video or cannot be decoded.
-    """
-    info, _ = _read(Path(path), lambda _: np.zeros(1, np.int64))
-    return info
+    def first(_: Timeline) -> NDArray[np.int64]:
+        return np.zeros(1, np.int64)
+
+    def receive(reading: _Reading) -> VideoInfo:
+        frame = next(reading.arriving).frame
+        return describe(reading.video, frame, reading.timeline, reading.counted_by)
+
+    return _read(Path(path), first, receive, "raise")
 
 
-def read_frames(path: Path | str, choose: Choose) -> Frames:
+def read_frames(
+    path: Path | str,
+    choose: Choose,
+    *,
+    rotate: bool = True,
+    on_error: OnError = "raise",
+    scale_to: Scaling | None = None,
+) -> Frames:
     """The frames that `choose` wants, in the order in which it names them.
 
-    path:   a file; URLs are not opened
-    choose: number of frames in the file -> indices int64 (T,), from 0, in any order, repeats kept. It is
-            called a second time, with the right number, where packets had promised a wrong one.
+    path:     a file; URLs are not opened
+    choose:   times of all frames in the file -> indices int64 (T,), from 0, in any order, repeats kept. It is
+              called again, with better knowledge, where the file had promised other frames than it holds.
+    rotate:   whether frames are turned and mirrored as the file asks a player to; without it they are as
+              stored, as many readers give them
+    on_error: what to do about corrupt packets. "raise" is VideoError with the position of the first. "skip"
+              passes over them and puts the nearest frame that can be decoded in the place of one that cannot
+              (`Frames.stood_in`), where the file has timestamps; where it has none, the frames that can be
+              decoded are all there are. What FFmpeg repairs by itself counts as decoded, with either.
+    scale_to: resize while converting to RGB: several times faster on large frames, and not the pixels that
+              prepare.py makes (see Scaling)
 
-    Returns Frames: pixels uint8 (T, H, W, 3), rotated as the file asks (but not mirrored), in RGB as FFmpeg
-    converts by default: with the matrix and range that a frame is tagged with, or BT.601 where it has no tag.
-    Seconds count from the start of the file, and are all NaN where its timestamps are missing or do not rise.
+    Returns Frames: pixels uint8 (T, H, W, 3) in RGB, converted as Converter says. Seconds count from the start
+    of the file, and are all NaN where its timestamps are missing or do not rise.
 
     Raises VideoError where the file is no video, is damaged in a part that is needed, changes its frame size
-    between the frames taken, or does not hold a frame that is asked for.
+    between the frames taken, or does not hold a frame that is asked for; and for more than MAX_BYTES of pixels.
     """
-    _, frames = _read(Path(path), choose)
-    return frames
+    path = Path(path)
+    converter = Converter(path, rotate=rotate, scaling=scale_to)
+    return _read(path, choose, lambda reading: _gather(reading, converter), on_error)
 
 
-def _read(path: Path, choose: Choose) -> tuple[VideoInfo, Frames]:
+def _read(path: Path, choose: Choose, receive: Callable[[_Reading], Result], on_error: OnError) -> Result:
+    """What `receive` makes of the chosen frames; damage is looked at closer only where there is some."""
     try:
-        with _open(path) as video, suppress(UnreliableIndex):
-            index = index_packets(video)
-            indices = _chosen(path, choose, len(index.pts))
-            arriving = frames_by_seeking(video, index, np.unique(indices))
-            return _gather(video, index.pts.tolist(), indices, arriving)
-        with _open(path) as video:
-            pts = [frame.pts for frame in video.container.decode(video.stream)]
-        indices = _chosen(path, choose, len(pts))
-        with _open(path) as video:
-            return _gather(video, pts, indices, _frames_by_counting(video, np.unique(indices)))
+        try:
+            return _try_to_read(path, choose, receive, skips_damage=False)
+        except (av.FFmpegError, CutShort):
+            if on_error == "raise":
+                raise
+            return _try_to_read(path, choose, receive, skips_damage=True)
     except av.FFmpegError as error:
         raise _damage(path, error) from error
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[OpenVideo]:
-    """The file at `path`, until the block ends; VideoError where it holds no video that can be decoded."""
-    if not path.exists():
-        raise VideoError(f"{path} does not exist")
-    if not path.is_file():
-        raise VideoError(f"{path} is not a file")
-    try:
-        container = av.open(path.resolve())  # resolved, because FFmpeg takes "name:rest" for a protocol
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path} cannot be opened as a video: {_reason(path, error)}") from error
-    with container:
-        yield OpenVideo(path, container, _video_stream(path, container))
+def _try_to_read(path: Path, choose: Choose, receive: Callable[[_Reading], Result], *, skips_damage: bool) -> Result:
+    """Tries each way to find frames, fastest first. FFmpeg's errors pass through."""
+    for counted_by, find in _WAYS.items():
+        with open_video(path, skips_damage=skips_damage) as video, suppress(UnreliableIndex):
+            index = find(video)
+            timeline = _timeline(video, index.pts)
+            indices = _chosen(path, choose, timeline)
+            arriving = _frames_by_index(video, index, np.unique(indices))
+            return receive(_Reading(video, timeline, counted_by, indices, arriving))
+    with open_video(path, skips_damage=skips_damage) as video:
+        timeline = _timeline(video, _pts_of_all(video))
+    indices = _chosen(path, choose, timeline)
+    with open_video(path, skips_damage=skips_damage) as video:
+        arriving = _frames_by_counting(video, np.unique(indices))
+        return receive(_Reading(video, timeline, "decoding", indices, arriving))
 
 
-def _reason(path: Path, error: av.FFmpegError | OSError) -> str:
-    """Why the file cannot be opened: FFmpeg's words, or better ones where the first bytes tell."""
-    if isinstance(error, OSError):
-        return str(error.strerror)
-    with path.open("rb") as file:
-        head = file.read(8)
-    if not head:
-        return "it is empty"
-    if head[4:] == b"ftyp":
-        return "it is an MP4 file without its index (moov), cut short or never finished"
-    return str(error.strerror)
+def _pts_of_all(video: OpenVideo) -> NDArray[np.int64]:
+    """pts (N,) of all frames, by decoding the whole file."""
+    pts = (_NO_TIMESTAMP if frame.pts is None else frame.pts for frame in video.frames())
+    return np.fromiter(pts, np.int64)
 
 
-def _video_stream(path: Path, container: InputContainer) -> VideoStream:
-    if container.format.name in _TEXT_FORMATS:
-        raise VideoError(f"{path} is not a video: FFmpeg could only draw its bytes as text")
-    if container.format.name in _PICTURE_FORMATS or container.format.name.endswith("_pipe"):
-        raise VideoError(f"{path} is a picture, not a video")
-    videos = container.streams.video
-    streams = [stream for stream in videos if not stream.disposition & Disposition.attached_pic]
-    if not streams:
-        kinds = sorted({"cover art" if stream in videos else stream.type for stream in container.streams})
-        raise VideoError(f"{path} holds no video, only {' and '.join(kinds) or 'an empty header'}")
-    if cast("object", streams[0].codec_context) is None:  # PyAV's types say that it always exists
-        raise VideoError(f"{path} holds video in a codec that this build of FFmpeg cannot decode")
-    return streams[0]
+def _timeline(video: OpenVideo, pts: NDArray[np.int64]) -> Timeline:
+    """Times from the start of the file, which is before its first frame if sound starts earlier."""
+    start_time, tick = video.container.start_time, video.stream.time_base
+    steps = np.diff(pts)
+    if tick is None or (pts == _NO_TIMESTAMP).any() or (steps <= 0).any() or len(pts) == 0:
+        return Timeline(np.full(len(pts), np.nan), rounding_seconds=0.0)
+    start = int(pts[0])
+    if start_time is not None:
+        start = min(start, round(Fraction(start_time, av.time_base) / tick))
+    seconds = (pts - start) * tick.numerator / tick.denominator
+    # Ticks as long as a frame count frames, and nothing was rounded.
+    counts_frames = len(steps) > 0 and steps.min() == 1
+    return Timeline(seconds, rounding_seconds=0.0 if counts_frames else float(tick) / 2)
 
 
-def _chosen(path: Path, choose: Choose, count: int) -> NDArray[np.int64]:
+def _chosen(path: Path, choose: Choose, timeline: Timeline) -> NDArray[np.int64]:
+    count = len(timeline)
     if count == 0:
-        raise VideoError(f"{path} holds no frames")
-    indices = choose(count)
+        raise VideoError(f"{path} holds no frame that can be decoded")
+    indices = choose(timeline)
     if indices.ndim != 1 or len(indices) == 0:
         raise VideoError(f"indices must be (T,), at least one of them, got indices.shape = {indices.shape}")
     outside = indices[(indices < 0) | (indices >= count)]
@@ -151,90 +172,62 @@ def _chosen(path: Path, choose: Choose, count: int) -> NDArray[np.int64]:
     return indices
 
 
-def _frames_by_counting(video: OpenVideo, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
-    """Position and frame of each of `wanted`, by decoding from the start of the file."""
+def _frames_by_index(video: OpenVideo, index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[_Arrival]:
+    if video.skips_damage:
+        return map(_Arrival._make, nearest_frames(video, index, wanted))
+    found = frames_by_seeking(video, index, wanted)
+    return (_Arrival(position, position, frame) for position, frame in found)
+
+
+def _frames_by_counting(video: OpenVideo, wanted: NDArray[np.int64]) -> Iterator[_Arrival]:
+    """Each of `wanted`, by decoding from the start of the file."""
     missing = set(wanted.tolist())
-    for position, frame in enumerate(video.container.decode(video.stream)):
+    for position, frame in enumerate(video.frames()):
         if position in missing:
             missing.remove(position)
-            yield position, frame
+            yield _Arrival(position, position, frame)
         if not missing:
             return
     raise VideoError(f"{video.path} changed while it was read: {len(missing)} frames have gone")
 
 
-def _gather(
-    video: OpenVideo,
-    pts: Sequence[int | None],
-    indices: NDArray[np.int64],
-    arriving: Iterator[tuple[int, VideoFrame]],
-) -> tuple[VideoInfo, Frames]:
+def _gather(reading: _Reading, converter: Converter) -> Frames:
     """Converts each frame as it arrives, so that none is kept, and puts it where `indices` (T,) wants it."""
-    reformatter = VideoReformatter()  # one, because it keeps what it sets up for a size and a format
-    first = rotation = 0
+    path, indices = reading.video.path, reading.indices
+    first = 0
     pixels = np.empty((len(indices), 0, 0, 3), np.uint8)
-    for position, frame in arriving:
-        picture = np.asarray(reformatter.reformat(frame, format="rgb24").to_ndarray(), np.uint8)  # (H, W, 3)
-        picture = np.rot90(picture, _quarter_turns(video.path, frame.rotation))
+    stood_in = np.zeros(len(indices), np.bool_)
+    for wanted, position, frame in reading.arriving:
+        picture = converter.pixels(frame)
         if not pixels.size:
-            first, rotation = position, frame.rotation
-            pixels = np.empty((len(indices), *picture.shape), np.uint8)  # (T, H, W, 3)
+            first = position
+            pixels = _empty(path, len(indices), picture)
         elif picture.shape != pixels.shape[1:]:
             raise VideoError(
-                f"{video.path} changes its frame size: {_size(pixels)} at frame {first}, {_size(picture)} at "
+                f"{path} changes its frame size: {_size(pixels)} at frame {first}, {_size(picture)} at "
                 f"frame {position}",
                 fix="re-encode it to one size: ffmpeg -i IN -vf scale=WIDTH:HEIGHT OUT",
             )
-        pixels[indices == position] = picture
-
-    stream = video.stream
-    rate = stream.average_rate if stream.start_time is not None else None  # a guess without timestamps
-    info = VideoInfo(
-        path=video.path,
-        codec=stream.codec.canonical_name,
-        width=pixels.shape[2],
-        height=pixels.shape[1],
-        rotation=rotation,
-        frames=len(pts),
-        frame_rate=float(rate) if rate else None,
-        duration_seconds=_duration_seconds(video),
-    )
-    return info, Frames(pixels, indices, _seconds(video, pts)[indices])
+        places = indices == wanted
+        pixels[places], stood_in[places] = picture, position != wanted
+    skipped = len(reading.video.skipped)
+    return Frames(pixels, indices, reading.timeline.seconds[indices], stood_in, skipped)
 
 
-def _size(pixels: NDArray[np.uint8]) -> str:
+def _empty(path: Path, count: int, picture: Pixels) -> Pixels:
+    """Room (count, H, W, 3) for `count` pictures (H, W, 3), within reason: a damaged header can claim any size."""
+    if count * picture.size > MAX_BYTES:
+        raise VideoError(
+            f"{count} frames of {path} are {count * picture.size / 1e9:.1f} GB at {_size(picture)}, and at most "
+            f"{MAX_BYTES / 1e9:.1f} GB are read at once",
+            fix="take fewer, or have them resized while they are read (scale_to)",
+        )
+    return np.empty((count, *picture.shape), np.uint8)
+
+
+def _size(pixels: Pixels) -> str:
     height, width, _ = pixels.shape[-3:]
     return f"{width}x{height}"
-
-
-def _quarter_turns(path: Path, rotation: int) -> int:
-    turns, rest = divmod(rotation, 90)
-    if rest:
-        raise VideoError(
-            f"{path} asks for a rotation of {rotation} degrees; only quarter turns keep pixels as they are",
-            fix="re-encode it upright: ffmpeg -i IN OUT",
-        )
-    return turns
-
-
-def _seconds(video: OpenVideo, pts: Sequence[int | None]) -> NDArray[np.float64]:
-    """Times (N,) of all frames from the start of the file, which is before the first of them if sound is."""
-    start_time, time_base = video.container.start_time, video.stream.time_base
-    known = np.array([value for value in pts if value is not None], np.int64)
-    if len(known) < len(pts) or (np.diff(known) <= 0).any() or time_base is None:
-        return np.full(len(pts), np.nan)
-    start = int(known[0])
-    if start_time is not None:
-        start = min(start, round(Fraction(start_time, av.time_base) / time_base))
-    return (known - start) * time_base.numerator / time_base.denominator
-
-
-def _duration_seconds(video: OpenVideo) -> float | None:
-    stream = video.stream
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    duration = video.container.duration  # of the longest stream; Matroska states no other
-    return None if duration is None else duration / av.time_base
 
 
 def _damage(path: Path, error: av.FFmpegError) -> VideoError:
@@ -242,9 +235,9 @@ def _damage(path: Path, error: av.FFmpegError) -> VideoError:
     pts: list[int | None] = []
     broken: list[int | None] = []
     readable = 0
-    with _open(path) as video:
+    with open_video(path) as video:
         with suppress(av.FFmpegError):  # where the file cannot even be split into packets any further
-            for packet in video.container.demux(video.stream):
+            for packet in video.packets():
                 if packet.size:
                     pts.append(packet.pts)
                 try:
@@ -252,11 +245,11 @@ def _damage(path: Path, error: av.FFmpegError) -> VideoError:
                 except av.FFmpegError:
                     broken.append(packet.pts)
         place = "it cannot be decoded to its end"
-        shown = sorted(value for value in pts if value is not None)
-        if broken and broken[0] in shown:
-            frame = shown.index(broken[0])
-            place = f"frame {frame} at {_seconds(video, shown)[frame]:.3f} seconds cannot be decoded"
+        shown = np.array(sorted(value for value in pts if value is not None), np.int64)
+        if broken and broken[0] is not None and broken[0] in shown:
+            frame = int(np.searchsorted(shown, broken[0]))
+            place = f"frame {frame} at {_timeline(video, shown).seconds[frame]:.3f} seconds cannot be decoded"
     return VideoError(
         f"{path} is damaged: {place} ({error.strerror}); {readable} of {len(pts)} frames are readable",
-        fix="copy the file again, or save what is readable: ffmpeg -i IN OUT",
+        fix="copy the file again, or pass over the damage",
     )

@@ -4,6 +4,7 @@ Every value is the one that the PIL and numpy processors of `transformers` compu
 `VideoMAEImageProcessorPil`), bit for bit, resized in the pass order of Pillow 12 and before (see resize.py).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,8 @@ from numpy.typing import NDArray
 
 from .errors import VideoError
 from .frames import Frames
-from .resize import Pixels, check_rgb, resize
-from .spec import ClipSpec, ExactSize, ShortestEdge
-
-
-def resized_size(height: int, width: int, rule: ShortestEdge | ExactSize | None) -> tuple[int, int]:
-    """(height, width) of a frame after the resize that `rule` asks for."""
-    if rule is None:
-        return height, width
-    if isinstance(rule, ExactSize):
-        return rule.height, rule.width
-    if width <= height:
-        return int(rule.edge * height / width), rule.edge
-    return rule.edge, int(rule.edge * width / height)
+from .resize import Pixels, check_rgb, resize, resized_size
+from .spec import ClipSpec
 
 
 def resize_and_crop(pixels: Pixels, spec: ClipSpec) -> Pixels:
@@ -35,20 +25,36 @@ def resize_and_crop(pixels: Pixels, spec: ClipSpec) -> Pixels:
     """
     check_rgb(pixels)
     size = resized_size(pixels.shape[1], pixels.shape[2], spec.resize)
-    if spec.crop is None:
-        return resize(pixels, size, spec.resample)
-
-    crop_height, crop_width = spec.crop
+    crop = spec.crop or size
     # Below 0 where the frame is smaller than the crop.
-    top, left = (size[0] - crop_height) // 2, (size[1] - crop_width) // 2
-    kept_height, kept_width = min(crop_height, size[0]), min(crop_width, size[1])
-    kept = resize(pixels, size, spec.resample, window=(max(top, 0), max(left, 0), kept_height, kept_width))
-    if (kept_height, kept_width) == spec.crop:
-        return kept
-    canvas = np.zeros((len(pixels), crop_height, crop_width, 3), np.uint8)
-    row, column = max(-top, 0), max(-left, 0)
-    canvas[:, row : row + kept_height, column : column + kept_width] = kept
-    return canvas
+    centre = (size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2
+    return resize_and_cut(pixels, spec, [centre])[0]
+
+
+def resize_and_cut(pixels: Pixels, spec: ClipSpec, corners: Sequence[tuple[int, int]]) -> list[Pixels]:
+    """A crop of size `spec.crop` at each of `corners`, (top, left) in the resized frame; black outside of it.
+
+    Frames are resized once, and only the pixels that some crop keeps are computed. uint8 (T, H, W, 3) ->
+    uint8 (T, H', W', 3) for each corner, contiguous. Raises VideoError for other pixels than uint8 RGB.
+    """
+    check_rgb(pixels)
+    size = resized_size(pixels.shape[1], pixels.shape[2], spec.resize)
+    crop = np.array(spec.crop or size)
+    starts = np.array(corners)  # (corners, 2), rows and columns
+    low = np.maximum(starts.min(axis=0), 0)
+    high = np.minimum(starts.max(axis=0) + crop, size)
+    kept = resize(pixels, size, spec.resample, window=(*low.tolist(), *(high - low).tolist()))
+    crops = []
+    for start in starts:
+        (top, left), (bottom, right) = np.maximum(start, low), np.minimum(start + crop, high)
+        part = kept[:, top - low[0] : bottom - low[0], left - low[1] : right - low[1]]
+        if part.shape[1:3] == tuple(crop):
+            crops.append(np.ascontiguousarray(part))
+            continue
+        canvas = np.zeros((len(pixels), *crop, 3), np.uint8)
+        canvas[:, top - start[0] : bottom - start[0], left - start[1] : right - start[1]] = part
+        crops.append(canvas)
+    return crops
 
 
 def normalisation_table(spec: ClipSpec) -> NDArray[np.float32]:

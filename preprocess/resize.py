@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import VideoError
-from .spec import Resample
+from .spec import ExactSize, Resample, ShortestEdge
 
 Pixels = NDArray[np.uint8]
 Reals = NDArray[np.float64]
@@ -151,6 +151,17 @@ def _nearest(in_size: int, out_size: int, kept: range) -> Positions:
 
 
 # --- Frames ---
+
+
+def resized_size(height: int, width: int, rule: ShortestEdge | ExactSize | None) -> tuple[int, int]:
+    """(height, width) of a frame after the resize that `rule` asks for."""
+    if rule is None:
+        return height, width
+    if isinstance(rule, ExactSize):
+        return rule.height, rule.width
+    if width <= height:
+        return int(rule.edge * height / width), rule.edge
+    return rule.edge, int(rule.edge * width / height)
 
 
 def check_rgb(pixels: Pixels) -> None:

@@ -1,76 +1,110 @@
 """Which frames of a file make a clip: index arithmetic, and nothing else.
 
 Every policy counts frames and knows no time, as the published evaluations do: a file at 60 frames per second
-gives a clip of half the duration of one at 30. A file that is too short still gives exactly as many indices
-as were asked for, by the rule that its policy states.
+gives a clip of half the duration of one at 30. To choose by time, `at_rate` makes a list of frames at a rate
+of its own, and a policy takes from that list. A file that is too short still gives exactly as many indices as
+were asked for, by the rule that its policy states.
+
+Several clips of one file are the views of a multi-view evaluation: each policy spreads them as its published
+evaluation does, and gives a single one where that evaluation has its middle.
 
 In the drawings below a digit is a frame that is taken, by its place in the clip, and a dot one that is not.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import VideoError
+from .frames import Timeline
 from .spec import Family, Policy, Sampling
 
+Indices = NDArray[np.int64]
+
 SOMETHING_SOMETHING_V2_LABELS = 174
+MAX_LISTED = 10_000_000  # frames at a rate: four days at 30 a second. Damaged timestamps may span centuries
 
 
-def centre_loop(num_frames: int, stride: int, available: int) -> NDArray[np.int64]:
+# Each policy takes (num_frames, stride, available, clips) and gives indices int64 (clips, num_frames).
+
+
+def centre_loop(num_frames: int, stride: int, available: int, clips: int) -> Indices:
     """A run of every `stride`-th frame from the middle of the file; a short file starts over at its end.
 
         4 frames, stride 2, of 12     . . 0 . 1 . 2 . 3 . . .
         4 frames, stride 2, of 5      0 3 1 . 2
 
-    The offset, max(0, (available - num_frames * stride) // 2), and the looping are those of a single view in
-    ViViT's evaluation (google-research/scenic, projects/vivit, over the reader of google-deepmind/dmvr).
+    Several clips start evenly from the first frame to the last place where one fits, rounded down:
+
+        3 clips, stride 1, of 11      0 1 2 3 . . . . . . .
+                                      . . . 0 1 2 3 . . . .
+                                      . . . . . . . 0 1 2 3
+
+    This is ViViT's evaluation, which takes 4 clips (google-research/scenic, projects/vivit, over the reader of
+    google-deepmind/dmvr), with the same looping.
     """
-    offset = max(0, (available - num_frames * stride) // 2)
-    return (offset + stride * np.arange(num_frames, dtype=np.int64)) % available
+    room = max(0, available - num_frames * stride)
+    starts = np.array([room // 2]) if clips == 1 else np.linspace(0, room, clips).astype(np.int64)
+    indices: Indices = (starts[:, None] + stride * np.arange(num_frames, dtype=np.int64)) % available
+    return indices
 
 
-def centre_hold(num_frames: int, stride: int, available: int) -> NDArray[np.int64]:
+def centre_hold(num_frames: int, stride: int, available: int, clips: int) -> Indices:
     """The middle run of every `stride`-th frame of the whole file; a short file holds the last of them.
 
         4 frames, stride 2, of 13     . . 0 . 1 . 2 . 3 . . . .
         4 frames, stride 2, of 5      0 . 1 . 2+3
 
-    This is the middle of the five clips of VideoMAE's evaluation on Kinetics (MCG-NJU/VideoMAE, kinetics.py).
-    A run always starts on a multiple of `stride`, which is where it differs from `centre_loop`.
+    Several clips start evenly from the first of these frames to the last place where a clip fits. A run always
+    starts on a multiple of `stride`, which is where this differs from `centre_loop`.
+
+    This is VideoMAE's evaluation on Kinetics, which takes 5 clips (MCG-NJU/VideoMAE, kinetics.py), in the same
+    floating point; a single clip is the middle one.
     """
     strided = stride * np.arange(-(-available // stride), dtype=np.int64)
-    start = max(0, (len(strided) - num_frames) // 2)
-    return strided[np.minimum(start + np.arange(num_frames), len(strided) - 1)]
+    room = max(0, len(strided) - num_frames)
+    starts = np.array([room // 2]) if clips == 1 else (np.arange(clips) * (room / (clips - 1))).astype(np.int64)
+    indices: Indices = strided[np.minimum(starts[:, None] + np.arange(num_frames), len(strided) - 1)]
+    return indices
 
 
-def segments(num_frames: int, _stride: int, available: int) -> NDArray[np.int64]:
+def segments(num_frames: int, _stride: int, available: int, clips: int) -> Indices:
     """The file cut into `num_frames` equal segments, and the frame in the middle of each.
 
         4 frames of 12                . 0 . | . 1 . | . 2 . | . 3 .
         4 frames of 2                 0+1 | 2+3
 
-    This is the second of the two clips of VideoMAE's evaluation on Something-Something v2 (MCG-NJU/VideoMAE,
-    ssv2.py), in the same floating point. The stride plays no part.
+    Several clips divide each segment evenly, from its first frame on:
+
+        2 clips, 4 frames of 12       0 . . | 1 . . | 2 . . | 3 . .
+                                      . 0 . | . 1 . | . 2 . | . 3 .
+
+    This is VideoMAE's evaluation on Something-Something v2, which takes 2 clips (MCG-NJU/VideoMAE, ssv2.py),
+    in the same floating point; a single clip is the second of them. The stride plays no part.
     """
     length = available / num_frames
-    return (length / 2 + length * np.arange(num_frames)).astype(np.int64)
+    parts = np.array([1 / 2]) if clips == 1 else np.arange(clips) / clips
+    indices: Indices = (length * parts[:, None] + length * np.arange(num_frames)).astype(np.int64)
+    return indices
 
 
-def uniform(num_frames: int, _stride: int, available: int) -> NDArray[np.int64]:
+def uniform(num_frames: int, _stride: int, available: int, clips: int) -> Indices:
     """From the first frame to the last in equal steps, rounded down.
 
         4 frames of 12                0 . . 1 . . . 2 . . . 3
         4 frames of 2                 0+1+2 3
 
     This is numpy's linspace(0, available - 1, num_frames), as in the examples of the transformers
-    documentation. The stride plays no part.
+    documentation. It has no published multi-view form; several clips here share out the frames of a finer one
+    in turn, so that each spans the file. The stride plays no part.
     """
-    return np.linspace(0, available - 1, num_frames).astype(np.int64)
+    finer = np.linspace(0, available - 1, num_frames * clips).astype(np.int64)
+    return finer.reshape(num_frames, clips).T  # (num_frames * clips,) -> (clips, num_frames)
 
 
-POLICIES: dict[Policy, Callable[[int, int, int], NDArray[np.int64]]] = {
+POLICIES: dict[Policy, Callable[[int, int, int, int], Indices]] = {
     "centre-loop": centre_loop,
     "centre-hold": centre_hold,
     "segments": segments,
@@ -78,14 +112,51 @@ POLICIES: dict[Policy, Callable[[int, int, int], NDArray[np.int64]]] = {
 }
 
 
-def sample(sampling: Sampling, *, num_frames: int, available: int) -> NDArray[np.int64]:
-    """Indices int64 (num_frames,) of the frames that make a clip, each at least 0 and less than `available`.
+def clip_views(sampling: Sampling, *, num_frames: int, available: int, clips: int) -> Indices:
+    """Indices int64 (clips, num_frames) of the frames of each clip, at least 0 and less than `available`.
 
-    Raises VideoError where there is no frame to take.
+    Raises VideoError where there is no frame to take, ValueError for less than one clip.
     """
+    if clips < 1:
+        raise ValueError(f"clips must be 1 or more, got {clips}")
     if available < 1:
         raise VideoError(f"a clip of {num_frames} frames needs at least 1 frame to take from, got {available}")
-    return POLICIES[sampling.policy](num_frames, sampling.stride, available)
+    return POLICIES[sampling.policy](num_frames, sampling.stride, available, clips)
+
+
+def sample(sampling: Sampling, *, num_frames: int, available: int) -> Indices:
+    """Indices int64 (num_frames,) of the frames that make a single clip; see `clip_views`."""
+    indices: Indices = clip_views(sampling, num_frames=num_frames, available=available, clips=1)[0]
+    return indices
+
+
+def at_rate(timeline: Timeline, fps: float) -> Indices:
+    """Indices int64 (M,) of the frames that are on show at `fps` even times a second.
+
+        frames at 0, 3, 6, 12 tenths of a second, 5 fps      0 0 1 2 2 2 3
+
+    The times are k / fps after the first frame, up to the last. The frame on show is the last that is not
+    later, except by what the file's clock rounds. A higher rate than the file's repeats frames.
+
+    Raises VideoError where the times of frames are not known, ValueError unless `fps` is above 0.
+    """
+    if not (fps > 0 and math.isfinite(fps)):
+        raise ValueError(f"fps must be above 0, got {fps}")
+    if not timeline.is_timed:
+        raise VideoError(
+            f"sampling at {fps:g} frames per second needs the time of every frame, and this video does not tell it",
+            fix="sample by the number of frames (without a rate), or convert the video: ffmpeg -i IN OUT.mp4",
+        )
+    # The last digits of float64 are no lateness either.
+    shown_from = timeline.seconds - timeline.seconds[0] - timeline.rounding_seconds - 1e-9
+    count = math.floor(max(shown_from[-1] + 2 * (timeline.rounding_seconds + 1e-9), 0) * fps) + 1
+    if count > MAX_LISTED:
+        raise VideoError(
+            f"this video lasts {timeline.seconds[-1] - timeline.seconds[0]:.0f} seconds by its timestamps, too many "
+            f"for {fps:g} frames per second: {count} frames, and {MAX_LISTED} can be listed"
+        )
+    indices: Indices = np.searchsorted(shown_from, np.arange(count) / fps, side="right") - 1
+    return indices
 
 
 def published_sampling(family: Family, num_labels: int) -> Sampling:

@@ -10,10 +10,11 @@ A bundle is read-only: it is written once by the exporter, and every file is che
 import dataclasses
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from ..preprocess.errors import BundleError
 from ..preprocess.spec import ClipSpec, ShortestEdge
@@ -21,7 +22,10 @@ from ..preprocess.spec import ClipSpec, ShortestEdge
 FORMAT_VERSION = 1
 MANIFEST = "bundle.json"
 
-Precision = Literal["fp32"]
+# What the matrix products of a graph compute in; what a backend makes of a graph is its own affair.
+# int8: activations are quantized as they come; int8-static: with scales from calibration clips.
+Precision = Literal["fp32", "fp16", "int8", "int8-static"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
 
 
@@ -77,19 +81,42 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class MatrixProduct:
+    """(rows x inner) by (inner x columns), so many times for one clip."""
+
+    rows: int
+    inner: int
+    columns: int
+    times: int
+
+    @property
+    def macs(self) -> int:
+        """Multiplications, each with its addition."""
+        return self.rows * self.inner * self.columns * self.times
+
+
+@dataclass(frozen=True)
 class Graph:
-    """One ONNX graph of a bundle. `files` holds the graph first, then the weights beside it."""
+    """One ONNX graph of a bundle.
+
+    files: the graph first, then the weights beside it. kept: matrix products that stay in float32 though the precision
+    is lower; notes: why they do, and what it changed. parity: the report of the check that let the graph in, as JSON.
+    """
 
     precision: Precision
     opset: int
     files: tuple[BundleFile, ...]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    kept: tuple[str, ...]
+    notes: tuple[str, ...]
+    parity: dict[str, Any]
 
     def describe(self) -> str:
         (given,), (returned,) = self.inputs, self.outputs
         size = sum(file.bytes for file in self.files) / 1e6
-        return f"{given.describe()} -> {returned.describe()}, opset {self.opset}, {size:.1f} MB"
+        proven = "proven" if self.parity["passed"] else "NOT proven"
+        return f"{given.describe()} -> {returned.describe()}, opset {self.opset}, {size:.1f} MB, {proven}"
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -99,6 +126,9 @@ class Graph:
             files=tuple(BundleFile(**file) for file in values["files"]),
             inputs=tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in values["inputs"]),
             outputs=tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in values["outputs"]),
+            kept=tuple(values["kept"]),
+            notes=tuple(values["notes"]),
+            parity=values["parity"],
         )
 
 
@@ -106,9 +136,9 @@ class Graph:
 class Bundle:
     """What bundle.json says, and the folder that it was read from.
 
-    commit is the Hub commit that the weights came from, None for a local folder. videos are those whose every stage was
-    recorded, none unless they were named at the export. parity is the report of
-    the check that ended the export, as JSON. versions are those of the tools that made the bundle.
+    commit is the Hub commit that the weights came from, None for a local folder. videos are those whose every stage
+    was recorded, none unless they were named at the export. products are the matrix products that a clip takes in fp32,
+    the heaviest first. versions are those of the tools that made the bundle.
     """
 
     path: Path
@@ -120,9 +150,9 @@ class Bundle:
     spec: ClipSpec
     labels: tuple[str, ...]
     graphs: tuple[Graph, ...]
+    products: tuple[MatrixProduct, ...]
     reference: BundleFile
     videos: tuple[RecordedVideo, ...]
-    parity: dict[str, Any]
     versions: dict[str, str]
     notes: tuple[str, ...]
 
@@ -141,9 +171,9 @@ class Bundle:
                 spec=ClipSpec.from_json(values["spec"]),
                 labels=tuple(values["labels"]),
                 graphs=tuple(Graph.from_json(graph) for graph in values["graphs"]),
+                products=tuple(MatrixProduct(**product) for product in values["products"]),
                 reference=BundleFile(**values["reference"]),
                 videos=tuple(RecordedVideo.from_json(video) for video in values["videos"]),
-                parity=values["parity"],
                 notes=tuple(values["notes"]),
                 **{name: values[name] for name in _PLAIN_FIELDS},
             )
@@ -159,17 +189,19 @@ class Bundle:
             "notes": self.notes,
             "spec": self.spec.to_json(),
             "graphs": [dataclasses.asdict(graph) for graph in self.graphs],
+            "products": [dataclasses.asdict(product) for product in self.products],
             "reference": dataclasses.asdict(self.reference),
-            "parity": self.parity,
             "videos": [dataclasses.asdict(video) for video in self.videos],
             "labels": self.labels,
         }
         return {"format_version": FORMAT_VERSION, "sha256": _manifest_sha256(values)} | values
 
     def write_manifest(self) -> None:
-        """Writes bundle.json; it is the last file of a bundle to be written."""
+        """Writes bundle.json, or replaces it at once; it is the last file of a bundle to be written."""
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
-        (self.path / MANIFEST).write_text(text, encoding="utf-8")
+        beside = self.path / f".{MANIFEST}.new"
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(self.path / MANIFEST)
 
     def summary(self) -> str:
         """The bundle in a few lines."""
@@ -177,11 +209,10 @@ class Bundle:
         source = self.model_id if self.commit is None else f"{self.model_id} @ {self.commit}"
         rows = [
             ("model", f"{source} ({self.architecture})"),
-            ("task", f"{self.task}, {len(self.labels)} labels: {', '.join(self.labels[:3])}, ..."),
+            ("task", f"{self.task}, {_describe_labels(self.labels)}"),
             ("clip", f"{spec.num_frames} frames, {spec.sampling.policy}, stride {spec.sampling.stride}"),
             ("pixels", _describe_pixels(spec)),
-            *((graph.precision, graph.describe()) for graph in self.graphs),
-            ("proven", "passed when it was made" if self.parity["passed"] else "FAILED when it was made"),
+            *((graph.precision, text) for graph in self.graphs for text in (graph.describe(), *graph.notes)),
             ("made with", ", ".join(f"{tool} {version}" for tool, version in self.versions.items())),
             *(("note", note) for note in self.notes),
         ]
@@ -192,8 +223,13 @@ class Bundle:
         for graph in self.graphs:
             if graph.precision == precision:
                 return graph
+        if precision not in PRECISIONS:
+            raise BundleError(f"there is no graph of precision {precision!r}; there are {', '.join(PRECISIONS)}")
         have = ", ".join(graph.precision for graph in self.graphs)
-        raise BundleError(f"{self.path} has no {precision} graph; it has {have}")
+        raise BundleError(
+            f"{self.path} has no {precision} graph; it has {have}",
+            fix=f"tubelet quantize {shlex.quote(str(self.path))} --precision {precision}",
+        )
 
     def verified(self, file: BundleFile) -> Path:
         """The path of `file`, once its bytes are those that were written; BundleError otherwise."""
@@ -208,6 +244,12 @@ class Bundle:
 
 # Fields of Bundle that are JSON as they are.
 _PLAIN_FIELDS = ("model_id", "commit", "architecture", "task", "problem_type", "versions")
+
+
+def _describe_labels(labels: tuple[str, ...]) -> str:
+    """How many there are, and the first few."""
+    shown = ", ".join([*labels[:3], *(["..."] if len(labels) > 3 else [])])
+    return f"{len(labels)} {'label' if len(labels) == 1 else 'labels'}: {shown}"
 
 
 def _describe_pixels(spec: ClipSpec) -> str:

@@ -1,73 +1,70 @@
 """VideoClassifier: a bundle at work. read -> prepare -> infer -> rank."""
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.decode import read_frames
-from ..preprocess.errors import VideoError
-from ..preprocess.frames import Frames
-from ..preprocess.prepare import prepare
-from ..preprocess.sampling import sample
-from ..preprocess.spec import ClipSpec, Sampling
+from ..preprocess.errors import BackendError, VideoError
 from .backends import DEFAULT_BACKEND, Backend, open_backend
 from .bundle import Bundle
-from .predictions import Prediction, sigmoid, softmax, top_predictions
-
-SamplingName = Literal["eval", "uniform"]
-Video = str | Path | Frames | NDArray[np.uint8]
-
-
-def with_sampling(spec: ClipSpec, name: SamplingName) -> ClipSpec:
-    """The spec itself for "eval", the frames of the family's published evaluation; for "uniform" one that
-    takes frames evenly over the whole file."""
-    if name == "eval":
-        return spec
-    return replace(spec, sampling=Sampling(policy="uniform", stride=1))
+from .many import ahead, grouped
+from .predictions import Prediction, merge_views, top_predictions
+from .reading import Clips, Reading, Video, prepare_clips, read_clips
 
 
-def read_clip(video: Video, spec: ClipSpec) -> Frames:
-    """The spec.num_frames frames of a video that make its clip, as decoded.
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """One video of several: its predictions, high to low, and the clips that they are for; or the error instead.
 
-    video: a file, frames already read, or uint8 RGB pixels (T, H, W, 3). Frames and pixels are taken as the
-    clip where there are exactly spec.num_frames of them, and as a whole video to sample from otherwise.
-    Raises VideoError for what is no video.
+    video: as it was given.
     """
 
-    def choose(available: int) -> NDArray[np.int64]:
-        return sample(spec.sampling, num_frames=spec.num_frames, available=available)
+    video: Video
+    predictions: tuple[Prediction, ...]
+    clips: Clips | None
+    error: VideoError | None
 
-    if isinstance(video, str | Path):
-        return read_frames(video, choose)
-    frames = video if isinstance(video, Frames) else Frames.from_array(video)
-    return frames if len(frames) == spec.num_frames else frames.take(choose(len(frames)))
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A video on its way to the model: its clips and the model input of its views, or the error instead."""
+
+    video: Video
+    clips: Clips | None
+    views: NDArray[Any] | None
+    error: VideoError | None
 
 
 class VideoClassifier:
-    """A bundle with one of its graphs loaded into an engine; a context manager.
+    """A bundle with one of its graphs loaded into an engine, and a way to read videos; a context manager.
 
-    Attributes: bundle, spec (the input contract, with the sampling in force), labels.
+    Attributes: bundle, spec (the input contract), labels, reading.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, *, sampling: SamplingName = "eval") -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, *, reading: Reading | None = None) -> None:
         self.bundle = bundle
-        self.spec = with_sampling(bundle.spec, sampling)
+        self.spec = bundle.spec
         self.labels = bundle.labels
+        self.reading = Reading() if reading is None else reading
         self._backend = backend
-        # A model of several labels a video scores each on its own.
-        self._score = sigmoid if bundle.problem_type == "multi_label_classification" else softmax
 
-    def read(self, video: Video) -> Frames:
-        """The frames of a video that make its clip; see `read_clip`."""
-        return read_clip(video, self.spec)
+    def read(self, video: Video) -> Clips:
+        """The frames of a video that make its clips; see `read_clips`."""
+        return read_clips(video, self.spec, self.reading)
+
+    def prepare(self, clips: Clips) -> NDArray[Any]:
+        """The model input of every view: float32 (views, T, C, H, W), or uint8 (views, T, H, W, C) where the graph
+        takes frames."""
+        return prepare_clips(clips, self.spec, self.reading)
 
     def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """batch (B, T, C, H, W) float32, or (B, T, H, W, C) uint8 where the graph takes frames -> (B, K)
-        float32. Raises VideoError for another shape or dtype, BackendError where the engine fails."""
+        float32, finite. Raises VideoError for another shape or dtype, BackendError where the engine fails."""
         graph_input = self.bundle.graphs[0].inputs[0]
         expected = graph_input.shape[1:]
         if batch.dtype != graph_input.dtype or batch.shape[1:] != expected or len(batch) == 0:
@@ -75,18 +72,60 @@ class VideoClassifier:
                 f"{graph_input.name} must be {graph_input.dtype} (B, {', '.join(map(str, expected))}), "
                 f"got {batch.dtype} {batch.shape}"
             )
-        return self._backend.infer(batch)
+        logits = self._backend.infer(batch)
+        if not np.isfinite(logits).all():
+            raise BackendError(
+                "the engine gave logits that are NaN or infinite",
+                fix="see whether it computes what torch computed: tubelet check BUNDLE",
+            )
+        return logits
+
+    def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """logits of the views of one video, (views, K) -> its scores (K,), from 0 to 1."""
+        return merge_views(logits, self.spec.sampling.policy, self.bundle.problem_type)
 
     def classify(self, video: Video, *, top_k: int = 5) -> list[Prediction]:
-        """The `top_k` labels of one clip of a video, high to low; see `read_clip` for what a video may be.
+        """The `top_k` labels of a video, high to low; see `read_clips` for what a video may be.
 
         Raises VideoError for what is no video, BackendError where the engine fails.
         """
-        if top_k < 1:
-            raise ValueError(f"top_k must be 1 or more, got {top_k}")
-        clip = prepare(self.read(video), self.spec)
-        scores = self._score(self.logits(clip[np.newaxis]))
-        return top_predictions(scores[0], self.labels, top_k)
+        _check_above_zero("top_k", top_k)
+        logits = self.logits(self.prepare(self.read(video)))
+        return top_predictions(self.scores(logits), self.labels, top_k)
+
+    def classify_many(
+        self, videos: Iterable[Video], *, top_k: int = 5, batch: int = 1, workers: int = 2
+    ) -> Iterator[Classification]:
+        """Each video's classification, in order, a bad one's error in its place.
+
+        batch:   clips in one run of the graph; the views of a video, and several videos, are put together up to that
+        workers: threads that decode and prepare ahead of the model
+        Raises BackendError where the engine fails.
+        """
+        for name, value in (("top_k", top_k), ("batch", batch), ("workers", workers)):
+            _check_above_zero(name, value)
+        videos_a_run = max(1, batch // self.reading.views)
+        coming = ahead(self._prepare_video, videos, workers=workers, queue=workers + videos_a_run)
+        for group in grouped(coming, videos_a_run):
+            logits = iter(self._infer_all([prepared.views for prepared in group if prepared.views is not None], batch))
+            for prepared in group:
+                best = [] if prepared.error else top_predictions(self.scores(next(logits)), self.labels, top_k)
+                yield Classification(prepared.video, tuple(best), prepared.clips, prepared.error)
+
+    def _prepare_video(self, video: Video) -> _Prepared:
+        try:
+            clips = self.read(video)
+            return _Prepared(video, clips, self.prepare(clips), None)
+        except VideoError as error:
+            return _Prepared(video, None, None, error)
+
+    def _infer_all(self, videos: list[NDArray[Any]], batch: int) -> list[NDArray[np.float32]]:
+        """The logits (views, K) of each video's views, run through the graph together, `batch` at a time."""
+        if not videos:
+            return []
+        views = np.concatenate(videos) if len(videos) > 1 else videos[0]
+        logits = [self.logits(views[start : start + batch]) for start in range(0, len(views), batch)]
+        return np.split(np.concatenate(logits), np.cumsum([len(video) for video in videos])[:-1])
 
     def close(self) -> None:
         self._backend.close()
@@ -100,17 +139,25 @@ class VideoClassifier:
         self.close()
 
 
+def _check_above_zero(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} must be 1 or more, got {value}")
+
+
 def load(
     path: str | Path,
     *,
     backend: str = DEFAULT_BACKEND,
     precision: str = "fp32",
-    sampling: SamplingName = "eval",
+    threads: int | None = None,
+    reading: Reading | None = None,
 ) -> VideoClassifier:
     """Opens the bundle at `path` and loads its graph of that precision into `backend`.
 
+    threads: of the CPU that compute one batch; None leaves their number to the engine
+    reading: how videos are read; one clip, the centre view of the family's published evaluation, where it is not given
     Raises BundleError for a folder that is no whole bundle, BackendError for an engine that cannot run it,
     MissingExtra for one that is not installed.
     """
     bundle = Bundle.open(path)
-    return VideoClassifier(bundle, open_backend(backend, bundle, precision), sampling=sampling)
+    return VideoClassifier(bundle, open_backend(backend, bundle, precision, threads=threads), reading=reading)

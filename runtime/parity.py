@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,19 +26,91 @@ from .progress import Progress, silent
 Infer = Callable[[NDArray[Any]], NDArray[np.float32]]
 
 BATCHES = (1, 2, 3, 8)
-TOP = 5
+
+
+class Limit(Protocol):
+    """How far logits may be from torch's, and which labels must agree.
+
+    Logits are float64 (B, K), without NaN or infinity. `top` is how many of the best labels are looked at.
+    """
+
+    @property
+    def top(self) -> int: ...
+
+    def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
+        """How much of the limit is used up: 1 or less is within it."""
+        ...
+
+    def same_labels(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> bool: ...
 
 
 @dataclass(frozen=True)
-class Limit:
-    """How far logits may be from torch's: |difference| <= absolute + relative * |torch|, and the same labels
-    in the same order among the best TOP."""
+class ElementLimit:
+    """Of a graph in float32: |difference| <= absolute + relative * |torch| for each logit, and the same labels in the
+    same order among the best `top`."""
 
     absolute: float
     relative: float
+    top: int = 5
+
+    def __str__(self) -> str:
+        return f"{self.absolute:g} + {self.relative:g} x |torch|, top-{self.top} equal"
+
+    def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
+        allowed = self.absolute + self.relative * np.abs(torch_logits)
+        return float((np.abs(got - torch_logits) / allowed).max())
+
+    def same_labels(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> bool:
+        best = [np.argsort(-logits, axis=1, kind="stable")[:, : self.top] for logits in (got, torch_logits)]
+        return bool((best[0] == best[1]).all())
 
 
-LIMITS: dict[str, Limit] = {"fp32": Limit(absolute=1e-4, relative=1e-4)}
+@dataclass(frozen=True)
+class CosineLimit:
+    """Of a graph in lower precision: the cosine between logits and torch's for each clip, and the same best label
+    wherever torch's margin between its best two is larger than the limit lets logits move apart.
+
+    Two logits move apart by up to twice the root mean square difference that the cosine stands for,
+    |torch| * sqrt(2 * (1 - cosine) / K). Measured differences cannot take its place: a margin of more than twice the
+    largest of them never changes the best label.
+    """
+
+    cosine: float
+    top: int = 1
+
+    def __str__(self) -> str:
+        return f"cosine {self.cosine:g}, top-1 equal where torch's margin is clear"
+
+    def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
+        return float((1 - cosines(got, torch_logits).min()) / (1 - self.cosine))
+
+    def same_labels(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> bool:
+        labels = torch_logits.shape[1]
+        if labels == 1:
+            return True
+        second, first = np.sort(torch_logits, axis=1)[:, -2:].T  # (B,) each
+        movement = np.linalg.norm(torch_logits, axis=1) * np.sqrt(2 * (1 - self.cosine) / labels)
+        clear = first - second > 2 * movement
+        return bool((got.argmax(axis=1) == torch_logits.argmax(axis=1))[clear].all())
+
+
+LIMITS: dict[str, Limit] = {
+    "fp32": ElementLimit(absolute=1e-4, relative=1e-4),
+    "fp16": CosineLimit(0.9999),
+    "tf32": CosineLimit(0.9999),
+    "bf16": CosineLimit(0.999),
+    "int8": CosineLimit(0.99),
+    "int8-static": CosineLimit(0.99),
+    "int8-bf16": CosineLimit(0.99),
+}
+
+
+def cosines(got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,), row by row; two rows of zeros agree, one row of zeros agrees with nothing."""
+    lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(torch_logits, axis=1)
+    values: NDArray[np.float64] = (got == torch_logits).all(axis=1).astype(np.float64)
+    np.divide((got * torch_logits).sum(axis=1), lengths, out=values, where=lengths > 0)
+    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +151,7 @@ class InputParity:
 class BatchParity:
     """One batch of reference clips: the largest difference of logits, where it was, and what was allowed.
 
-    excess is the largest |difference| / allowed over all logits: 1 or less is within the limit; None where
-    logits are NaN or infinite.
+    excess is how much of the limit is used up: 1 or less is within it; None where logits are NaN or infinite.
     """
 
     batch: int
@@ -103,7 +174,6 @@ class ParityReport:
     backend: str
     precision: str
     limit: Limit
-    top: int
     inputs: tuple[InputParity, ...]
     batches: tuple[BatchParity, ...]
 
@@ -127,7 +197,7 @@ class ParityReport:
         for row in self.inputs:
             size = f"{row.frame_size[1]}x{row.frame_size[0]}"
             lines.append(f"clip {row.clip}  {size:<9}  {'bit for bit' if row.equal else 'DIFFERENT'}")
-        lines += ["", f"batch   largest difference      of limit    cosine      top-{self.top}"]
+        lines += ["", f"batch   largest difference      of limit    cosine      top-{self.limit.top}"]
         for batch in self.batches:
             top = "equal" if batch.top_equal else "DIFFERENT"
             if batch.excess is None:
@@ -135,8 +205,7 @@ class ParityReport:
                 continue
             where = f"{batch.largest_difference:.2e} (clip {batch.at_clip}, label {batch.at_label})"
             lines.append(f"{batch.batch:<6}  {where:<29}{batch.excess:>7.1%}    {batch.cosine:.7f}   {top}")
-        limit = f"limit: {self.limit.absolute:g} + {self.limit.relative:g} x |torch|, top-{self.top} equal"
-        return "\n".join([*lines, "", f"{limit}: {'PASS' if self.passed else 'FAIL'}"])
+        return "\n".join([*lines, "", f"limit: {self.limit}: {'PASS' if self.passed else 'FAIL'}"])
 
 
 def clips_of_batch(batch: int, clips: int) -> list[int]:
@@ -146,25 +215,22 @@ def clips_of_batch(batch: int, clips: int) -> list[int]:
 
 
 def compare_logits(
-    got: NDArray[np.float32], torch_logits: NDArray[np.float32], clips: Sequence[int], limit: Limit, top: int
+    got: NDArray[np.float32], torch_logits: NDArray[np.float32], clips: Sequence[int], limit: Limit
 ) -> BatchParity:
     """got and torch_logits (B, K), of the reference clips with the numbers in `clips`."""
     if not np.isfinite(got).all():
         return BatchParity(len(got), None, None, None, None, None, top_equal=False)
-    difference = np.abs(got.astype(np.float64) - torch_logits)
-    excess = difference / (limit.absolute + limit.relative * np.abs(torch_logits))
+    ours, theirs = got.astype(np.float64), torch_logits.astype(np.float64)
+    difference = np.abs(ours - theirs)
     row, label = np.unravel_index(difference.argmax(), difference.shape)
-    order = [np.argsort(-logits, axis=1, kind="stable")[:, :top] for logits in (got, torch_logits)]
-    lengths = np.linalg.norm(got.astype(np.float64), axis=1) * np.linalg.norm(torch_logits, axis=1)
-    cosine = (got.astype(np.float64) * torch_logits).sum(axis=1) / lengths
     return BatchParity(
         batch=len(got),
         largest_difference=float(difference.max()),
         at_clip=clips[int(row)],
         at_label=int(label),
-        excess=float(excess.max()),
-        cosine=float(cosine.min()),
-        top_equal=bool((order[0] == order[1]).all()),
+        excess=limit.excess(ours, theirs),
+        cosine=float(cosines(ours, theirs).min()),
+        top_equal=limit.same_labels(ours, theirs),
     )
 
 
@@ -189,14 +255,13 @@ def check_parity(
         for i, (clip, ready, expected) in enumerate(zip(reference.clips, prepared, reference.input_sha256, strict=True))
     )
     limit = LIMITS[precision]
-    top = min(TOP, reference.logits.shape[1])
     batches = []
     for size in BATCHES:
         progress(f"checking batch {size}")
         clips = clips_of_batch(size, len(prepared))
         got = infer(np.stack([prepared[i] for i in clips]))
-        batches.append(compare_logits(got, reference.logits[clips], clips, limit, top))
-    return ParityReport(backend, precision, limit, top, inputs, tuple(batches))
+        batches.append(compare_logits(got, reference.logits[clips], clips, limit))
+    return ParityReport(backend, precision, limit, inputs, tuple(batches))
 
 
 def input_sha256(clip: NDArray[Any]) -> str:

@@ -6,6 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..preprocess.spec import Policy
+from .bundle import ProblemType
+
+# Sampling policies whose published evaluation averages logits over views; the others average scores.
+AVERAGES_LOGITS: set[Policy] = {"centre-loop"}
+
 
 class Prediction(NamedTuple):
     """A label and its score, from 0 to 1."""
@@ -29,6 +35,20 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     scores: NDArray[np.float32] = (np.float32(1) + np.tanh(logits * np.float32(0.5))) * np.float32(0.5)
     return scores
+
+
+def merge_views(logits: NDArray[np.float32], policy: Policy, problem_type: ProblemType) -> NDArray[np.float32]:
+    """Logits of the views of one video, (views, K) -> scores (K,).
+
+    ViViT's evaluation averages logits (google-research/scenic), VideoMAE's the softmax of each view (MCG-NJU/VideoMAE,
+    engine_for_finetuning.py). policy: that of the published evaluation, which tells which of the two it is. Models of
+    several labels a video score each label on its own.
+    """
+    score = sigmoid if problem_type == "multi_label_classification" else softmax
+    if policy in AVERAGES_LOGITS:
+        return score(logits.mean(axis=0))
+    averaged: NDArray[np.float32] = score(logits).mean(axis=0)
+    return averaged
 
 
 def top_predictions(scores: NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[Prediction]:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from tubelet.preprocess.decode import read_frames
-from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.sampling import sample
-from tubelet.runtime import Bundle, Frames, VideoClassifier, VideoError, load
+from tubelet.runtime import BackendError, Bundle, Frames, VideoClassifier, VideoError, load
 from tubelet.runtime.backends import open_backend
+from tubelet.runtime.reading import Reading
 from videos import index_of
 
 
@@ -19,7 +19,7 @@ def test_a_video_is_classified_as_torch_would(vivit_bundle: Path, video: Path) -
     checkpoint = load_checkpoint(str(vivit_bundle.parent / "vivit"), report=lambda _: None)
     with load(vivit_bundle) as model:
         predictions = model.classify(video, top_k=5)
-        clip = prepare(model.read(video), model.spec)
+        clip = model.prepare(model.read(video))[0]
     with torch.inference_mode():
         scores = checkpoint.model(torch.from_numpy(clip[None])).softmax(-1)[0]
     assert [p.label for p in predictions] == [checkpoint.labels[i] for i in scores.argsort(descending=True)]
@@ -29,21 +29,21 @@ def test_a_video_is_classified_as_torch_would(vivit_bundle: Path, video: Path) -
 
 def test_the_frames_read_are_those_of_the_sampling(vivit_bundle: Path, video: Path) -> None:
     with load(vivit_bundle) as model:
-        frames = model.read(video)
+        frames = model.read(video).clip(0)
         expected = sample(model.spec.sampling, num_frames=4, available=30)
         assert frames.indices.tolist() == expected.tolist() == [11, 13, 15, 17]
         assert [index_of(frame) for frame in frames.pixels] == expected.tolist()
-    with load(vivit_bundle, sampling="uniform") as model:
-        assert model.read(video).indices.tolist() == [0, 9, 19, 29]
+    with load(vivit_bundle, reading=Reading(sampling="uniform")) as model:
+        assert model.read(video).indices.tolist() == [[0, 9, 19, 29]]
 
 
 def test_a_file_frames_and_pixels_give_the_same_answer(videomae_bundle: Path, video: Path) -> None:
-    everything = read_frames(video, np.arange)
+    everything = read_frames(video, lambda timeline: np.arange(len(timeline)))
     with load(videomae_bundle) as model:
         expected = model.classify(video)
         assert model.classify(str(video)) == expected
-        assert model.classify(model.read(video)) == expected
-        assert model.classify(model.read(video).pixels) == expected
+        assert model.classify(model.read(video).clip(0)) == expected
+        assert model.classify(model.read(video).clip(0).pixels) == expected
         assert model.classify(everything) == expected  # a whole video is sampled from
         assert model.classify(everything.pixels) == expected
 
@@ -51,7 +51,7 @@ def test_a_file_frames_and_pixels_give_the_same_answer(videomae_bundle: Path, vi
 def test_a_video_shorter_than_a_clip_still_makes_one(vivit_bundle: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 40, 60, 3), dtype=np.uint8)
     with load(vivit_bundle) as model:
-        assert model.read(pixels).indices.tolist() == [0, 2, 1, 0]
+        assert model.read(pixels).indices.tolist() == [[0, 2, 1, 0]]
         assert len(model.classify(pixels, top_k=2)) == 2
 
 
@@ -72,7 +72,7 @@ def test_both_input_forms_agree(videomae_bundle: Path, video: Path, tmp_path: Pa
 def test_labels_that_exclude_nothing_are_scored_each_on_its_own(vivit_bundle: Path, video: Path) -> None:
     bundle = replace(Bundle.open(vivit_bundle), problem_type="multi_label_classification")
     with VideoClassifier(bundle, open_backend("onnxruntime", bundle, "fp32")) as model:
-        logits = model.logits(prepare(model.read(video), model.spec)[None])
+        logits = model.logits(model.prepare(model.read(video)))
         best = model.classify(video, top_k=1)[0]
     assert best.score == pytest.approx(float(torch.from_numpy(logits).sigmoid().max()), abs=1e-6)
 
@@ -111,6 +111,12 @@ def test_a_batch_of_another_shape_or_dtype(vivit_bundle: Path, shape: tuple[int,
     expected = r"pixel_values must be float32 \(B, 4, 3, 32, 32\), got float"
     with load(vivit_bundle) as model, pytest.raises(VideoError, match=expected):
         model.logits(np.zeros(shape, dtype))
+
+
+
+def test_logits_that_are_not_finite_are_an_error(vivit_bundle: Path) -> None:
+    with load(vivit_bundle) as model, pytest.raises(BackendError, match=r"NaN or infinite\n  fix: .*tubelet check"):
+        model.logits(np.full((1, 4, 3, 32, 32), np.nan, np.float32))
 
 
 def test_top_k_below_one(vivit_bundle: Path) -> None:

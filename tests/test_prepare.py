@@ -4,7 +4,8 @@ from pillow_oracle import NUMBERS
 from published_configs import KINETICS, PUBLISHED, VIDEOMAE, VIVIT, noise, ours, spec_of, theirs
 from tubelet.preprocess.errors import VideoError
 from tubelet.preprocess.frames import Frames
-from tubelet.preprocess.prepare import normalise, prepare, resize_and_crop, resized_size
+from tubelet.preprocess.prepare import normalise, prepare, resize_and_crop
+from tubelet.preprocess.resize import resized_size
 from tubelet.preprocess.spec import ExactSize, ShortestEdge
 
 SIZES = {

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError
 from ..bundle import Bundle
+from .openvino import open_openvino
 from .ort import open_onnxruntime
+from .ort_cuda import open_onnxruntime_cuda, open_onnxruntime_tensorrt
+from .trt import open_tensorrt
 
 
 class Backend(Protocol):
@@ -31,18 +34,27 @@ class Backend(Protocol):
     ) -> None: ...
 
 
-BACKENDS: dict[str, Callable[[Bundle, str], Backend]] = {
+# Each opens the bundle's graph for a precision; threads None leaves their number to the engine.
+BACKENDS: dict[str, Callable[[Bundle, str, int | None], Backend]] = {
     "onnxruntime": open_onnxruntime,
+    "onnxruntime-cuda": open_onnxruntime_cuda,
+    "onnxruntime-tensorrt": open_onnxruntime_tensorrt,
+    "tensorrt": open_tensorrt,
+    "openvino": open_openvino,
 }
 DEFAULT_BACKEND = "onnxruntime"
 
 
-def open_backend(name: str, bundle: Bundle, precision: str) -> Backend:
-    """Loads the bundle's graph of that precision into the engine called `name`.
+def open_backend(name: str, bundle: Bundle, precision: str, *, threads: int | None = None) -> Backend:
+    """Loads the bundle's graph for that precision into the engine called `name`.
+
+    threads: of the CPU that compute one batch; None leaves their number to the engine.
 
     What is asked for runs, or it is an error: BackendError for an unknown or unusable engine, BundleError
     for a graph that is missing or damaged, MissingExtra where the engine is not installed.
     """
     if name not in BACKENDS:
         raise BackendError(f"there is no backend {name!r}; there are {', '.join(BACKENDS)}")
-    return BACKENDS[name](bundle, precision)
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be 1 or more, got {threads}")
+    return BACKENDS[name](bundle, precision, threads)

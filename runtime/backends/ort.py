@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -47,14 +47,14 @@ class OnnxRuntimeBackend:
         self.close()
 
 
-def open_onnxruntime(bundle: Bundle, precision: str) -> OnnxRuntimeBackend:
+def open_onnxruntime(bundle: Bundle, precision: str, threads: int | None) -> OnnxRuntimeBackend:
     """The bundle's graph of that precision on ONNX Runtime's CPU provider."""
     graph = bundle.graph(precision)
     # Hashing releases the interpreter, so the checksums cost no time beside the loading of the session.
     with ThreadPoolExecutor(len(graph.files)) as pool:
         checks = [pool.submit(bundle.verified, file) for file in graph.files]
         try:
-            session = open_session(bundle.path / graph.files[0].name, CPU_PROVIDER)
+            session = open_session(bundle.path / graph.files[0].name, CPU_PROVIDER, threads=threads)
         finally:
             # A damaged file is the cause of whatever ONNX Runtime made of it, so its error comes first.
             for check in checks:
@@ -62,19 +62,32 @@ def open_onnxruntime(bundle: Bundle, precision: str) -> OnnxRuntimeBackend:
     return OnnxRuntimeBackend(session)
 
 
-def open_session(graph: Path | bytes, provider: str) -> "onnxruntime.InferenceSession":
+def import_onnxruntime() -> ModuleType:
+    """Raises MissingExtra where ONNX Runtime is absent, BackendError where it is installed and does not load."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise MissingExtra("onnxruntime", "cpu", purpose="to run a graph") from error
+        raise BackendError(
+            f"ONNX Runtime is installed, but does not load: {error}",
+            fix="pip install --force-reinstall onnxruntime (or onnxruntime-gpu, where that is installed)",
+        ) from error
+    module: ModuleType = onnxruntime  # ships no types
+    return module
+
+
+def open_session(graph: Path | bytes, provider: str, *, threads: int | None = None) -> "onnxruntime.InferenceSession":
     """A session on `provider` and nothing else, except the CPU for what every graph computes there.
 
     ONNX Runtime drops a provider that cannot start with no more than a line of log; what it really gave is
     therefore asked for afterwards. Raises BackendError, or MissingExtra where ONNX Runtime is absent.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtra("onnxruntime", "cpu", purpose="to run a graph") from error
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings about graph optimisation are not for the user
+    if threads is not None:
+        options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(
             graph if isinstance(graph, bytes) else str(graph),

@@ -24,7 +24,9 @@ from .options import EXIT_PARITY, bundle_argument, engine_options, json_option, 
     help="Check every stage of a video that was named at the export, instead; may be repeated.",
 )
 @json_option
-def check(bundle: Path, backend: str, precision: str, videos: tuple[Path, ...], as_json: bool) -> None:
+def check(
+    bundle: Path, backend: str, precision: str, threads: int | None, videos: tuple[Path, ...], as_json: bool
+) -> None:
     """Prove that BUNDLE computes here what torch computed.
 
     Prepares the bundle's reference clips, runs them at several batch sizes, and compares with the logits
@@ -42,7 +44,7 @@ def check(bundle: Path, backend: str, precision: str, videos: tuple[Path, ...], 
     reports: list[ParityReport] | list[StageReport]
     with StatusLine() as progress:
         progress("loading")
-        with open_backend(backend, opened, precision) as engine:
+        with open_backend(backend, opened, precision, threads=threads) as engine:
             if videos:
                 reports = [check_video(video, opened.videos, opened.spec, engine.infer, **named) for video in videos]
             else:

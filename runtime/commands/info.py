@@ -4,22 +4,24 @@ from pathlib import Path
 
 import click
 
+from ...preprocess.decode import probe
 from ..bundle import Bundle
-from .options import bundle_argument, json_option, print_json
+from .options import json_option, print_json
 
 
 @click.command()
-@bundle_argument
+@click.argument("path", metavar="BUNDLE|VIDEO", type=click.Path(path_type=Path))
 @json_option
-def info(bundle: Path, as_json: bool) -> None:
-    """Show what BUNDLE is: its model, its input, its graphs, and how it was proven.
+def info(path: Path, as_json: bool) -> None:
+    """Show what a bundle is, or what a video file holds.
 
     \b
     Example:
       tubelet info artifacts/vivit-b-16x2-kinetics400
+      tubelet info archery.mp4
     """
-    opened = Bundle.open(bundle)
+    described = probe(path) if path.is_file() else Bundle.open(path)
     if as_json:
-        print_json(opened.to_json())
+        print_json(described.to_json())
     else:
-        click.echo(opened.summary())
+        click.echo(described.summary())

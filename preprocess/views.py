@@ -1,0 +1,72 @@
+"""Views: several clips of a file, and several crops of each, as one batch for the model.
+
+A published multi-view evaluation runs the model on each view and averages: ViViT 4 clips x 3 crops, VideoMAE
+5 x 3 on Kinetics and 2 x 3 on Something-Something v2. Which frames make the clips is in sampling.py; here are
+the crops, and the work shared between views: a frame is resized once, whatever number of clips and crops it
+is in.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import VideoError
+from .frames import Frames
+from .prepare import normalise, resize_and_cut
+from .resize import resized_size
+from .spec import ClipSpec, Policy
+
+
+def crop_windows(height: int, width: int, crop: tuple[int, int], crops: int, policy: Policy) -> list[tuple[int, int]]:
+    """(top, left) of `crops` windows of size `crop` (height, width), along the longer side of a resized frame.
+
+    One is at the centre, as `prepare` cuts it. Several are evenly spaced from one end to the other, and at the
+    centre of the shorter side; three are left, centre and right, or top, middle and bottom of an upright
+    frame. What is not whole pixels is rounded down as in VideoMAE's evaluation (MCG-NJU/VideoMAE, kinetics.py
+    and ssv2.py), or up for the policy of ViViT, "centre-loop" (google-research/scenic,
+    dataset_lib/video_ops.py). An offset is below 0 where the frame is smaller than the crop.
+
+    Raises ValueError for less than one crop.
+    """
+    if crops < 1:
+        raise ValueError(f"crops must be 1 or more, got {crops}")
+    margins = height - crop[0], width - crop[1]
+    if crops == 1:
+        return [(margins[0] // 2, margins[1] // 2)]
+
+    def share(margin: int, part: int, parts: int) -> int:
+        if margin < 0:
+            return margin // 2
+        return -(-margin * part // parts) if policy == "centre-loop" else margin * part // parts
+
+    if height > width:
+        return [(share(margins[0], part, crops - 1), share(margins[1], 1, 2)) for part in range(crops)]
+    return [(share(margins[0], 1, 2), share(margins[1], part, crops - 1)) for part in range(crops)]
+
+
+def prepare_views(frames: Frames, spec: ClipSpec, clip_positions: NDArray[np.int64], crops: int) -> NDArray[Any]:
+    """The batch of all views of a video, those of the first clip first.
+
+    frames:         every frame that is in some clip, once
+    clip_positions: int64 (clips, T), which of `frames` make each clip, from 0; T is spec.num_frames
+    crops:          views of each clip; one is the centre
+
+    float32 (clips * crops, T, 3, H, W) for layout TCHW, uint8 (clips * crops, T, H, W, 3) for layout THWC,
+    contiguous. With one clip and one crop it is `prepare` of that clip. Raises VideoError for another number
+    of frames in a clip, and for several crops of a model that sees whole frames; ValueError for less than one.
+    """
+    clips, count = clip_positions.shape
+    if count != spec.num_frames:
+        raise VideoError(f"clips must be (clips, {spec.num_frames}) positions, got {clip_positions.shape}")
+    if spec.crop is None and crops > 1:
+        raise VideoError(f"{crops} crops were asked for, and this model sees whole frames", fix="ask for 1 crop")
+    height, width = frames.pixels.shape[1:3]
+    size = resized_size(height, width, spec.resize)
+    corners = crop_windows(*size, spec.crop or size, crops, spec.sampling.policy)
+    cut = resize_and_cut(frames.pixels, spec, corners)  # of each crop (N, H, W, 3)
+    prepared: list[NDArray[Any]] = [*cut] if spec.layout == "THWC" else [normalise(pixels, spec) for pixels in cut]
+    batch = np.empty((clips, crops, count, *prepared[0].shape[1:]), prepared[0].dtype)
+    for number, pixels in enumerate(prepared):
+        batch[:, number] = pixels[clip_positions]
+    return batch.reshape(clips * crops, *batch.shape[2:])  # (clips, crops, T, ...) -> (clips * crops, T, ...)

@@ -1,0 +1,147 @@
+"""OpenVINO, on the CPU."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...preprocess.errors import BackendError, MissingExtra
+from ..bundle import Bundle, Precision
+
+if TYPE_CHECKING:
+    import openvino
+
+DEVICE = "CPU"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How OpenVINO computes in a precision: from which graph, its type for what is no integer product, and the types of
+    its matrix products, of which at least one must be found in the compiled model."""
+
+    graph: Precision
+    floats: str
+    products: frozenset[str]
+
+
+INTEGERS = frozenset({"i8", "u8"})
+RECIPES = {
+    "fp32": Recipe("fp32", "f32", frozenset({"f32"})),
+    "bf16": Recipe("fp32", "bf16", frozenset({"bf16"})),
+    "fp16": Recipe("fp32", "f16", frozenset({"f16"})),
+    "int8": Recipe("int8-static", "f32", INTEGERS),
+    "int8-bf16": Recipe("int8-static", "bf16", INTEGERS),
+}
+# Of OPTIMIZATION_CAPABILITIES, and what a CPU has that lists them.
+CAPABILITIES = {
+    "bf16": ("BF16", "AVX512_BF16 or AMX-BF16"),
+    "fp16": ("FP16", "AVX512_FP16 or AMX-FP16"),
+    "int8": ("INT8", "integer products"),
+    "int8-bf16": ("BF16", "AVX512_BF16 or AMX-BF16"),
+}
+
+
+class OpenVinoBackend:
+    """A compiled model, and the request that runs it."""
+
+    def __init__(self, compiled: "openvino.CompiledModel") -> None:
+        self._request: openvino.InferRequest | None = compiled.create_infer_request()
+
+    def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """batch (B, ...) of the graph's one input -> logits float32 (B, K), which the caller owns."""
+        if self._request is None:
+            raise BackendError("the backend is closed")
+        expected = self._request.model_inputs[0]
+        if batch.dtype != expected.element_type.to_dtype():  # OpenVINO would convert it in silence
+            raise BackendError(f"{expected.any_name} must be {expected.element_type.to_dtype()}, got {batch.dtype}")
+        try:
+            result = self._request.infer([batch], share_inputs=True)
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO failed on a batch of {batch.dtype} {batch.shape}: {error}") from error
+        return np.array(result[0], dtype=np.float32)
+
+    def close(self) -> None:
+        self._request = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def import_openvino() -> ModuleType:
+    """Raises MissingExtra where OpenVINO is absent, BackendError where it is installed and does not load."""
+    try:
+        import openvino
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "openvino":
+            raise MissingExtra("openvino", "openvino", purpose="to run a graph on it") from error
+        raise BackendError(
+            f"OpenVINO is installed, but does not load: {error}", fix="pip install --force-reinstall openvino"
+        ) from error
+    module: ModuleType = openvino
+    return module
+
+
+def open_openvino(bundle: Bundle, precision: str, threads: int | None) -> OpenVinoBackend:
+    """The bundle's graph for that precision, compiled for this CPU.
+
+    Raises BackendError for a precision that the CPU has no instructions for, or that OpenVINO does not take up.
+    """
+    openvino = import_openvino()
+    if precision not in RECIPES:
+        raise BackendError(f"openvino computes in {', '.join(RECIPES)}, not in {precision!r}")
+    recipe = RECIPES[precision]
+    core = openvino.Core()
+    _require_capability(core, precision)
+    graph = bundle.graph(recipe.graph)
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": recipe.floats}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    # Hashing releases the interpreter, so the checksums cost no time beside the compilation.
+    with ThreadPoolExecutor(len(graph.files)) as pool:
+        checks = [pool.submit(bundle.verified, file) for file in graph.files]
+        try:
+            compiled = core.compile_model(str(bundle.path / graph.files[0].name), DEVICE, settings)
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO could not compile the {recipe.graph} graph: {error}") from error
+        finally:
+            # A damaged file is the cause of whatever OpenVINO made of it, so its error comes first.
+            for check in checks:
+                check.result()
+    _require_precision(compiled, precision, recipe)
+    return OpenVinoBackend(compiled)
+
+
+def _require_capability(core: "openvino.Core", precision: str) -> None:
+    if precision not in CAPABILITIES:
+        return
+    capability, instructions = CAPABILITIES[precision]
+    has = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
+    if capability not in has:
+        raise BackendError(
+            f"openvino cannot compute in {precision} here: the CPU ({core.get_property(DEVICE, 'FULL_DEVICE_NAME')}) "
+            f"has no {instructions}; OpenVINO lists {', '.join(has)}",
+            fix="choose another --precision",
+        )
+
+
+def _require_precision(compiled: "openvino.CompiledModel", precision: str, recipe: Recipe) -> None:
+    """A hint that OpenVINO cannot follow it replaces in silence, so what it took is asked for."""
+    floats = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    kinds = set()
+    for op in compiled.get_runtime_model().get_ops():
+        facts = op.get_rt_info()
+        if "layerType" in facts and facts["layerType"].astype(str) in ("FullyConnected", "MatMul"):
+            kinds.add(facts["runtimePrecision"].astype(str))
+    if floats != recipe.floats or not kinds & recipe.products:
+        raise BackendError(
+            f"{precision} was requested, OpenVINO computes in {floats}, "
+            f"with matrix products in {', '.join(sorted(kinds))}"
+        )

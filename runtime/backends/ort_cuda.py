@@ -1,0 +1,192 @@
+"""ONNX Runtime on NVIDIA GPUs: its CUDA provider, and its TensorRT provider, which needs TensorRT 10."""
+
+import threading
+import warnings
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...preprocess.errors import BackendError
+from ..bundle import Bundle
+from ..engines import FOLDER, require_private
+from .ort import CPU_PROVIDER, import_onnxruntime
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+CUDA_PROVIDER = "CUDAExecutionProvider"
+TENSORRT_PROVIDER = "TensorrtExecutionProvider"
+_INSTALL = "pip uninstall onnxruntime, then pip install 'tubelet[gpu]'"
+
+# Precisions whose graphs a provider computes as they say. The 8-bit graphs would run on the CPU, piece by piece; and
+# the TensorRT provider has no switch to keep TF32 out of fp32.
+PRECISIONS = {CUDA_PROVIDER: ("fp32", "fp16"), TENSORRT_PROVIDER: ("fp16",)}
+# Batch sizes that the TensorRT provider builds for: smallest, tuned for, largest. Larger batches are split.
+TENSORRT_BATCHES = (1, 4, 8)
+# Graphs that are captured at most, one for each batch size: each keeps memory on the GPU.
+MOST_CAPTURED = 16
+
+
+class BoundSession:
+    """A session whose input and output stay on the device: for each batch size, one buffer each, bound once."""
+
+    def __init__(
+        self,
+        session: "onnxruntime.InferenceSession",
+        *,
+        device: str,
+        capture: bool = False,
+        largest: int | None = None,
+    ) -> None:
+        """device: "cuda", or "cpu". capture: let ONNX Runtime record each batch size as a CUDA graph. largest: the
+        batch size beyond which batches are split, if there is one."""
+        self._session: onnxruntime.InferenceSession | None = session
+        self._device = device
+        self._capture = capture
+        self._largest = largest
+        self._input, self._output = session.get_inputs()[0], session.get_outputs()[0]
+        self._dtype = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}[self._input.type]
+        self._bindings: dict[int, tuple[Any, Any, Any]] = {}  # batch -> input on the device, binding, run options
+        self._lock = threading.Lock()  # the buffers are shared by all callers
+
+    def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """batch (B, ...) of the graph's one input -> logits float32 (B, K), which the caller owns."""
+        if batch.dtype != self._dtype or list(batch.shape[1:]) != self._input.shape[1:] or not len(batch):
+            raise BackendError(
+                f"the graph takes {self._input.name} {self._dtype} "
+                f"(B, {', '.join(map(str, self._input.shape[1:]))}), got {batch.dtype} {batch.shape}"
+            )
+        step = self._largest or len(batch)
+        with self._lock:
+            if self._session is None:
+                raise BackendError("the backend is closed")
+            try:
+                parts = [self._run(self._session, batch[i : i + step]) for i in range(0, len(batch), step)]
+            except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
+                raise BackendError(f"ONNX Runtime failed on a batch of {batch.dtype} {batch.shape}: {error}") from error
+        return np.concatenate(parts)
+
+    def _run(self, session: "onnxruntime.InferenceSession", batch: NDArray[Any]) -> NDArray[np.float32]:
+        if len(batch) not in self._bindings:
+            self._bindings[len(batch)] = self._bind(session, batch.shape)
+        given, binding, options = self._bindings[len(batch)]
+        given.update_inplace(np.ascontiguousarray(batch))
+        session.run_with_iobinding(binding, options)
+        (logits,) = binding.copy_outputs_to_cpu()
+        return np.array(logits, dtype=np.float32)  # a copy: the next run of this size writes over the buffer
+
+    def _bind(self, session: "onnxruntime.InferenceSession", shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
+        onnxruntime = import_onnxruntime()
+        place = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        given = place(shape, self._dtype.type, self._device, 0)
+        returned = place((shape[0], self._output.shape[1]), np.float32, self._device, 0)
+        binding = session.io_binding()
+        binding.bind_ortvalue_input(self._input.name, given)
+        binding.bind_ortvalue_output(self._output.name, returned)
+        options = onnxruntime.RunOptions()
+        if self._capture:
+            # The number under which a batch size's graph is kept; -1 is for one that is not captured.
+            captured = shape[0] if len(self._bindings) < MOST_CAPTURED else -1
+            options.add_run_config_entry("gpu_graph_id", str(captured))
+        return given, binding, options
+
+    def close(self) -> None:
+        with self._lock:
+            self._bindings.clear()  # before the session whose memory they use
+            self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_onnxruntime_cuda(bundle: Bundle, precision: str, threads: int | None) -> BoundSession:
+    """The bundle's graph of that precision on ONNX Runtime's CUDA provider, fp32 without TF32.
+
+    Raises BackendError where the provider is absent or cannot start, or for a precision that it has no kernels for.
+    """
+    graph = _usable_graph(bundle, precision, CUDA_PROVIDER, threads)
+    options = {"device_id": "0", "use_tf32": "0"}
+    try:
+        session = open_gpu_session(graph, [(CUDA_PROVIDER, {**options, "enable_cuda_graph": "1"})])
+    except BackendError as error:
+        session = open_gpu_session(graph, [(CUDA_PROVIDER, options)])
+        # It starts without: so capturing was what failed.
+        warnings.warn(
+            f"ONNX Runtime runs without CUDA graphs, which costs time only: {error.message}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return BoundSession(session, device="cuda")
+    return BoundSession(session, device="cuda", capture=True)
+
+
+def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | None) -> BoundSession:
+    """The bundle's graph of that precision on ONNX Runtime's TensorRT provider, which takes its types from the graph.
+
+    Attention, for which the graph has ONNX Runtime's own operator, is done by the CUDA provider. Engines are kept in
+    the bundle's engines/, for the user alone. Raises BackendError as `open_onnxruntime_cuda` does.
+    """
+    graph = _usable_graph(bundle, precision, TENSORRT_PROVIDER, threads)
+    folder = bundle.path / FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
+    require_private(folder)
+    given = bundle.graph(precision).inputs[0]
+    shapes = {
+        f"trt_profile_{name}_shapes": f"{given.name}:{'x'.join(map(str, (size, *given.shape[1:])))}"
+        for name, size in zip(("min", "opt", "max"), TENSORRT_BATCHES, strict=True)
+    }
+    options = {
+        "device_id": "0",
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+        "trt_engine_cache_prefix": f"onnxruntime-{precision}",
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(folder),
+        **shapes,
+    }
+    providers = [(TENSORRT_PROVIDER, options), (CUDA_PROVIDER, {"device_id": "0", "use_tf32": "0"})]
+    return BoundSession(open_gpu_session(graph, providers), device="cuda", largest=TENSORRT_BATCHES[-1])
+
+
+def _usable_graph(bundle: Bundle, precision: str, provider: str, threads: int | None) -> str:
+    """The path of the graph, its files verified."""
+    if threads is not None:
+        raise BackendError("the GPU computes here, so a number of CPU threads has no meaning")
+    if precision not in PRECISIONS[provider]:
+        raise BackendError(
+            f"ONNX Runtime's {provider} does not compute in {precision}; it runs {', '.join(PRECISIONS[provider])}"
+        )
+    path, *_ = [bundle.verified(file) for file in bundle.graph(precision).files]
+    return str(path)
+
+
+def open_gpu_session(graph: str | bytes, providers: list[tuple[str, dict[str, str]]]) -> "onnxruntime.InferenceSession":
+    """A session on the first of `providers`, and on nothing but those and, for what every graph computes there, the
+    CPU. Raises BackendError where ONNX Runtime gives something else, MissingExtra where it is absent."""
+    onnxruntime = import_onnxruntime()
+    wanted = providers[0][0]
+    if wanted not in onnxruntime.get_available_providers():
+        raise BackendError(f"this ONNX Runtime was built without {wanted}", fix=_INSTALL)
+    onnxruntime.preload_dlls()  # CUDA and cuDNN from the packages of the gpu extra, where they are installed
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; warnings about graph optimisation are not for the user
+    try:
+        session = onnxruntime.InferenceSession(
+            graph, options, providers=[*providers, (CPU_PROVIDER, {})], enable_fallback=0
+        )
+    except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
+        raise BackendError(f"ONNX Runtime could not load the graph on {wanted}: {error}") from error
+    given = session.get_providers()
+    # A provider whose libraries cannot be loaded is dropped with no more than a line of log.
+    missing = [name for name, _ in providers if name not in given]
+    if missing:
+        raise BackendError(f"{', '.join(missing)} was requested, ONNX Runtime gave {', '.join(given)}", fix=_INSTALL)
+    session.disable_fallback()
+    return session

@@ -1,0 +1,333 @@
+"""TensorRT: an engine on the GPU, without torch."""
+
+import functools
+import importlib
+import threading
+import warnings
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...preprocess.errors import BackendError, MissingExtra
+from ..bundle import Bundle
+from ..engines import FOLDER, Machine, Profile, find_engine, read_plan
+from .cuda import CapturedGraph, Cuda, DeviceMemory, MirroredArray, Stream, driver_version
+
+OLDEST_VERSION = (10, 13)
+
+
+def tensorrt_version(trt: ModuleType) -> tuple[int, int]:
+    major, minor = trt.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def load_tensorrt() -> ModuleType:
+    """The tensorrt module. Raises MissingExtra where it is not installed, BackendError where it cannot be used."""
+    try:
+        trt = importlib.import_module("tensorrt")
+    except ModuleNotFoundError as error:
+        raise MissingExtra("tensorrt", "tensorrt", purpose="to build and run engines") from error
+    except (ImportError, OSError) as error:
+        raise BackendError(f"TensorRT is installed and cannot be loaded: {error}") from error
+    if tensorrt_version(trt) < OLDEST_VERSION:
+        raise BackendError(
+            f"TensorRT {trt.__version__} is too old; {'.'.join(map(str, OLDEST_VERSION))} or newer is needed",
+            fix="pip install 'tubelet[tensorrt]'",
+        )
+    return trt
+
+
+@functools.cache
+def tensorrt_log(trt: ModuleType) -> Any:
+    """The one logger of the process, which keeps the latest errors. TensorRT reports to the first logger that it was
+    given for as long as anything made with it lives, so that a second one would stay empty."""
+
+    class Log(trt.ILogger):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self._errors: deque[str] = deque(maxlen=20)
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self._errors.append(msg)
+
+        def take_errors(self) -> str:
+            """What was logged since the last call, one error a line; a sentence where there was nothing."""
+            errors = list(self._errors)
+            self._errors.clear()
+            return "\n  ".join(errors) or "TensorRT logged no reason"
+
+    return Log()
+
+
+def this_machine(cuda: Cuda, trt: ModuleType) -> Machine:
+    device = cuda.device()
+    return Machine(
+        gpu=device.name,
+        compute_capability=device.compute_capability,
+        multiprocessors=device.multiprocessors,
+        memory_bytes=device.memory_bytes,
+        driver=driver_version(),
+        cuda=device.cuda,
+        tensorrt=trt.__version__,
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution: `clips` of the batch, by a profile (its number), at a size that may hold padding beside them."""
+
+    profile: int
+    size: int
+    clips: int
+
+
+def split_batch(clips: int, profiles: Sequence[Profile]) -> list[Run]:
+    """How a batch of any size goes through an engine.
+
+    As many runs of the largest batch as fit, then one for the rest: by the profile that takes it and was tuned
+    nearest to it, or, where the rest is smaller than any profile takes or falls between two, padded to the next
+    size that one takes.
+    """
+    largest = max(range(len(profiles)), key=lambda i: profiles[i].max)
+    full, rest = divmod(clips, profiles[largest].max)
+    runs = [Run(largest, profiles[largest].max, profiles[largest].max)] * full
+    if rest:
+        taking = [i for i, profile in enumerate(profiles) if profile.min <= rest <= profile.max]
+        if taking:
+            runs.append(Run(min(taking, key=lambda i: abs(profiles[i].opt - rest)), rest, rest))
+        else:
+            next_up = min(
+                (i for i, profile in enumerate(profiles) if profile.min > rest), key=lambda i: profiles[i].min
+            )
+            runs.append(Run(next_up, profiles[next_up].min, rest))
+    return runs
+
+
+class LoadedEngine:
+    """A plan, deserialised, and what it says of itself.
+
+    input_name takes input_dtype (B, *clip_shape), output_name gives float32 (B, K).
+    """
+
+    def __init__(self, trt: ModuleType, plan: bytes) -> None:
+        """Raises BackendError where TensorRT refuses the plan, or where it is not the engine of a bundle's graph."""
+        self.trt = trt
+        self.log = tensorrt_log(trt)
+        self._runtime = trt.Runtime(self.log)
+        self.engine = self._runtime.deserialize_cuda_engine(plan)
+        if self.engine is None:
+            raise BackendError(f"TensorRT cannot load the engine: {self.log.take_errors()}", fix="build it again")
+        names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
+        modes = [self.engine.get_tensor_mode(name) for name in names]
+        if sorted(modes, key=int) != [trt.TensorIOMode.INPUT, trt.TensorIOMode.OUTPUT]:
+            raise BackendError(f"an engine with one input and one output was expected, this one has {', '.join(names)}")
+        self.input_name = names[modes.index(trt.TensorIOMode.INPUT)]
+        self.output_name = names[modes.index(trt.TensorIOMode.OUTPUT)]
+        self.input_dtype = self._dtype(self.input_name)
+        if self._dtype(self.output_name) != np.float32:
+            raise BackendError(f"{self.output_name} must be float32, the engine gives {self._dtype(self.output_name)}")
+        self.clip_shape = tuple(self.engine.get_tensor_shape(self.input_name))[1:]
+        self.labels = tuple(self.engine.get_tensor_shape(self.output_name))[1]
+        self.profiles = tuple(
+            Profile(*(shape[0] for shape in self.engine.get_tensor_profile_shape(self.input_name, i)))
+            for i in range(self.engine.num_optimization_profiles)
+        )
+
+    def _dtype(self, name: str) -> np.dtype[Any]:
+        types = {self.trt.DataType.FLOAT: np.float32, self.trt.DataType.UINT8: np.uint8}
+        found = self.engine.get_tensor_dtype(name)
+        if found not in types:
+            raise BackendError(f"{name} must be float32 or uint8, the engine has {found}")
+        return np.dtype(types[found])
+
+    @property
+    def scratch_bytes(self) -> int:
+        """The memory on the GPU that an execution needs beside its input, output and weights."""
+        return int(
+            max(
+                self.engine.get_device_memory_size_for_profile_v2(i)
+                for i in range(self.engine.num_optimization_profiles)
+            )
+        )
+
+
+@dataclass
+class PreparedRun:
+    """A context whose profile, shapes and addresses are set, and all of its work as one captured graph, or None where
+    that cannot be captured."""
+
+    context: Any
+    graph: CapturedGraph | None
+
+
+class Lane:
+    """What one thread at a time needs to run an engine: a stream, buffers for the largest batch, scratch memory, and
+    a context for each batch size that was seen.
+
+    A context for each size, because a captured graph is void once the context that it came from has changed; they
+    share the scratch memory, because they never run at the same time.
+    """
+
+    def __init__(self, cuda: Cuda, engine: LoadedEngine) -> None:
+        self._cuda = cuda
+        self._engine = engine
+        self._prepared: dict[tuple[int, int], PreparedRun] = {}
+        largest = max(profile.max for profile in engine.profiles)
+        with ExitStack() as resources:
+            self._stream = resources.enter_context(closing(Stream(cuda)))
+            self._input = resources.enter_context(
+                closing(MirroredArray(cuda, (largest, *engine.clip_shape), engine.input_dtype))
+            )
+            self._output = resources.enter_context(
+                closing(MirroredArray(cuda, (largest, engine.labels), np.dtype(np.float32)))
+            )
+            self._scratch = resources.enter_context(closing(DeviceMemory(cuda, engine.scratch_bytes)))
+            resources.callback(self._prepared.clear)  # contexts go before the memory that they use
+            self._resources = resources.pop_all()
+
+    def infer(self, clips: NDArray[Any], run: Run) -> NDArray[np.float32]:
+        """clips (run.clips, *clip_shape) -> logits float32 (run.clips, K), which the caller owns."""
+        self._input.host[: run.clips] = clips
+        self._input.host[run.clips : run.size] = clips[-1]
+        key = (run.profile, run.size)
+        if key not in self._prepared:
+            self._prepared[key] = self._prepare(run)
+        prepared = self._prepared[key]
+        if prepared.graph is None:
+            self._queue(prepared.context, run.size)
+        else:
+            prepared.graph.launch(self._stream)
+        self._stream.wait()
+        logits: NDArray[np.float32] = self._output.host[: run.clips].copy()
+        return logits
+
+    def _prepare(self, run: Run) -> PreparedRun:
+        trt, engine = self._engine.trt, self._engine
+        context = engine.engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is None:
+            raise BackendError(f"TensorRT gave no execution context: {engine.log.take_errors()}")
+        context.set_device_memory(self._scratch.address, self._scratch.size_bytes)
+        self._must(
+            context.set_optimization_profile_async(run.profile, int(self._stream.handle)),
+            f"take optimization profile {run.profile}",
+        )
+        self._stream.wait()
+        shape = (run.size, *engine.clip_shape)
+        self._must(context.set_input_shape(engine.input_name, shape), f"take {engine.input_name} of shape {shape}")
+        for name, array in ((engine.input_name, self._input), (engine.output_name, self._output)):
+            self._must(context.set_tensor_address(name, array.address), f"take the address of {name}")
+        # Once without capturing: TensorRT leaves some of its work for the first execution of a shape.
+        self._queue(context, run.size)
+        self._stream.wait()
+        try:
+            graph = CapturedGraph(self._cuda, self._stream, lambda: self._queue(context, run.size))
+        except BackendError as error:
+            warnings.warn(
+                f"a batch of {run.size} runs without a CUDA graph, which costs time only: {error.message}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return PreparedRun(context, None)
+        self._resources.callback(graph.close)
+        return PreparedRun(context, graph)
+
+    def _queue(self, context: Any, size: int) -> None:
+        """The whole of one execution: clips in, engine, logits out."""
+        self._input.queue_copy_in(size, self._stream)
+        self._must(context.execute_async_v3(int(self._stream.handle)), f"execute a batch of {size}")
+        self._output.queue_copy_out(size, self._stream)
+
+    def _must(self, succeeded: bool, what: str) -> None:
+        if not succeeded:
+            raise BackendError(f"TensorRT could not {what}: {self._engine.log.take_errors()}")
+
+    def close(self) -> None:
+        self._resources.close()
+
+
+class TensorRtBackend:
+    """A TensorRT engine. `infer` may be called from several threads at once: each then has a lane of its own."""
+
+    def __init__(self, plan: bytes, cuda: Cuda, trt: ModuleType) -> None:
+        self._cuda = cuda
+        self._engine: LoadedEngine | None = LoadedEngine(trt, plan)
+        self._lock = threading.Lock()
+        self._idle: list[Lane] = []
+
+    def inspect(self) -> str:
+        """The engine's layers as TensorRT's inspector describes them, in JSON."""
+        engine = self._open_engine()
+        formats = engine.trt.LayerInformationFormat
+        return str(engine.engine.create_engine_inspector().get_engine_information(formats.JSON))
+
+    def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """batch (B, ...) of the graph's one input, B of any size -> logits float32 (B, K), which the caller owns."""
+        engine = self._open_engine()
+        if batch.dtype != engine.input_dtype or batch.shape[1:] != engine.clip_shape or not len(batch):
+            raise BackendError(
+                f"the engine takes {engine.input_name} {engine.input_dtype} "
+                f"(B, {', '.join(map(str, engine.clip_shape))}), got {batch.dtype} {batch.shape}"
+            )
+        lane = self._take_lane(engine)
+        try:
+            done, logits = 0, []
+            for run in split_batch(len(batch), engine.profiles):
+                logits.append(lane.infer(batch[done : done + run.clips], run))
+                done += run.clips
+        finally:
+            self._give_back(lane)
+        return np.concatenate(logits)
+
+    def _open_engine(self) -> LoadedEngine:
+        if self._engine is None:
+            raise BackendError("the backend is closed")
+        return self._engine
+
+    def _take_lane(self, engine: LoadedEngine) -> Lane:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return Lane(self._cuda, engine)
+
+    def _give_back(self, lane: Lane) -> None:
+        with self._lock:
+            if self._engine is not None:
+                self._idle.append(lane)
+                return
+        lane.close()  # the backend was closed meanwhile
+
+    def close(self) -> None:
+        with self._lock:
+            lanes, self._idle = self._idle, []
+            self._engine = None
+        with ExitStack() as closing_all:
+            for lane in lanes:
+                closing_all.callback(lane.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_tensorrt(bundle: Bundle, precision: str, threads: int | None) -> TensorRtBackend:
+    """The engine of that precision which `tubelet build` left in the bundle for this machine.
+
+    Raises BackendError, with the command that builds it, where there is none; MissingExtra where TensorRT or
+    cuda.bindings is not installed.
+    """
+    if threads is not None:
+        raise BackendError("TensorRT computes on the GPU, so a number of CPU threads has no meaning for it")
+    trt, cuda = load_tensorrt(), Cuda()
+    record = find_engine(bundle, precision, this_machine(cuda, trt))
+    return TensorRtBackend(read_plan(bundle.path / FOLDER, record), cuda, trt)

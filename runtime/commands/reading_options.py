@@ -1,0 +1,76 @@
+"""The options that say how videos are read."""
+
+import functools
+import re
+from typing import Any, get_args
+
+import click
+
+from ...preprocess.decode import OnError
+from ..reading import Reading, ResizeName, SamplingName
+from .options import Command
+
+
+class Views(click.ParamType[tuple[int, int]]):
+    """CLIPSxCROPS, such as 4x3."""
+
+    name = "CLIPSxCROPS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d+)x(\d+)", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not CLIPSxCROPS, such as 4x3", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+def reading_options(command: Command) -> Command:
+    """The options that make a Reading, passed on as `reading`."""
+
+    @click.option(
+        "--sampling",
+        type=click.Choice(get_args(SamplingName)),
+        default="eval",
+        show_default=True,
+        help="eval: the frames of the family's published evaluation; uniform: evenly over the file.",
+    )
+    @click.option(
+        "--views", type=Views(), default="1x1", show_default=True, help="Average over clips and crops, 4x3 for ViViT."
+    )
+    @click.option(
+        "--fps",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Resample to this many frames a second by time first.",
+    )
+    @click.option("--no-rotate", is_flag=True, help="Leave frames as they are stored, not upright.")
+    @click.option(
+        "--on-error",
+        type=click.Choice(get_args(OnError)),
+        default="raise",
+        show_default=True,
+        help="Damaged packets: an error, or skipped, with the nearest good frame standing in.",
+    )
+    @click.option(
+        "--resize",
+        type=click.Choice(get_args(ResizeName)),
+        default="exact",
+        show_default=True,
+        help="exact: bit for bit as the checkpoint's processor; fast: FFmpeg's scaler while it decodes.",
+    )
+    @functools.wraps(command)
+    def with_reading(
+        *,
+        sampling: SamplingName,
+        views: tuple[int, int],
+        fps: float | None,
+        no_rotate: bool,
+        on_error: OnError,
+        resize: ResizeName,
+        **others: Any,
+    ) -> None:
+        try:
+            reading = Reading(sampling, fps, *views, rotate=not no_rotate, on_error=on_error, resize=resize)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        command(reading=reading, **others)
+
+    return with_reading
