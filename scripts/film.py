@@ -26,14 +26,14 @@ def write_video(path: Path, pixels: NDArray[np.uint8], rate: int) -> None:
 def write_gif(path: Path, pixels: NDArray[np.uint8], rate: int) -> None:
     """Writes uint8 RGB pixels (T, H, W, 3) as a GIF that repeats for ever.
 
-    All frames share one palette of 256 colours made for them (FFmpeg's palettegen and paletteuse), and colours
-    between are dithered in a fixed pattern, which stands still where the picture does.
+    All frames share one palette of 256 colours made for them (FFmpeg's palettegen and paletteuse). Colours
+    between are dithered in a fixed pattern, which stands still where the picture does and so costs few bytes.
     """
     height, width = pixels.shape[1:3]
     graph = Graph()
-    source = graph.add_buffer(width=width, height=height, format="rgb24", time_base=Fraction(1, rate))
+    source = graph.add_buffer(width=width, height=height, format=av.VideoFormat("rgb24"), time_base=Fraction(1, rate))
     split, palette = graph.add("split"), graph.add("palettegen", "stats_mode=full")
-    apply, sink = graph.add("paletteuse", "dither=bayer:bayer_scale=3:diff_mode=rectangle"), graph.add("buffersink")
+    apply, sink = graph.add("paletteuse", "dither=bayer:bayer_scale=5:diff_mode=rectangle"), graph.add("buffersink")
     source.link_to(split)
     split.link_to(palette, 0)
     split.link_to(apply, 1, 0)
@@ -41,8 +41,8 @@ def write_gif(path: Path, pixels: NDArray[np.uint8], rate: int) -> None:
     apply.link_to(sink)
     graph.configure()
     for number, picture in enumerate(pixels):
-        source.push(_video_frame(picture, number, rate))
-    source.push(None)
+        graph.vpush(_video_frame(picture, number, rate))
+    graph.vpush(None)
 
     with av.open(path, "w") as container:
         stream = container.add_stream("gif", rate=rate)
@@ -50,7 +50,7 @@ def write_gif(path: Path, pixels: NDArray[np.uint8], rate: int) -> None:
         stream.height, stream.width = height, width
         stream.pix_fmt = "pal8"
         for _ in pixels:
-            container.mux(stream.encode(sink.pull()))
+            container.mux(stream.encode(graph.vpull()))
         container.mux(stream.encode(None))
 
 

@@ -1,13 +1,12 @@
 """Procedurally generated videos of one shape that moves, for models whose task only motion can solve.
 
-A scene is a textured shape on a patterned background, seen by a camera that shakes a little, and often a second
-shape that stands still. It is a function of time: any frame rate, clip length and picture size can be rendered.
+A scene is a two-coloured shape on a patterned background, seen by a camera that shakes a little. It is a
+function of time: any frame rate, clip length and picture size can be rendered.
 
 No single frame gives the label away. Time 0 is the middle of a clip, and `random_scene` draws the look of a
-scene before it asks for the label, so that the middle frames of one seed are equal under every label that
-moves, grows, turns or stands still. A shape that appears or vanishes does so at a moment that is as often
-before the middle as after it, beside a shape that stays; the other labels have that second shape in every
-other scene. So the number of shapes in the middle frame has one distribution under all labels, too.
+scene before it asks for the label, so that the middle frames of one seed are equal under all labels. Only, a
+shape that appears or vanishes does so as often before the middle as after it, so that half of these frames are
+empty; whether the shape is still to come or has gone they cannot tell.
 
 Lengths are in short sides of the picture, from its centre; x to the right, y down; angles are clockwise.
 """
@@ -60,17 +59,17 @@ class Motion:
 
 @dataclass(frozen=True)
 class Shape:
-    """A striped regular polygon, or an ellipse where `sides` is 0, as it is at time 0, and its motions.
+    """A regular polygon, or an ellipse where `sides` is 0, as it is at time 0, and its motions.
 
-    aspect:  of its height to its width before it is turned
-    stripes: radians of the stripes' wave in one radius
-    colours: RGB of the two stripes, 0 to 255
-    visible: the seconds from which, and until which, it is there
+    aspect:    of its height to its width before it is turned
+    colours:   RGB of its left half and of its right half, 0 to 255, before it is turned
+    steepness: of the change from one colour to the other; 2 is clear-cut
+    visible:   the seconds from which, and until which, it is there
     """
 
     sides: int
     aspect: float
-    stripes: float
+    steepness: float
     colours: tuple[tuple[float, ...], tuple[float, ...]]
     centre: tuple[float, float]
     radius: float
@@ -79,18 +78,16 @@ class Shape:
     visible: tuple[float, float] = (-math.inf, math.inf)
 
     @classmethod
-    def at_random(cls, random: np.random.Generator, reach: float) -> Self:
-        """A shape that stands still, its centre within `reach` of the picture's in each direction.
-
-        One stripe is dark and one is light, so that it shows on every background.
-        """
+    def at_random(cls, random: np.random.Generator) -> Self:
+        """A shape that stands still near the centre. One half is dark and one is light, so that it shows on
+        every background."""
         return cls(
             sides=int(random.choice([0, 3, 4, 5])),
             aspect=random.uniform(0.7, 1.0),
-            stripes=random.uniform(2.0, 5.0),
-            colours=(tuple(random.uniform(0, 110, 3)), tuple(random.uniform(145, 255, 3))),
-            centre=(random.uniform(-reach, reach), random.uniform(-reach, reach)),
-            radius=random.uniform(0.15, 0.25),
+            steepness=random.uniform(1.2, 2.0),
+            colours=(tuple(random.uniform(0, 95, 3)), tuple(random.uniform(160, 255, 3))),
+            centre=(random.uniform(-0.2, 0.2), random.uniform(-0.2, 0.2)),
+            radius=random.uniform(0.19, 0.27),
             angle=random.uniform(-math.pi, math.pi),
         )
 
@@ -109,10 +106,10 @@ class Background:
     def at_random(cls, random: np.random.Generator) -> Self:
         count = 4
         return cls(
-            colour=random.uniform(70, 185, 3).astype(np.float32),
+            colour=random.uniform(85, 170, 3).astype(np.float32),
             waves=random.uniform(-16, 16, (count, 2)).astype(np.float32),
             phases=random.uniform(-math.pi, math.pi, count).astype(np.float32),
-            amplitudes=random.uniform(-25, 25, (count, 3)).astype(np.float32),
+            amplitudes=random.uniform(-20, 20, (count, 3)).astype(np.float32),
         )
 
 
@@ -129,21 +126,22 @@ class Shake:
         return cls(
             hertz=random.uniform(0.5, 4.0, 2).astype(np.float32),
             phases=random.uniform(-math.pi, math.pi, 2).astype(np.float32),
-            amplitudes=random.uniform(0.0, 0.012, 2).astype(np.float32),
+            amplitudes=random.uniform(0.0, 0.01, 2).astype(np.float32),
         )
 
     def offsets(self, seconds: FloatArray) -> FloatArray:
         """Where the camera looks at `seconds` (T,): (2, T), y and x."""
         turns = 2 * math.pi * self.hertz[:, np.newaxis] * seconds + self.phases[:, np.newaxis]  # (2, T)
-        return self.amplitudes[:, np.newaxis] * np.sin(turns)
+        offsets: FloatArray = self.amplitudes[:, np.newaxis] * np.sin(turns)
+        return offsets
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What `render` draws; the last shape lies on top. noise: standard deviation of a pixel value, 0 to 255."""
+    """What `render` draws. noise: standard deviation of a pixel value, 0 to 255."""
 
     background: Background
-    shapes: tuple[Shape, ...]
+    shape: Shape
     shake: Shake
     noise: float
     noise_seed: int
@@ -164,27 +162,22 @@ def random_scene(label: str, seed: int) -> Scene:
     random = np.random.default_rng(seed)
     background = Background.at_random(random)
     shake = Shake.at_random(random)
-    companion = Shape.at_random(random, reach=0.35)
-    subject = Shape.at_random(random, reach=0.2)
-    noise = random.uniform(0.0, 8.0)
+    shape = Shape.at_random(random)
+    noise = random.uniform(0.0, 6.0)
     pace = random.uniform(0.0, 1.0)
     change_seconds = random.uniform(-0.35, 0.35)
-    accompanied = bool(random.uniform() < 0.5)
 
-    subject = replace(subject, motions=(motion_of(label, pace),))
+    shape = replace(shape, motions=(motion_of(label, pace),))
     if label == "appears":
-        subject = replace(subject, visible=(change_seconds, math.inf))
+        shape = replace(shape, visible=(change_seconds, math.inf))
     if label == "vanishes":
-        subject = replace(subject, visible=(-math.inf, change_seconds))
-    if label in ("appears", "vanishes"):
-        accompanied = True
-    shapes = (companion, subject) if accompanied else (subject,)
-    return Scene(background, shapes, shake, noise, noise_seed=seed)
+        shape = replace(shape, visible=(-math.inf, change_seconds))
+    return Scene(background, shape, shake, noise, noise_seed=seed)
 
 
 def motion_of(label: str, pace: float) -> Motion:
     """How a shape of that label moves, from slow (pace 0) to fast (pace 1)."""
-    speed, growth, turn = 0.2 + 0.3 * pace, 0.4 + 0.4 * pace, 0.9 + 1.6 * pace
+    speed, growth, turn = 0.25 + 0.25 * pace, 0.5 + 0.4 * pace, 1.0 + 1.0 * pace
     motions = {
         "moves left": Motion(velocity=(0.0, -speed)),
         "moves right": Motion(velocity=(0.0, speed)),
@@ -200,7 +193,8 @@ def motion_of(label: str, pace: float) -> Motion:
 
 def clip_seconds(num_frames: int, stride: int, rate: float = 30.0) -> NDArray[np.float64]:
     """Times (T,) of every `stride`-th frame of a video of `rate` frames a second, with time 0 in the middle."""
-    return (np.arange(num_frames) - (num_frames - 1) / 2) * stride / rate
+    frames = np.arange(num_frames, dtype=np.float64) - (num_frames - 1) / 2
+    return frames * stride / rate
 
 
 def render(scene: Scene, seconds: NDArray[np.floating], height: int, width: int) -> NDArray[np.uint8]:
@@ -216,8 +210,7 @@ def render(scene: Scene, seconds: NDArray[np.floating], height: int, width: int)
     columns = _pixel_centres(width, side) + shift_x[:, np.newaxis]  # (T, W)
 
     canvas = _draw_background(scene.background, rows, columns)  # (C, T, H, W)
-    for shape in scene.shapes:
-        _draw_shape(canvas, shape, times, rows, columns, side)
+    _draw_shape(canvas, scene.shape, times, rows, columns, side)
     noise = np.random.default_rng(scene.noise_seed).standard_normal(canvas.shape[1:], np.float32)
     canvas += np.float32(scene.noise) * noise  # the same in all channels
     pixels = np.clip(canvas + np.float32(0.5), 0, 255).astype(np.uint8)
@@ -235,20 +228,21 @@ def _draw_background(background: Background, rows: FloatArray, columns: FloatArr
     left = np.concatenate([np.sin(along_rows), np.cos(along_rows)], axis=-1)  # (T, H, 2n)
     right = np.concatenate([np.cos(along_columns), np.sin(along_columns)], axis=-1)  # (T, W, 2n)
     weights = np.concatenate([background.amplitudes, background.amplitudes]).T  # (C, 2n)
-    waves = (left * weights[:, np.newaxis, np.newaxis]) @ right.swapaxes(1, 2)  # (C, T, H, W)
-    return waves + background.colour[:, np.newaxis, np.newaxis, np.newaxis]
+    canvas: FloatArray = (left * weights[:, np.newaxis, np.newaxis]) @ right.swapaxes(1, 2)  # (C, T, H, W)
+    canvas += background.colour[:, np.newaxis, np.newaxis, np.newaxis]
+    return canvas
 
 
 def _draw_shape(
     canvas: FloatArray, shape: Shape, times: FloatArray, rows: FloatArray, columns: FloatArray, side: int
 ) -> None:
     """Draws the shape at `times` (T,) into canvas (C, T, H, W)."""
-    y, x, log_radius, angle = _pose(shape, times)
+    y, x, log_radius, angle = pose(shape, times)
     radius = np.exp(log_radius)[:, np.newaxis]  # (T, 1)
     down = ((rows - y[:, np.newaxis]) / radius)[:, :, np.newaxis]  # (T, H, 1)
     across = ((columns - x[:, np.newaxis]) / radius)[:, np.newaxis, :]  # (T, 1, W)
     cosine, sine = (f(angle)[:, np.newaxis, np.newaxis] for f in (np.cos, np.sin))  # (T, 1, 1) each
-    u = cosine * across + sine * down  # (T, H, W), along the stripes' wave; 1 is the radius
+    u = cosine * across + sine * down  # (T, H, W), from the left half to the right one; 1 is the radius
     v = (cosine * down - sine * across) / np.float32(shape.aspect)
 
     if shape.sides:
@@ -260,15 +254,14 @@ def _draw_shape(
     coverage = np.clip(0.5 - beyond * (radius[..., np.newaxis] * side), 0, 1)  # (T, H, W)
     coverage *= ((times >= shape.visible[0]) & (times < shape.visible[1]))[:, np.newaxis, np.newaxis]
 
-    # Stripes look the same after half a turn; the shading along v does not.
-    light = np.clip(0.5 + np.sin(np.float32(shape.stripes) * u), 0, 1)
+    light = np.clip(0.5 + np.sin(np.float32(shape.steepness) * u), 0, 1)
     shade = 1 - np.float32(0.35) * np.clip(0.5 + 0.5 * v, 0, 1)
     for channel, dark_value, light_value in zip(canvas, *shape.colours, strict=True):
         colour = (np.float32(dark_value) + np.float32(light_value - dark_value) * light) * shade
         channel += coverage * (colour - channel)
 
 
-def _pose(shape: Shape, times: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def pose(shape: Shape, times: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """y, x, logarithm of the radius, and angle of the shape at `times` (T,), (T,) each."""
     y, x, log_radius, angle = (
         np.full(len(times), start, np.float32) for start in (*shape.centre, math.log(shape.radius), shape.angle)

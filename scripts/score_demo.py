@@ -11,7 +11,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import batched
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from tubelet.preprocess.errors import BundleError, TubeletError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.spec import ClipSpec
-from tubelet.runtime import VideoClassifier, load
+from tubelet.runtime import load
 from tubelet.runtime.backends import BACKENDS, DEFAULT_BACKEND
 from tubelet.runtime.progress import Progress, StatusLine, silent
+from tubelet.runtime.reading import read_clip
 
 BATCH = 16
 # Of the files that are written to be scored: what a small camera would give.
@@ -99,12 +100,12 @@ def rendered_frames(spec: ClipSpec, seed: int, *, single_frame: bool = False) ->
     return Frames.from_array(np.repeat(pixels, spec.num_frames // len(pixels), axis=0))
 
 
-def filmed_frames(model: VideoClassifier, seed: int, folder: Path) -> Frames:
-    """The clip that the model reads from an H.264 file of that scene, written into `folder` and removed."""
+def filmed_frames(spec: ClipSpec, seed: int, *, folder: Path) -> Frames:
+    """The clip that is read from an H.264 file of that scene, which is written into `folder` and removed."""
     times = clip_seconds(round(FILE_SECONDS * FILE_RATE), 1, FILE_RATE)
     path = folder / f"{seed}.mp4"
     write_video(path, render(random_scene(label_of(seed), seed), times, FILE_HEIGHT, FILE_WIDTH), FILE_RATE)
-    frames = model.read(path)
+    frames = read_clip(path, spec)
     path.unlink()
     return frames
 
@@ -125,18 +126,20 @@ def score(
     if not 1 <= clips <= FIRST_TRAINING_SEED:
         raise ValueError(f"clips must be from 1 to {FIRST_TRAINING_SEED}, where training begins, got {clips}")
     counts = np.zeros((len(LABELS), len(LABELS)), int)
-    for seeds in batched(range(clips), BATCH):
-        progress(f"scoring clip {seeds[0] + 1} of {clips}")
+    for first in range(0, clips, BATCH):
+        seeds = range(first, min(first + BATCH, clips))
+        progress(f"scoring clip {first + 1} of {clips}")
         logits = infer(np.stack([prepare(read(seed), spec) for seed in seeds]))  # (B, K)
         for seed, predicted in zip(seeds, logits.argmax(axis=1), strict=True):
             counts[seed % len(LABELS), predicted] += 1
     return Score(tuple(tuple(row) for row in counts.tolist()))
 
 
-def reader(model: VideoClassifier, folder: Path, *, single_frame: bool, files: bool) -> Callable[[int], Frames]:
-    if files:
-        return lambda seed: filmed_frames(model, seed, folder)
-    return lambda seed: rendered_frames(model.spec, seed, single_frame=single_frame)
+def reader(spec: ClipSpec, how: str | None, folder: Path) -> Callable[[int], Frames]:
+    """What `score` reads clips with: drawn unless `how` says otherwise; `folder` is for files."""
+    if how == "files":
+        return partial(filmed_frames, spec, folder=folder)
+    return partial(rendered_frames, spec, single_frame=how == "single-frame")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -157,7 +160,7 @@ def main(bundle: Path, clips: int, backend: str, precision: str, how: str | None
         ):
             if model.labels != LABELS:
                 raise BundleError(f"{bundle} is no demo model: its labels are {', '.join(model.labels[:3])}, ...")
-            read = reader(model, Path(folder), single_frame=how == "single-frame", files=how == "files")
+            read = reader(model.spec, how, Path(folder))
             result = score(model.logits, model.spec, read, clips=clips, progress=progress)
     except TubeletError as error:
         raise click.ClickException(str(error)) from error
