@@ -1,6 +1,7 @@
 """A Hub id or a folder, to a model in torch with everything that a bundle has to know about it."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ def _locate(model: str, revision: str | None, report: Callable[[str], None]) -> 
 
     Of one on the Hub only config.json is fetched, so that an unknown architecture costs no more than that.
     """
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))  # unlike Path.expanduser, leaves a ~name that nobody has as it is
     if model and folder.is_dir():
         if revision is not None:
             raise CheckpointError(f"{model} is a folder, which has no revisions; got revision {revision!r}")

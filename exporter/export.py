@@ -1,7 +1,6 @@
 """export_bundle: a checkpoint becomes a bundle, which is not kept unless it computes what torch computes."""
 
 import dataclasses
-import importlib.metadata
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,15 +16,19 @@ from ..preprocess.hub_config import spec_from_hub
 from ..preprocess.sampling import published_sampling
 from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
-from ..runtime.bundle import MANIFEST, Bundle, BundleFile
+from ..runtime.bundle import MANIFEST, Bundle, BundleFile, Precision
+from ..runtime.doctor import installed_version
 from ..runtime.parity import ParityReport, check_parity
 from ..runtime.progress import Progress, silent
 from ..runtime.stages import record_video
 from .checkpoint import Checkpoint
+from .precision import add_graph
+from .products import matrix_products
 from .reference import record_reference, torch_inference
 from .to_onnx import OPSET, save_graph, trace
 
-_TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
+# Distributions whose versions a bundle records, of those that are installed: ONNX Runtime comes as one of two.
+_TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
 def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
@@ -54,8 +57,9 @@ def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
 
 
 def default_output(model: str) -> Path:
-    """artifacts/ and the last part of a Hub id or folder, without a revision."""
-    return Path("artifacts") / Path(model.split("@")[0]).resolve().name
+    """artifacts/ and the last part of a folder, or of a Hub id without its revision."""
+    folder = model if Path(model).is_dir() else model.split("@")[0]
+    return Path("artifacts") / Path(folder).resolve().name
 
 
 @dataclass(frozen=True)
@@ -110,26 +114,48 @@ def check_target(output: Path, *, force: bool) -> None:
     if not force:
         raise BundleError(f"{output} exists", fix="choose another folder with -o, or replace it with --force")
     if not (output / MANIFEST).is_file():
-        raise BundleError(f"{output} exists and is not a bundle, so --force does not replace it")
+        raise BundleError(
+            f"{output} exists and is not a bundle, so --force does not replace it",
+            fix="choose another folder with -o, or remove what is there",
+        )
 
 
 @contextmanager
-def _written_beside(output: Path) -> Iterator[Path]:
+def _written_beside(output: Path, *, force: bool) -> Iterator[Path]:
     """A fresh folder beside `output` that takes its place when all went well, and is gone when not."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as error:
+        raise BundleError(
+            f"{output} cannot be written: {error.strerror} ({error.filename})", fix="choose another folder with -o"
+        ) from error
     try:
         folder.chmod(0o755)  # mkdtemp's is for the owner alone
         yield folder
+        check_target(output, force=force)  # again, because something may have come there in the meantime
         if output.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-            output.rename(replaced / output.name)
-            folder.rename(output)
-            shutil.rmtree(replaced)
+            _replace(output, folder)
         else:
             folder.rename(output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(output: Path, folder: Path) -> None:
+    """Puts `folder` in the place of `output`, which is put back where that fails."""
+    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    replaced = aside / output.name
+    try:
+        output.rename(replaced)
+        folder.rename(output)
+    except BaseException:
+        if replaced.exists() and not output.exists():
+            replaced.rename(output)
+        raise
+    finally:
+        if output.exists():  # otherwise what lies aside is all there is
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def export_bundle(
@@ -139,6 +165,8 @@ def export_bundle(
     input_name: InputName = "pixel_values",
     opset: int = OPSET,
     videos: Sequence[Path] = (),
+    precisions: Sequence[Precision] = (),
+    calibrate: Sequence[Path] = (),
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[Bundle, ParityReport]:
@@ -146,13 +174,16 @@ def export_bundle(
 
     The fp32 graph is run by ONNX Runtime on the reference clips at several batch sizes and compared with torch
     (see parity.py). Of each of `videos` every stage is recorded, for other machines to compare with (see stages.py).
+    Then the graphs of the other `precisions` are made from it and proven (see precision.py, also for `calibrate`).
 
-    Raises ParityError, with the table, where the graph is outside tolerance; BundleError where `output` may not be
-    written; VideoError for one of `videos` that is none. Nothing is left behind in any case.
+    Returns the bundle, and the report on the fp32 graph; those on the others are in `bundle.graphs`.
+
+    Raises ParityError, with the table, where a graph is outside tolerance; BundleError where `output` may not be
+    written; VideoError for one of `videos` or of `calibrate` that is none. Nothing is left behind in any case.
     """
     check_target(output, force=force)
     spec = clip_spec(checkpoint, input_name)
-    with _written_beside(output) as folder:
+    with _written_beside(output, force=force) as folder:
         reference = record_reference(checkpoint.model, spec, progress=progress)
         if not np.isfinite(reference.logits).all():
             raise CheckpointError("torch's own logits are NaN or infinite: the checkpoint cannot be exported")
@@ -173,10 +204,10 @@ def export_bundle(
             spec=spec,
             labels=checkpoint.labels,
             graphs=(graph,),
+            products=matrix_products(checkpoint.model),
             reference=BundleFile.of(folder / "reference.npz"),
             videos=tuple(recorded),
-            parity={},
-            versions={tool: importlib.metadata.version(tool) for tool in _TOOLS},
+            versions={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},
             notes=spec.notes(),
         )
         with open_backend(DEFAULT_BACKEND, bundle, graph.precision) as backend:
@@ -190,6 +221,9 @@ def export_bundle(
             )
         if not report.passed:
             raise ParityError(f"the graph does not compute what torch computes\n\n{report.table()}")
-        bundle = replace(bundle, parity=report.to_json())
+        bundle = replace(bundle, graphs=(replace(graph, parity=report.to_json()),))
         bundle.write_manifest()
+        for precision in precisions:
+            if precision != graph.precision:
+                bundle, _ = add_graph(bundle, precision, calibrate=calibrate, progress=progress)
     return replace(bundle, path=output), report

@@ -21,15 +21,13 @@ import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
 
-from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import ClipSpec
-from ..runtime.bundle import BundleFile, Graph, TensorInfo
+from ..runtime.bundle import Graph, TensorInfo
+from .graph_file import write_graph
 from .models.transformer import Attention
 
 OPSET = 23  # the first with Attention
 
-# Weights above this lie beside the graph: ONNX Runtime maps them into memory instead of parsing them.
-EXTERNAL_DATA_BYTES = 64 * 2**20
 _ANY_SIZE = 2**62
 _TRACED_BATCH = 2  # torch.export takes a batch of 1 for a constant
 
@@ -187,25 +185,16 @@ def _name_after_modules(model: ir.Model) -> None:
 
 
 def save_graph(model: ir.Model, path: Path) -> Graph:
-    """Writes the fp32 graph to `path`, its weights beside it as `<name>.data` where they are large, checks it
-    with the ONNX checker (shapes included), and describes it.
-
-    Raises CheckpointError where the checker refuses the graph.
-    """
-    weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    external = f"{path.name}.data" if weights > EXTERNAL_DATA_BYTES else None
-    ir.save(model, path, external_data=external)
-    try:
-        onnx.checker.check_model(path, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise CheckpointError(f"the ONNX checker refuses the graph: {error}") from error
-    names = [path.name] if external is None else [path.name, external]
+    """Writes the fp32 graph to `path` and describes it; see `write_graph`."""
     return Graph(
         precision="fp32",
         opset=model.opset_imports[""],
-        files=tuple(BundleFile.of(path.parent / name) for name in names),
+        files=write_graph(model, path),
         inputs=tuple(map(_tensor_info, model.graph.inputs)),
         outputs=tuple(map(_tensor_info, model.graph.outputs)),
+        kept=(),
+        notes=(),
+        parity={},  # until it is checked
     )
 
 

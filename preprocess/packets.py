@@ -7,6 +7,7 @@ not, UnreliableIndex is raised, and the next slower way is taken: the packets in
 all to count the frames that decoding yields. What is never decoded is taken at its word.
 """
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -61,7 +62,8 @@ def list_frames(video: OpenVideo) -> FrameIndex:
     """
     container, stream = video.container, video.stream
     count = len(stream.index_entries)
-    if not container.format.name.startswith("mov") or count == 0:
+    # A damaged header can list millions of frames in a small file; a frame takes at least a byte.
+    if not container.format.name.startswith("mov") or not 0 < count <= container.size:
         raise UnreliableIndex
     dts, ends = np.empty(count, np.int64), np.empty(count, np.int64)
     is_key, is_discarded = np.empty(count, np.bool_), np.empty(count, np.bool_)
@@ -100,7 +102,7 @@ def index_packets(video: OpenVideo) -> FrameIndex:
         raise _cut_short(video, f"states {stated} bytes", f"{container.size}")
     # AVI stores no presentation times: what FFmpeg makes up is wrong where the codec reorders frames.
     reliable = not (container.format.name == "avi" and stream.codec_context.has_b_frames)
-    shown: list[int] = []
+    shown = array("q")  # 8 bytes each: there may be hundreds of thousands
     keys: list[tuple[int, int]] = []
     for packet in video.packets():
         if packet.size == 0:  # marks the end of the stream
@@ -113,7 +115,7 @@ def index_packets(video: OpenVideo) -> FrameIndex:
         if _is_shown(packet):
             shown.append(packet.pts)
 
-    pts = np.unique(np.array(shown, np.int64))
+    pts = np.unique(np.frombuffer(shown, np.int64))
     key_pts, key_seek_to = np.array(sorted(keys), np.int64).reshape(-1, 2).T
     if not reliable or len(pts) == 0 or len(pts) < len(shown) or len(key_pts) == 0 or key_pts[0] > pts[0]:
         raise UnreliableIndex

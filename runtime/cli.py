@@ -1,17 +1,23 @@
 """The `tubelet` command: the tree, and where errors become messages. The commands themselves are in commands/."""
 
+import errno
+import io
 import platform
+import sys
 from typing import Any
 
 import click
 
 from ..preprocess.errors import ParityError, TubeletError
+from .commands.bench import bench
+from .commands.build import build
 from .commands.check import check
 from .commands.classify import classify
 from .commands.doctor import doctor
 from .commands.export import export
 from .commands.info import info
 from .commands.options import EXIT_PARITY
+from .commands.quantize import quantize
 from .doctor import installed_version
 
 
@@ -22,13 +28,20 @@ class ParityFailure(click.ClickException):
 
 
 class TubeletGroup(click.Group):
-    """Turns tubelet's errors into messages and exit codes, in this one place."""
+    """Turns tubelet's errors, and what the system refuses, into messages and exit codes, in this one place."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
         try:
             return super().invoke(ctx)
         except TubeletError as error:
             raise (ParityFailure if isinstance(error, ParityError) else click.ClickException)(str(error)) from error
+        except OSError as error:
+            if error.errno in (None, errno.EPIPE):  # whoever read stdout has gone: click ends without a word
+                raise
+            where = "" if error.filename is None else f"{error.filename}: "
+            raise click.ClickException(f"{where}{error.strerror}") from error
 
 
 @click.group(cls=TubeletGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,5 +54,5 @@ def main() -> None:
     """
 
 
-for command in (check, classify, doctor, export, info):
+for command in (bench, build, check, classify, doctor, export, info, quantize):
     main.add_command(command)

@@ -8,8 +8,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from ..preprocess.errors import BackendError
-from .backends.ort import open_session
+from ..preprocess.errors import BackendError, MissingExtra
+from .backends.cuda import Cuda
+from .backends.ort import import_onnxruntime, open_session
+from .backends.trt import load_tensorrt
 
 # Distributions that matter, each with the extra of tubelet that brings it (None: always installed).
 PACKAGES: dict[str, str | None] = {
@@ -24,6 +26,8 @@ PACKAGES: dict[str, str | None] = {
     "onnx": "export",
     "onnxscript": "export",
     "safetensors": "export",
+    "tensorrt": "tensorrt",
+    "cuda-bindings": "tensorrt",
 }
 
 # An ONNX model, y = Identity(x) with x float32 (1,), IR version 7, opset 13: enough to see a provider start.
@@ -35,7 +39,8 @@ _IDENTITY_MODEL = (
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider that ONNX Runtime lists; error is None where a session on it really started."""
+    """An execution provider that ONNX Runtime lists (or ONNX Runtime itself, where it does not load), or a library of
+    NVIDIA's; error is None where a session on it, or the library, really started."""
 
     name: str
     error: str | None
@@ -49,6 +54,7 @@ class Examination:
     system: str
     packages: dict[str, str | None]
     providers: tuple[Provider, ...]
+    libraries: tuple[Provider, ...]
     gpus: tuple[str, ...]
     gpu_note: str | None
     advice: tuple[str, ...]
@@ -61,10 +67,12 @@ class Examination:
         lines += [f"  {name:<16} {version or 'not installed'}" for name, version in self.packages.items()]
         lines += ["", "ONNX Runtime providers"]
         lines += [f"  {p.name:<26} {'starts' if p.error is None else p.error}" for p in self.providers] or ["  none"]
+        lines += ["", "CUDA and TensorRT"]
+        lines += [f"  {p.name:<26} {'starts' if p.error is None else p.error}" for p in self.libraries]
         lines += ["", "GPUs"]
         lines += [f"  {gpu}" for gpu in self.gpus] or [f"  none ({self.gpu_note})"]
         lines += ["", "to do"]
-        lines += [f"  {line}" for line in self.advice] or ["  nothing: everything is installed"]
+        lines += [f"  {line}" for line in self.advice] or ["  nothing"]
         return "\n".join(lines)
 
 
@@ -78,9 +86,11 @@ def installed_version(distribution: str) -> str | None:
 def examine_providers() -> tuple[Provider, ...]:
     """Starts a session on each provider that ONNX Runtime lists; listing alone proves nothing."""
     try:
-        import onnxruntime
-    except ImportError:
+        onnxruntime = import_onnxruntime()
+    except MissingExtra:
         return ()
+    except BackendError as error:
+        return (Provider("onnxruntime", error.message.splitlines()[0]),)
     providers = []
     for name in onnxruntime.get_available_providers():
         try:
@@ -90,6 +100,20 @@ def examine_providers() -> tuple[Provider, ...]:
         else:
             providers.append(Provider(name, None))
     return tuple(providers)
+
+
+def examine_libraries() -> tuple[Provider, ...]:
+    """CUDA on the first GPU, and TensorRT with its version."""
+    found = []
+    try:
+        found.append(Provider(f"CUDA {Cuda().device().cuda}", None))
+    except (BackendError, MissingExtra) as error:
+        found.append(Provider("CUDA", error.message))
+    try:
+        found.append(Provider(f"TensorRT {load_tensorrt().__version__}", None))
+    except (BackendError, MissingExtra) as error:
+        found.append(Provider("TensorRT", error.message))
+    return tuple(found)
 
 
 def examine_gpus() -> tuple[tuple[str, ...], str | None]:
@@ -106,8 +130,16 @@ def examine_gpus() -> tuple[tuple[str, ...], str | None]:
     return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip()), None
 
 
-def _advice(packages: dict[str, str | None]) -> tuple[str, ...]:
+def _advice(packages: dict[str, str | None], *, gpu: bool) -> tuple[str, ...]:
     lines = []
+    if gpu and not packages["onnxruntime-gpu"]:
+        lines.append("to run graphs on the GPU: pip uninstall onnxruntime, then pip install 'tubelet[gpu]'")
+    if gpu and not (packages["tensorrt"] and packages["cuda-bindings"]):
+        lines.append("to build and run TensorRT engines: pip install 'tubelet[tensorrt]'")
+    if packages["onnxruntime-gpu"] and packages["tensorrt"] and not packages["tensorrt"].startswith("10."):
+        lines.append(
+            "for --backend onnxruntime-tensorrt: pip install 'tensorrt<11', which is what ONNX Runtime links to"
+        )
     if packages["onnxruntime"] and packages["onnxruntime-gpu"]:
         lines.append(
             "onnxruntime and onnxruntime-gpu overwrite each other: "
@@ -117,6 +149,8 @@ def _advice(packages: dict[str, str | None]) -> tuple[str, ...]:
         lines.append("to run bundles: pip install 'tubelet[cpu]'")
     if not all(packages[name] for name, extra in PACKAGES.items() if extra == "export"):
         lines.append("to export checkpoints: pip install 'tubelet[export]'")
+    elif not packages["huggingface_hub"]:
+        lines.append("to export checkpoints of the Hugging Face Hub: pip install 'tubelet[hub]'")
     return tuple(lines)
 
 
@@ -129,7 +163,8 @@ def examine() -> Examination:
         system=f"{sys.platform} {platform.machine()}",
         packages=packages,
         providers=examine_providers(),
+        libraries=examine_libraries(),
         gpus=gpus,
         gpu_note=note,
-        advice=_advice(packages),
+        advice=_advice(packages, gpu=bool(gpus)),
     )

@@ -1,6 +1,7 @@
 """Bundles and videos that several test files use, made once for each worker."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,23 @@ def vivit_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def videomae_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny VideoMAE, exported with `--input frames`. Not to be changed."""
     return _export(tmp_path_factory.mktemp("videomae"), "videomae", input_name="frames")
+
+
+@pytest.fixture(scope="session")
+def lowered_bundles(
+    tmp_path_factory: pytest.TempPathFactory, vivit_bundle: Path, videomae_bundle: Path
+) -> dict[str, Path]:
+    """The two bundles above, each with fp16, int8 and int8-static beside fp32. Not to be changed."""
+    from tubelet.exporter.precision import add_graph
+    from tubelet.runtime import Bundle
+
+    found = {}
+    for family, path in (("vivit", vivit_bundle), ("videomae", videomae_bundle)):
+        found[family] = Path(shutil.copytree(path, tmp_path_factory.mktemp(family) / "bundle"))
+        bundle = Bundle.open(found[family])
+        for precision in ("fp16", "int8", "int8-static"):
+            bundle, _ = add_graph(bundle, precision)
+    return found
 
 
 @pytest.fixture(scope="session")

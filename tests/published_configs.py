@@ -6,7 +6,8 @@ from transformers import VideoMAEImageProcessorPil
 from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.hub_config import spec_from_hub
-from tubelet.preprocess.prepare import prepare, resized_size
+from tubelet.preprocess.prepare import prepare
+from tubelet.preprocess.resize import resized_size
 from tubelet.preprocess.spec import Sampling
 
 KINETICS = {  # google/vivit-b-16x2-kinetics400

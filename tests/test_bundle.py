@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_a_bundle_says_what_it_is(vivit_bundle: Path) -> None:
     (graph,) = bundle.graphs
     assert graph.inputs[0].shape == ("batch", 4, 3, 32, 32)
     assert graph.outputs[0].shape == ("batch", 5)
-    assert bundle.parity["passed"] is True
+    assert graph.parity["passed"] is True
     assert {file.name for file in vivit_bundle.iterdir()} == {"bundle.json", "model.onnx", "reference.npz"}
 
 
@@ -45,8 +46,17 @@ def test_the_manifest_holds_no_path_of_the_exporting_machine(vivit_bundle: Path)
         assert str(vivit_bundle.parent).encode() not in content
 
 
+@pytest.mark.parametrize(
+    ("labels", "shown"),
+    [(("a",), "1 label: a"), (("a", "b", "c"), "3 labels: a, b, c"), (tuple("abcd"), "4 labels: a, b, c, ...")],
+)
+def test_the_summary_shows_the_first_labels(vivit_bundle: Path, labels: tuple[str, ...], shown: str) -> None:
+    summary = replace(Bundle.open(vivit_bundle), labels=labels).summary()
+    assert f"task       video-classification, {shown}\n" in summary
+
+
 def test_an_unknown_precision_names_those_there_are(vivit_bundle: Path) -> None:
-    with pytest.raises(BundleError, match=r"has no int8 graph; it has fp32$"):
+    with pytest.raises(BundleError, match=r"has no int8 graph; it has fp32\n  fix: tubelet quantize .* --precision int8$"):
         Bundle.open(vivit_bundle).graph("int8")
 
 

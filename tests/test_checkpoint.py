@@ -488,6 +488,11 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert load_checkpoint("~/mine", report=unexpected_report).source.folder == tmp_path / "mine"
 
 
+def test_a_tilde_of_nobody_is_no_folder() -> None:
+    with pytest.raises(CheckpointError, match="'~nobody-of-that-name/m' is neither a folder that exists nor a Hub id"):
+        load_checkpoint("~nobody-of-that-name/m", report=unexpected_report)
+
+
 # Labels and the kind of problem
 
 

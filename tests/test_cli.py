@@ -1,6 +1,7 @@
 """The command line: what it prints, to which stream, and how it exits."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from checkpoints import write_checkpoint
 from click.testing import CliRunner, Result
 from tubelet.runtime.cli import main
 
-COMMANDS = ["check", "classify", "doctor", "export", "info"]
+COMMANDS = ["bench", "build", "check", "classify", "doctor", "export", "info", "quantize"]
 
 
 def tubelet(*arguments: object) -> Result:
@@ -34,12 +35,12 @@ def test_every_command_has_help_with_an_example_and_stands_in_the_readme(name: s
 
 def test_export_check_classify(tmp_path: Path, video: Path) -> None:
     folder = write_checkpoint(tmp_path / "gestures", "videomae")
-    bundle = tmp_path / "bundle"
+    bundle = tmp_path / "my bundle"
     exported = tubelet("export", "--model", folder, "-o", bundle)
     assert exported.exit_code == 0, exported.output
     assert "batch   largest difference" in exported.stdout
     assert "PASS" in exported.stdout
-    assert f"tubelet classify {bundle} VIDEO" in exported.stdout
+    assert f"tubelet classify '{bundle}' VIDEO" in exported.stdout
     assert exported.stderr == ""
 
     checked = tubelet("check", bundle)
@@ -152,6 +153,23 @@ def test_classify_goes_on_after_a_bad_video(vivit_bundle: Path, video: Path, tmp
     result = tubelet("classify", vivit_bundle, missing, video)
     assert result.exit_code == 1
     assert result.stdout.splitlines()[0] == str(video)
+
+
+def test_a_file_name_that_is_not_text(vivit_bundle: Path, video: Path, tmp_path: Path) -> None:
+    odd = shutil.copy(video, os.fsdecode(os.fsencode(tmp_path) + b"/clip\xff.mp4"))
+    result = tubelet("classify", vivit_bundle, odd, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["video"] == odd
+    result = tubelet("classify", vivit_bundle, odd, video)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{tmp_path}/clip\\udcff.mp4\n")
+
+
+def test_what_the_system_refuses_is_a_message(tmp_path: Path) -> None:
+    result = tubelet("info", tmp_path / ("long" * 100))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {tmp_path}/long")
+    assert result.stderr.endswith(": File name too long\n")
 
 
 def test_check_fails_with_3_when_the_reference_differs(vivit_bundle: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_export_leaves_a_bundle_and_nothing_else(checkpoint: export.Checkpoint, 
     assert report.passed
     assert entries(tmp_path / "deep") == ["bundle"]
     assert json.dumps(Bundle.open(bundle.path).to_json()) == json.dumps(bundle.to_json())
-    assert bundle.parity == report.to_json()
+    assert bundle.graphs[0].parity == report.to_json()
     assert "tracing the graph" in messages
     assert bundle.notes == ("pixels are centred twice, as published: rescaling gives [-1, 1], "
                             "then mean and std give [-3, 1]",)  # fmt: skip
@@ -133,6 +133,49 @@ def test_interrupted_nothing_is_left_and_the_old_bundle_stays(
     assert (target / "bundle.json").read_bytes() == before
 
 
+def test_what_comes_there_in_the_meantime_is_kept(checkpoint: export.Checkpoint, tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+
+    def come_in_between(message: str) -> None:
+        if message == "tracing the graph":
+            target.mkdir()
+            (target / "thesis.tex").touch()
+
+    with pytest.raises(BundleError, match="is not a bundle, so --force does not replace it"):
+        export_bundle(checkpoint, target, force=True, progress=come_in_between)
+    assert entries(tmp_path) == ["bundle"]
+    assert entries(target) == ["thesis.tex"]
+
+
+def test_what_cannot_be_replaced_is_put_back(tmp_path: Path) -> None:
+    old = tmp_path / "bundle"
+    old.mkdir()
+    (old / "bundle.json").touch()
+    with pytest.raises(FileNotFoundError):
+        export._replace(old, tmp_path / "gone")
+    assert entries(tmp_path) == ["bundle"]
+    assert entries(old) == ["bundle.json"]
+
+
+@pytest.mark.parametrize("below", ["bundle", "deeper/bundle"])
+def test_an_output_inside_a_file_is_refused(checkpoint: export.Checkpoint, tmp_path: Path, below: str) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(BundleError, match=r"bundle cannot be written: .*file.*\n  fix: choose another folder"):
+        export_bundle(checkpoint, file / below)
+    assert entries(tmp_path) == ["file"]
+
+
+def test_logits_that_are_all_zero_are_a_bundle_too(tmp_path: Path) -> None:
+    checkpoint = load(write_checkpoint(tmp_path / "m", "videomae"))
+    torch.nn.init.zeros_(checkpoint.model.classifier.weight)
+    torch.nn.init.zeros_(checkpoint.model.classifier.bias)
+    bundle, report = export_bundle(checkpoint, tmp_path / "bundle")
+    assert report.passed
+    assert [row.cosine for row in report.batches] == [1.0] * 4
+    json.dumps(bundle.to_json(), allow_nan=False)
+
+
 def test_a_processor_of_another_size_is_refused(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "m", "videomae", processor={"crop_size": {"height": 48, "width": 32}})
     message = r"takes 32x32 pixels \(height x width\), preprocessor_config.json makes 48x32 pixels"
@@ -180,6 +223,12 @@ def test_two_exports_are_the_same_to_the_byte(checkpoint: export.Checkpoint, tmp
 )
 def test_the_default_output(model: str, name: str) -> None:
     assert default_output(model) == Path("artifacts") / name
+
+
+def test_the_default_output_of_a_folder_with_an_at_sign(tmp_path: Path) -> None:
+    folder = tmp_path / "gestures@2"
+    folder.mkdir()
+    assert default_output(str(folder)) == Path("artifacts") / "gestures@2"
 
 
 def test_a_bundle_is_complete_wherever_it_is_copied(vivit_bundle: Path, tmp_path: Path) -> None:

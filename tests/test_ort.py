@@ -62,3 +62,15 @@ def test_a_graph_that_cannot_be_read_is_a_backend_error() -> None:
 def test_an_unknown_backend_names_those_there_are(vivit_bundle: Path) -> None:
     with pytest.raises(BackendError, match="there is no backend 'tpu'; there are onnxruntime"):
         open_backend("tpu", Bundle.open(vivit_bundle), "fp32")
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_are_a_positive_number(vivit_bundle: Path, threads: int) -> None:
+    with pytest.raises(ValueError, match=f"threads must be 1 or more, got {threads}"):
+        open_backend("onnxruntime", Bundle.open(vivit_bundle), "fp32", threads=threads)
+
+
+@pytest.mark.parametrize("threads", [None, 1, 2])
+def test_threads_are_honoured(vivit_bundle: Path, threads: int | None) -> None:
+    session = open_session(vivit_bundle / "model.onnx", CPU_PROVIDER, threads=threads)
+    assert session.get_session_options().intra_op_num_threads == (threads or 0)

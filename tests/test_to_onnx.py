@@ -11,7 +11,7 @@ import pytest
 import torch
 from checkpoints import build, seeded_weights, tiny_config
 from numpy.typing import NDArray
-from tubelet.exporter import to_onnx
+from tubelet.exporter import graph_file
 from tubelet.exporter.to_onnx import save_graph, trace
 from tubelet.preprocess.prepare import normalise
 from tubelet.preprocess.spec import ClipSpec, Family, Sampling, ShortestEdge
@@ -140,7 +140,7 @@ def test_the_model_is_as_it_was_after_tracing(model: torch.nn.Module, graph: Pat
 
 
 def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(to_onnx, "EXTERNAL_DATA_BYTES", 1000)
+    monkeypatch.setattr(graph_file, "EXTERNAL_DATA_BYTES", 1000)
     model = seeded_model("videomae")
     described = save_graph(trace(model, SPEC), tmp_path / "model.onnx")
     assert [file.name for file in described.files] == ["model.onnx", "model.onnx.data"]

@@ -77,6 +77,20 @@ def test_export_names_the_extra_that_is_missing(tmp_path: Path) -> None:
     )
 
 
+def test_an_onnx_runtime_that_does_not_load_is_not_called_absent(bundle: Path, video: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken" / "onnxruntime"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('libcudart.so.13: cannot open shared object file')")
+    code = BLOCK + f"sys.path.insert(0, {str(broken.parent)!r}); from tubelet.runtime.cli import main; main()"
+    result = python(code, "classify", bundle, video, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ONNX Runtime is installed, but does not load: libcudart.so.13: cannot")
+    result = python(code, "doctor", "--json", cwd=tmp_path)
+    assert result.returncode == 0
+    (provider,) = json.loads(result.stdout)["providers"]
+    assert "libcudart.so.13" in provider["error"]
+
+
 def test_without_onnx_runtime_the_extra_is_named(bundle: Path, video: Path, tmp_path: Path) -> None:
     code = BLOCK + "sys.modules['onnxruntime'] = None; from tubelet.runtime.cli import main; main()"
     result = python(code, "classify", bundle, video, cwd=tmp_path)

@@ -5,6 +5,7 @@ NVIDIA's own Python binding, and nothing else: no torch, no cupy. It needs no CU
 
 import ctypes
 import importlib
+import math
 import operator
 import subprocess
 from collections.abc import Callable
@@ -130,7 +131,7 @@ class MirroredArray:
 
     def __init__(self, cuda: Cuda, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._cuda = cuda
-        size_bytes = int(np.prod(shape)) * dtype.itemsize
+        size_bytes = math.prod(shape) * dtype.itemsize
         self._host = int(cuda.call("cudaMallocHost", size_bytes))
         try:
             self._memory = DeviceMemory(cuda, size_bytes)
@@ -139,7 +140,7 @@ class MirroredArray:
             raise
         raw = (ctypes.c_uint8 * size_bytes).from_address(self._host)
         # The view must not be used after `close`: its memory is then gone.
-        self.host: NDArray[Any] = np.frombuffer(raw, dtype).reshape(shape)
+        self.host: NDArray[Any] = np.ctypeslib.as_array(raw).view(dtype).reshape(shape)
 
     @property
     def address(self) -> int:
@@ -160,8 +161,10 @@ class MirroredArray:
         return int(self.host[:rows].nbytes)
 
     def close(self) -> None:
-        self._memory.close()
-        self._cuda.call("cudaFreeHost", self._host)
+        try:
+            self._memory.close()
+        finally:
+            self._cuda.call("cudaFreeHost", self._host)
 
 
 class CapturedGraph:

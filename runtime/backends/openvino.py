@@ -45,9 +45,10 @@ CAPABILITIES = {
 
 
 class OpenVinoBackend:
-    """A compiled model, and the request that runs it."""
+    """A compiled model, and the request that runs it. threads: how many compute one batch."""
 
     def __init__(self, compiled: "openvino.CompiledModel") -> None:
+        self.threads: int = compiled.get_property("INFERENCE_NUM_THREADS")
         self._request: openvino.InferRequest | None = compiled.create_infer_request()
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
@@ -115,7 +116,7 @@ def open_openvino(bundle: Bundle, precision: str, threads: int | None) -> OpenVi
             # A damaged file is the cause of whatever OpenVINO made of it, so its error comes first.
             for check in checks:
                 check.result()
-    _require_precision(compiled, precision, recipe)
+    require_precision(compiled, precision, recipe)
     return OpenVinoBackend(compiled)
 
 
@@ -132,8 +133,9 @@ def _require_capability(core: "openvino.Core", precision: str) -> None:
         )
 
 
-def _require_precision(compiled: "openvino.CompiledModel", precision: str, recipe: Recipe) -> None:
-    """A hint that OpenVINO cannot follow it replaces in silence, so what it took is asked for."""
+def require_precision(compiled: "openvino.CompiledModel", precision: str, recipe: Recipe) -> None:
+    """Raises BackendError where `compiled` computes in another precision: a hint that it cannot follow, OpenVINO
+    replaces in silence (float16 by bfloat16, for one)."""
     floats = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     kinds = set()
     for op in compiled.get_runtime_model().get_ops():

@@ -47,7 +47,11 @@ class BoundSession:
         self._capture = capture
         self._largest = largest
         self._input, self._output = session.get_inputs()[0], session.get_outputs()[0]
-        self._dtype = {"tensor(float)": np.dtype(np.float32), "tensor(uint8)": np.dtype(np.uint8)}[self._input.type]
+        dtypes: dict[str, np.dtype[Any]] = {
+            "tensor(float)": np.dtype(np.float32),
+            "tensor(uint8)": np.dtype(np.uint8),
+        }
+        self._dtype = dtypes[self._input.type]
         self._bindings: dict[int, tuple[Any, Any, Any]] = {}  # batch -> input on the device, binding, run options
         self._lock = threading.Lock()  # the buffers are shared by all callers
 

@@ -1,16 +1,18 @@
 """`tubelet export`: the one command that needs torch, which is imported when it runs."""
 
 import importlib.util
+import shlex
 from pathlib import Path
 
 import click
 
 from ...preprocess.errors import MissingExtra
 from ...preprocess.spec import LAYOUTS, InputName
+from ..bundle import Graph, Precision
 from ..progress import StatusLine
-from .options import json_option, note, print_json
+from .options import PrecisionList, calibrate_option, json_option, note, print_json
 
-EXPORT_PACKAGES = ("torch", "onnx", "onnxscript", "safetensors", "onnxruntime")
+EXPORT_PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "onnxruntime")
 
 
 def require_export_packages() -> None:
@@ -51,6 +53,16 @@ def require_export_packages() -> None:
     metavar="FILE",
     help="Record every stage of this video, for `tubelet check --video` on other machines; may be repeated.",
 )
+@click.option(
+    "--precision",
+    "precisions",
+    default="fp32",
+    show_default=True,
+    type=PrecisionList(),
+    metavar="P[,P...]",
+    help="The graphs to make: fp32, which is always made, fp16, int8, int8-static.",
+)
+@calibrate_option
 @click.option("--opset", type=click.IntRange(23, 24), default=23, show_default=True, help="ONNX opset.")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--dry-run", is_flag=True, help="Say what would be exported, and write nothing.")
@@ -62,6 +74,8 @@ def export(
     labels: Path | None,
     input_name: InputName,
     videos: tuple[Path, ...],
+    precisions: tuple[Precision, ...],
+    calibrate: tuple[Path, ...],
     opset: int,
     force: bool,
     dry_run: bool,
@@ -75,7 +89,7 @@ def export(
     \b
     Example:
       tubelet export --model google/vivit-b-16x2-kinetics400
-      tubelet export --model ./my-finetuned-videomae -o artifacts/gestures
+      tubelet export --model ./my-finetuned-videomae -o artifacts/gestures --precision fp16,int8
     """
     require_export_packages()
     from ...exporter.checkpoint import load_checkpoint
@@ -96,13 +110,26 @@ def export(
             target,
             input_name=input_name,
             videos=videos,
+            precisions=precisions,
+            calibrate=calibrate,
             opset=opset,
             force=force,
             progress=progress,
         )
     for message in bundle.notes:
         note(message)
+    lower = [graph for graph in bundle.graphs if graph.precision != "fp32"]
     if as_json:
-        print_json({"bundle": str(bundle.path), "parity": report.to_json()})
+        parities = {graph.precision: graph.parity for graph in lower}
+        print_json({"bundle": str(bundle.path), "parity": report.to_json(), "lower_precision": parities})
     else:
-        click.echo(f"{report.table()}\n\n{bundle.path} is ready\n  tubelet classify {bundle.path} VIDEO")
+        command = f"tubelet classify {shlex.quote(str(bundle.path))} VIDEO"
+        tables = "\n\n".join([report.table(), *("\n".join([_line(graph), *graph.notes]) for graph in lower)])
+        click.echo(f"{tables}\n\n{bundle.path} is ready\n  {command}")
+
+
+def _line(graph: Graph) -> str:
+    """What the proof of a graph of lower precision came to."""
+    batches = graph.parity["batches"]
+    cosine = min(batch["cosine"] for batch in batches)
+    return f"{graph.precision}: cosine {cosine:.7f} at the least, limit {graph.parity['limit']['cosine']:g}: PASS"

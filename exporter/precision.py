@@ -1,0 +1,227 @@
+"""fp32 graph -> graphs of lower precision, none of which is kept unless it is proven like the fp32 graph.
+
+    fp16          precision_fp16.py    what TensorRT and ONNX Runtime's CUDA provider are given
+    int8          precision_int8.py    dynamic activations: what ONNX Runtime runs fastest on a CPU
+    int8-static   precision_int8.py    calibrated: what OpenVINO and TensorRT read
+
+A product that a precision cannot do stays in float32, and is listed in the bundle: in fp16 every one whose values on
+real clips come near the end of its range; then, where the logits are still outside the limit, as few of the most
+sensitive as bring them inside it. Needs onnx, onnx_ir and ONNX Runtime, and no torch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ..preprocess.errors import BundleError, ParityError, VideoError
+from ..preprocess.frames import Frames
+from ..preprocess.prepare import prepare
+from ..preprocess.spec import ClipSpec
+from ..runtime.backends import DEFAULT_BACKEND, open_backend
+from ..runtime.bundle import Bundle, Graph, Precision
+from ..runtime.parity import LIMITS, BatchParity, ParityReport, Reference, check_parity, compare_logits
+from ..runtime.progress import Progress, silent
+from ..runtime.reading import read_clip
+from .graph_file import write_graph
+from .precision_fp16 import LARGEST, beyond_half, half_tensors, to_lower
+from .precision_graph import given, is_constant, linear_layers, measure_magnitudes, name_of, open_graph, products
+from .precision_int8 import measure_noise, to_int8, to_int8_static
+
+Keep = frozenset[str]
+NOTHING: Keep = frozenset()
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips that activations are observed on: of `videos`, or of the reference where there are none. A model input
+    of one clip after the other, (1, ...), prepared when it is asked for."""
+
+    spec: ClipSpec
+    reference: Reference
+    videos: tuple[Path, ...] = ()
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        frames = (read_clip(video, self.spec) for video in self.videos)
+        for clip in frames if self.videos else map(Frames.from_array, self.reference.clips):
+            yield prepare(clip, self.spec)[np.newaxis]
+
+    def __str__(self) -> str:
+        if self.videos:
+            return f"{len(self.videos)} {'video' if len(self.videos) == 1 else 'videos'}"
+        return f"the {len(self.reference.clips)} reference clips"
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """How one precision is made of a graph.
+
+    make:      the graph in that precision, but for the products named
+    must_keep: products that the precision cannot hold
+    products:  how many products it lowers
+    order:     their names, those that lose most first; measured when it is asked for
+    notes:     what else should be known of the graph
+    """
+
+    make: Callable[[Keep], ir.Model]
+    must_keep: Keep
+    products: int
+    order: Callable[[], list[str]]
+    notes: tuple[str, ...] = ()
+
+
+def lower_to_fp16(path: Path, clips: Clips) -> Lowering:
+    nodes = products(open_graph(path))
+    names = {name_of(value) for node in nodes for value in half_tensors(node) if not is_constant(value)}
+    magnitudes = measure_magnitudes(path, clips, names)
+    reach = {name_of(node): max(magnitudes.get(name_of(value), 0.0) for value in half_tensors(node)) for node in nodes}
+    return Lowering(
+        make=partial(to_lower, path),
+        must_keep=frozenset(beyond_half(path, magnitudes)),
+        products=len(nodes),
+        order=lambda: sorted(reach, key=reach.__getitem__, reverse=True),
+        notes=(f"values reach {max(reach.values()):.3g} of the {LARGEST:.0f} that float16 holds, on {clips}",),
+    )
+
+
+def lower_to_int8(path: Path, clips: Clips) -> Lowering:
+    return Lowering(
+        make=partial(to_int8, path),
+        must_keep=NOTHING,
+        products=len(linear_layers(open_graph(path))),
+        order=partial(_noisiest_first, path, clips),
+    )
+
+
+def lower_to_int8_static(path: Path, clips: Clips) -> Lowering:
+    layers = linear_layers(open_graph(path))
+    names = {name_of(given(node, 0)) for node in layers}
+    magnitudes = measure_magnitudes(path, clips, names)
+    return Lowering(
+        make=partial(to_int8_static, path, magnitudes=magnitudes),
+        must_keep=NOTHING,
+        products=len(layers),
+        order=partial(_noisiest_first, path, clips),
+        notes=(f"calibrated on {clips}",),
+    )
+
+
+def _noisiest_first(path: Path, clips: Clips) -> list[str]:
+    noise = measure_noise(path, clips)
+    return sorted(noise, key=noise.__getitem__, reverse=True)
+
+
+LOWERINGS: dict[Precision, Callable[[Path, Clips], Lowering]] = {
+    "fp16": lower_to_fp16,
+    "int8": lower_to_int8,
+    "int8-static": lower_to_int8_static,
+}
+
+
+def add_graph(
+    bundle: Bundle,
+    precision: Precision,
+    *,
+    calibrate: Sequence[Path] = (),
+    force: bool = False,
+    progress: Progress = silent,
+) -> tuple[Bundle, ParityReport]:
+    """Makes the graph of that precision from the bundle's fp32 graph, proves it, and adds it to the bundle on disk.
+
+    calibrate: videos, or folders of nothing but videos, to observe activations on, read as the bundle reads any;
+               the reference clips where there are none.
+
+    Raises ParityError, with the table, where the graph is outside its limit; BundleError where the bundle has one and
+    `force` does not say to replace it; VideoError for a calibration file that is no video. The bundle is then as it
+    was, and it is whole at every moment in between.
+    """
+    if precision not in LOWERINGS:
+        raise BundleError(f"there is no precision {precision!r} to make; there are {', '.join(LOWERINGS)}")
+    others = tuple(graph for graph in bundle.graphs if graph.precision != precision)
+    if others != bundle.graphs and not force:
+        raise BundleError(f"{bundle.path} has an {precision} graph already", fix="replace it with --force")
+    reference = Reference.load(bundle.verified(bundle.reference))
+    clips = Clips(bundle.spec, reference, calibration_videos(calibrate))
+    fp32 = bundle.graph("fp32")
+    for file in fp32.files:
+        bundle.verified(file)
+    with TemporaryDirectory(prefix=f".{bundle.path.name}.", dir=bundle.path.parent) as folder:
+        trial = replace(bundle, path=Path(folder))
+        progress(f"{precision}: observing {clips}")
+        lowering = LOWERINGS[precision](bundle.path / fp32.files[0].name, clips)
+        graph = _least_kept(lowering, precision, trial, fp32, reference, progress)
+        with open_backend(DEFAULT_BACKEND, replace(trial, graphs=(graph,)), precision) as backend:
+            report = check_parity(
+                backend.infer, reference, bundle.spec, backend=DEFAULT_BACKEND, precision=precision, progress=progress
+            )
+        if not report.passed:
+            raise ParityError(f"the {precision} graph does not compute what torch computes\n\n{report.table()}")
+        if others != bundle.graphs:
+            replace(bundle, graphs=others).write_manifest()  # before the files that it names are replaced
+        for file in graph.files:
+            (trial.path / file.name).replace(bundle.path / file.name)
+    bundle = replace(bundle, graphs=(*others, replace(graph, parity=report.to_json())))
+    bundle.write_manifest()
+    return bundle, report
+
+
+def calibration_videos(given: Sequence[Path]) -> tuple[Path, ...]:
+    """The files given, and those in the folders given, in order of their names. Raises VideoError for a folder without
+    any."""
+    videos: list[Path] = []
+    for path in given:
+        found = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+        if not found:
+            raise VideoError(f"{path} holds no videos to calibrate on")
+        videos += found
+    return tuple(videos)
+
+
+def _least_kept(
+    lowering: Lowering, precision: Precision, trial: Bundle, fp32: Graph, reference: Reference, progress: Progress
+) -> Graph:
+    """The graph with as few products in float32 as the limit allows, written into the folder of `trial`."""
+    batches = [prepare(Frames.from_array(clip), trial.spec)[np.newaxis] for clip in reference.clips]
+    everything = list(range(len(batches)))
+
+    def attempt(keep: Keep) -> tuple[Graph, BatchParity]:
+        progress(f"{precision}: trying with {len(keep)} products in float32")
+        files = write_graph(lowering.make(keep), trial.path / f"model.{precision}.onnx")
+        graph = replace(fp32, precision=precision, files=files)
+        with open_backend(DEFAULT_BACKEND, replace(trial, graphs=(graph,)), precision) as backend:
+            logits = np.concatenate([backend.infer(batch) for batch in batches])  # (clips, K)
+        return graph, compare_logits(logits, reference.logits, everything, LIMITS[precision])
+
+    notes = list(lowering.notes)
+    keep = NOTHING
+    graph, parity = attempt(keep)
+    if lowering.must_keep:
+        before, keep = parity, lowering.must_keep
+        graph, parity = attempt(keep)
+        notes.append(_cost(keep, "values come near the end of the range", lowering, before, parity))
+    if not parity.passed:
+        before, fixed = parity, keep
+        order = [name for name in lowering.order() if name not in fixed]
+        fails, passes = 0, len(order)  # numbers of products, the most sensitive first
+        while passes - fails > 1:
+            middle = (fails + passes) // 2
+            _, parity = attempt(fixed.union(order[:middle]))
+            fails, passes = (fails, middle) if parity.passed else (middle, passes)
+        keep = fixed.union(order[:passes])
+        graph, parity = attempt(keep)
+        notes.append(_cost(keep - fixed, "they lose most", lowering, before, parity))
+    return replace(graph, kept=tuple(sorted(keep)), notes=tuple(notes))
+
+
+def _cost(keep: Keep, why: str, lowering: Lowering, before: BatchParity, after: BatchParity) -> str:
+    cosines = ["not finite" if parity.cosine is None else f"{parity.cosine:.7f}" for parity in (before, after)]
+    return (
+        f"{len(keep)} of {lowering.products} matrix products stay in float32, because {why}: "
+        f"cosine {cosines[0]} -> {cosines[1]}"
+    )

@@ -1,0 +1,151 @@
+"""fp32 graph -> int8 graphs: the products of activations with weight matrices in 8-bit integers, the rest in float32.
+
+Weights are int8 with a scale for each output column, symmetric. Activations have one scale a tensor:
+
+    int8          measured anew for each input (uint8, asymmetric). DynamicQuantizeLinear and MatMulInteger, which ONNX
+                  Runtime fuses on CPUs; TensorRT has neither.
+    int8-static   from the largest magnitude over calibration clips (int8, symmetric, zero point 0), written as
+                  QuantizeLinear and DequantizeLinear, which TensorRT and OpenVINO compile to integer products.
+
+The tubelet embedding sees pixels and the classifier decides; both stay in float32, as does attention. Together the
+first two are less than 1 % of the work of a base model.
+"""
+
+from collections.abc import Iterable, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from .precision_graph import (
+    add_constant,
+    constant,
+    finish,
+    given,
+    linear_layers,
+    name_of,
+    node_after,
+    observe,
+    open_graph,
+)
+
+LEVELS = 127  # of a sign: -128 is left out, so that the range is symmetric
+
+
+def quantized_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """weight (D_in, D_out) -> int8 of that shape, and the scale of each column, float32 (D_out,)."""
+    largest = np.abs(weight).max(axis=0)  # (D_out,)
+    scale = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
+    return np.rint(weight / scale).astype(np.int8), scale
+
+
+def to_int8(path: Path, keep: Set[str]) -> ir.Model:
+    """The int8 form (dynamic activations) of the fp32 graph at `path`; products named in `keep` stay in float32."""
+    model = open_graph(path)
+    quantized: dict[ir.Value, tuple[ir.Value, ...]] = {}
+    for node in linear_layers(model):
+        if node.name not in keep:
+            activation = given(node, 0)
+            if activation not in quantized:
+                quantized[activation] = _quantize_as_it_comes(model, activation)
+            _replace_by_integer_product(model, node, quantized[activation])
+    return finish(model)
+
+
+def to_int8_static(path: Path, keep: Set[str], magnitudes: Mapping[str, float]) -> ir.Model:
+    """The int8-static form of the fp32 graph at `path`; products named in `keep` stay in float32.
+
+    magnitudes: the largest absolute value of each activation that enters a linear layer, by tensor name
+    """
+    model = open_graph(path)
+    rounded: dict[ir.Value, ir.Value] = {}
+    for node in linear_layers(model):
+        if node.name not in keep:
+            activation = given(node, 0)
+            if activation not in rounded:
+                rounded[activation] = _round_activation(model, activation, magnitudes[name_of(activation)])
+            node.replace_input_with(0, rounded[activation])
+            node.replace_input_with(1, _round_weight(model, node))
+    return finish(model)
+
+
+def measure_noise(path: Path, batches: Iterable[NDArray[Any]]) -> dict[str, float]:
+    """How much each linear layer of the graph at `path` loses to int8 on real activations: the energy of the difference
+    that dynamic int8 makes to its output, as a share of that output's energy; the largest over the batches."""
+
+    def add_observers(model: ir.Model) -> dict[str, ir.Value]:
+        observed = {}
+        quantized: dict[ir.Value, tuple[ir.Value, ...]] = {}
+        for node in linear_layers(model):
+            activation, exact = given(node, 0), node.outputs[0]
+            if activation not in quantized:
+                quantized[activation] = _quantize_as_it_comes(model, activation)
+            name = name_of(node)
+            rounded = _integer_product(model, node, quantized[activation])
+            (difference,) = node_after(model, rounded, "Sub", [rounded, exact], outputs=[f"{name}.difference"])
+            noise, signal = (
+                node_after(model, value, "ReduceSumSquare", [value], outputs=[f"{name}.{part}"], keepdims=0)[0]
+                for part, value in (("noise", difference), ("signal", exact))
+            )
+            (observed[name],) = node_after(model, noise, "Div", [noise, signal], outputs=[f"{name}.share"])
+        return observed
+
+    return {name: float(value) for name, value in observe(path, batches, add_observers).items()}
+
+
+def _quantize_as_it_comes(model: ir.Model, activation: ir.Value) -> tuple[ir.Value, ...]:
+    """Its uint8 form, scale and zero point."""
+    name = name_of(activation)
+    parts = [f"{name}.{part}" for part in ("quantized", "scale", "zero_point")]
+    return node_after(model, activation, "DynamicQuantizeLinear", [activation], outputs=parts)
+
+
+def _integer_product(model: ir.Model, node: ir.Node, quantized: tuple[ir.Value, ...]) -> ir.Value:
+    """The product of `node` from the 8-bit form of its activation, in float32."""
+    name, weight = name_of(node), name_of(given(node, 1))
+    values, scales = quantized_weight(constant(given(node, 1)))
+    integers = add_constant(model, f"{weight}.int8", values)
+    column_scales = add_constant(model, f"{weight}.scale", scales)
+    activation, scale, zero_point = quantized
+    # The order of operations is the one that ONNX Runtime fuses into a single kernel.
+    (sums,) = node_after(model, scale, "MatMulInteger", [activation, integers, zero_point], outputs=[f"{name}.sums"])
+    (products,) = node_after(model, sums, "Cast", [sums], outputs=[f"{name}.products"], to=ir.DataType.FLOAT)
+    (scales_of_both,) = node_after(model, products, "Mul", [scale, column_scales], outputs=[f"{name}.scale"])
+    (product,) = node_after(model, scales_of_both, "Mul", [products, scales_of_both], outputs=[f"{name}.scaled"])
+    return product
+
+
+def _replace_by_integer_product(model: ir.Model, node: ir.Node, quantized: tuple[ir.Value, ...]) -> None:
+    product = _integer_product(model, node, quantized)
+    ir.convenience.replace_all_uses_with(node.outputs[0], product)
+    model.graph.remove(node, safe=True)
+
+
+def _round_activation(model: ir.Model, activation: ir.Value, magnitude: float) -> ir.Value:
+    name = name_of(activation)
+    scale = add_constant(model, f"{name}.scale", np.array(magnitude / LEVELS if magnitude > 0 else 1, np.float32))
+    zero_point = add_constant(model, "zero_point", np.array(0, np.int8))
+    (integers,) = node_after(
+        model, activation, "QuantizeLinear", [activation, scale, zero_point], outputs=[f"{name}.quantized"]
+    )
+    (rounded,) = node_after(
+        model, integers, "DequantizeLinear", [integers, scale, zero_point], outputs=[f"{name}.rounded"]
+    )
+    return rounded
+
+
+def _round_weight(model: ir.Model, node: ir.Node) -> ir.Value:
+    weight = given(node, 1)
+    name = name_of(weight)
+    values, scales = quantized_weight(constant(weight))
+    integers = add_constant(model, f"{name}.int8", values)
+    column_scales = add_constant(model, f"{name}.scale", scales)
+    zero_points = add_constant(model, f"zero_points_{len(scales)}", np.zeros(len(scales), np.int8))
+    dequantize = ir.node(
+        "DequantizeLinear", [integers, column_scales, zero_points], attributes={"axis": 1}, name=f"{name}.rounded"
+    )
+    dequantize.outputs[0].name = f"{name}.rounded"
+    model.graph.insert_before(node, dequantize)
+    return dequantize.outputs[0]

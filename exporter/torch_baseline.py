@@ -1,0 +1,57 @@
+"""The checkpoint in torch, measured as a bundle is: python -m tubelet.exporter.torch_baseline SETTINGS
+
+What it is told and what it answers: runtime/bench/child.py. The baselines are the very modules that bundles are
+exported from, so they too leave out of the last layer what no classifier reads; a few percent less work for ViViT than
+in transformers.
+
+    torch-eager     attention step by step, its scores in memory, as attn_implementation="eager" of transformers does
+    torch-sdpa      torch's fused attention, as attn_implementation="sdpa"
+    torch-bf16      the same, weights and everything else in bfloat16
+    torch-compiled  the same in float32, through torch.compile
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..preprocess.errors import BackendError
+from ..runtime.bench.child import Loaded, Settings, serve, stage_times
+from ..runtime.bundle import Bundle
+from .checkpoint import load_checkpoint
+from .products import attend_with, eager_attention
+
+
+def load_baseline(values: dict[str, Any]) -> Loaded:
+    settings = Settings(**values)
+    torch.set_num_threads(settings.threads)
+    model: nn.Module = load_checkpoint(settings.model or "", report=lambda _: None).model
+    dtype = torch.float32
+    match settings.engine:
+        case "torch-eager":
+            attend_with(model, eager_attention)
+        case "torch-bf16":
+            dtype = torch.bfloat16
+            model = model.to(dtype)
+        case "torch-compiled":
+            model.compile()
+
+    def infer(pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            with torch.inference_mode():
+                logits: NDArray[np.float32] = model(torch.from_numpy(pixel_values).to(dtype)).float().numpy()
+        except RuntimeError as error:  # what the compiler raises too
+            raise BackendError(f"{settings.engine} failed: {error}") from error
+        return logits
+
+    inputs = np.load(settings.inputs)
+    bundle = Bundle.open(settings.bundle)
+    spec = replace(bundle.spec, layout="TCHW")
+    return Loaded(run=lambda: infer(inputs), stages=lambda: stage_times(infer, bundle, spec, settings))
+
+
+if __name__ == "__main__":
+    serve(load_baseline)

@@ -1,0 +1,238 @@
+"""Plots as SVG: rows of dots, bars, lines and points, drawn by hand because a page needs no more.
+
+Classes are those of page_style.py, so that a plot follows the light and the dark of its page.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH = 760
+LABELS = 168  # to the left of rows
+ROW = 38
+RIGHT = 64
+
+LINE_HEIGHT, LINE_LEFT, LINE_TOP, LINE_BOTTOM = 240, 56, 12, 40
+LABEL_GAP = 15
+
+
+@dataclass(frozen=True)
+class Series:
+    """One subject in a plot. colour: as CSS says it; values: what the plot shows of it."""
+
+    name: str
+    colour: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values from `low` to `high` on pixels from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    logarithmic: bool = False
+
+    def at(self, value: float) -> float:
+        low, high, here = (math.log(x) if self.logarithmic else x for x in (self.low, self.high, value))
+        return self.start + (here - low) / (high - low) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        """Round numbers, about five of them."""
+        if self.logarithmic:
+            return _logarithmic_ticks(self.low, self.high)
+        step = _round_step((self.high - self.low) / 4)
+        first = math.ceil(self.low / step - 1e-9)
+        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def _round_step(step: float) -> float:
+    """1, 2 or 5 times a power of ten, at least `step`."""
+    power: float = 10 ** math.floor(math.log10(step))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))
+
+
+def _logarithmic_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten where there is room for them, else the powers alone."""
+    decades = math.log10(high / low)
+    factors = (1, 2, 5) if decades < 2.5 else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    candidates = [factor * 10.0**power for power in powers for factor in factors]
+    return [value for value in candidates if low * (1 - 1e-9) <= value <= high * (1 + 1e-9)]
+
+
+def number(value: float) -> str:
+    """Three digits or so, as a person would write them."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) < 1e-4:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:.3g}"
+
+
+def _svg(height: float, label: str, parts: Iterable[str]) -> str:
+    inside = "\n".join(parts)
+    return f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(label)}">\n{inside}\n</svg>'
+
+
+def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _across(scale: Scale, bottom: float, unit: str) -> list[str]:
+    """Ticks along the bottom, a faint line up from each."""
+    parts = []
+    for value in scale.ticks():
+        x = scale.at(value)
+        parts.append(f'<line x1="{x:.1f}" y1="4" x2="{x:.1f}" y2="{bottom:.1f}" class="grid"/>')
+        parts.append(_text(x, bottom + 16, number(value), "tick", "middle"))
+    parts.append(_text(scale.end, bottom + 34, unit, "tick", "end"))
+    return parts
+
+
+def dot_rows(rows: Sequence[Series], unit: str, label: str) -> str:
+    """Every value of every series as a dot in a row of its own, with a bar at the median."""
+    values = [value for row in rows for value in row.values]
+    low, high = min(values), max(values)
+    logarithmic = high > 4 * low
+    scale = (
+        Scale(low * 0.9, high * 1.1, LABELS, WIDTH - RIGHT, logarithmic=True)
+        if logarithmic
+        else Scale(0, high * 1.05, LABELS, WIDTH - RIGHT)
+    )
+    bottom = ROW * len(rows) + 4
+    parts = _across(scale, bottom, f"{unit}, logarithmic" if logarithmic else unit)
+    for i, row in enumerate(rows):
+        y = ROW * (i + 0.5) + 2
+        parts.append(_text(LABELS - 12, y + 4, row.name, "name", "end"))
+        for place, value in enumerate(row.values):
+            # Spread up and down by the golden ratio, so that equal values stay apart and the picture is the same
+            # each time.
+            offset = ((place * 0.618034) % 1 - 0.5) * 18
+            parts.append(
+                f'<circle cx="{scale.at(value):.1f}" cy="{y + offset:.1f}" r="3" fill="{row.colour}" class="dot">'
+                f"<title>{escape(row.name)}: {number(value)} {unit}</title></circle>"
+            )
+        ordered = sorted(row.values)
+        median = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+        x = scale.at(median)
+        parts.append(
+            f'<line x1="{x:.1f}" y1="{y - 14:.1f}" x2="{x:.1f}" y2="{y + 14:.1f}" stroke="{row.colour}" '
+            'class="median"/>'
+        )
+        parts.append(_text(WIDTH - RIGHT + 8, y + 4, number(median), "value"))
+    return _svg(bottom + 40, label, parts)
+
+
+def bars(rows: Sequence[Series], unit: str, label: str) -> str:
+    """A bar for each series, as long as its one value."""
+    return stacked_bars([[row] for row in rows], [row.name for row in rows], unit, label)
+
+
+def stacked_bars(rows: Sequence[Sequence[Series]], names: Sequence[str], unit: str, label: str) -> str:
+    """A bar for each row, made of parts of one value each, one after the other, with their sum behind them."""
+    sums = [sum(part.values[0] for part in row) for row in rows]
+    scale = Scale(0, max(sums) * 1.02, LABELS, WIDTH - RIGHT)
+    bottom = ROW * len(rows) + 4
+    drawn = _across(scale, bottom, unit)
+    for i, (row, name) in enumerate(zip(rows, names, strict=True)):
+        y = ROW * i + 8
+        drawn.append(_text(LABELS - 12, y + 16, name, "name", "end"))
+        start = 0.0
+        for part in row:
+            x, end = scale.at(start), scale.at(start + part.values[0])
+            drawn.append(
+                f'<rect x="{x:.1f}" y="{y}" width="{end - x:.1f}" height="22" fill="{part.colour}">'
+                f"<title>{escape(part.name)}: {number(part.values[0])} {unit}</title></rect>"
+            )
+            start += part.values[0]
+        drawn.append(_text(scale.at(sums[i]) + 8, y + 16, number(sums[i]), "value"))
+    return _svg(bottom + 40, label, drawn)
+
+
+def lines(
+    series: Sequence[Series], places: Sequence[float], unit: str, below: str, label: str, *, from_zero: bool = True
+) -> str:
+    """A line for each series over `places`, its name at its end. A place without a value is NaN."""
+    values = [value for one in series for value in one.values if not math.isnan(value)]
+    low, high = (0.0, max(values) * 1.08) if from_zero else _widened(min(values), max(values))
+    bottom = LINE_HEIGHT - LINE_BOTTOM
+    across = Scale(min(places), max(places), LINE_LEFT, WIDTH - LABELS)
+    up = Scale(low, high, bottom, LINE_TOP)
+    parts = []
+    for value in up.ticks():
+        y = up.at(value)
+        parts.append(f'<line x1="{LINE_LEFT}" y1="{y:.1f}" x2="{WIDTH - LABELS}" y2="{y:.1f}" class="grid"/>')
+        parts.append(_text(LINE_LEFT - 8, y + 4, number(value), "tick", "end"))
+    shown = places if len(places) <= 12 else across.ticks()
+    parts += [_text(across.at(place), bottom + 18, number(place), "tick", "middle") for place in shown]
+    parts.append(_text(across.end, bottom + 36, f"{unit}, by {below}", "tick", "end"))
+    for one in series:
+        points = [
+            (across.at(place), up.at(value), value)
+            for place, value in zip(places, one.values, strict=True)
+            if not math.isnan(value)
+        ]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
+        parts.append(f'<polyline points="{path}" stroke="{one.colour}" class="line"/>')
+        parts += [
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{one.colour}">'
+            f"<title>{escape(one.name)}: {number(value)} {unit}</title></circle>"
+            for x, y, value in points
+        ]
+    ends = [up.at(next(value for value in reversed(one.values) if not math.isnan(value))) for one in series]
+    for one, y in zip(series, _apart(ends, bottom), strict=True):
+        parts.append(f'<circle cx="{WIDTH - LABELS + 14}" cy="{y:.1f}" r="4" fill="{one.colour}"/>')
+        parts.append(_text(WIDTH - LABELS + 24, y + 4, one.name, "name"))
+    return _svg(LINE_HEIGHT, label, parts)
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    margin = max((high - low) * 0.1, abs(high) * 0.02)
+    return low - margin, high + margin
+
+
+def _apart(places: Sequence[float], bottom: float) -> list[float]:
+    """Places of labels moved up or down until none lies over another, and none below `bottom`."""
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    moved = list(places)
+    for before, i in itertools.pairwise(order):
+        moved[i] = max(moved[i], moved[before] + LABEL_GAP)
+    limit = bottom
+    for i in reversed(order):
+        moved[i] = min(moved[i], limit)
+        limit = moved[i] - LABEL_GAP
+    return moved
+
+
+def points(series: Sequence[Series], unit: str, upward: str, label: str) -> str:
+    """A point for each series, at its two values: across, and up on a logarithmic axis with the small values on top."""
+    across_high = max(one.values[0] for one in series) * 1.08
+    heights = [one.values[1] for one in series]
+    bottom = LINE_HEIGHT - LINE_BOTTOM
+    across = Scale(0, across_high, LINE_LEFT, WIDTH - LABELS)
+    up = Scale(min(heights) / 3, max(heights) * 3, LINE_TOP, bottom, logarithmic=True)
+    parts = [_text(across.at(value), bottom + 18, number(value), "tick", "middle") for value in across.ticks()]
+    for value in up.ticks():
+        y = up.at(value)
+        parts.append(f'<line x1="{LINE_LEFT}" y1="{y:.1f}" x2="{WIDTH - LABELS}" y2="{y:.1f}" class="grid"/>')
+        parts.append(_text(LINE_LEFT - 8, y + 4, number(value), "tick", "end"))
+    parts.append(_text(across.end, bottom + 36, f"{unit}; {upward}, the best on top", "tick", "end"))
+    taken: list[tuple[float, float]] = []  # where labels begin
+    for one in sorted(series, key=lambda one: one.values[0]):
+        x, y = across.at(one.values[0]), up.at(one.values[1])
+        title = f"{one.name}: {number(one.values[0])} {unit}, {number(one.values[1])} {upward}"
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{one.colour}"><title>{escape(title)}</title></circle>'
+        )
+        while any(abs(x - left) < LABELS and abs(y - top) < LABEL_GAP for left, top in taken):
+            y += LABEL_GAP
+        taken.append((x, y))
+        parts.append(_text(x + 11, y + 4, one.name, "name"))
+    return _svg(LINE_HEIGHT, label, parts)
