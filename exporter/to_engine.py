@@ -1,0 +1,227 @@
+"""build_engine: a bundle becomes a TensorRT engine for this machine, which is not kept unless it computes here what
+torch computed. Needs tensorrt, cuda-bindings, onnx and onnx_ir; never torch."""
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import onnx
+
+from ..preprocess.errors import BackendError, BundleError, ParityError
+from ..runtime.backends.cuda import Cuda
+from ..runtime.backends.trt import TensorRtBackend, load_tensorrt, tensorrt_version, this_machine
+from ..runtime.bundle import Bundle, BundleFile
+from ..runtime.engines import (
+    FOLDER,
+    SOURCES,
+    EngineOptions,
+    EngineRecord,
+    Machine,
+    graph_sha256,
+    plan_name,
+    read_records,
+    record_path,
+    require_private,
+)
+from ..runtime.parity import ParityReport, Reference, check_parity
+from ..runtime.progress import Progress, silent
+from .to_engine_build import BuildFailed, build_plan, layer_types
+from .to_engine_graph import require_documented
+from .to_engine_recipes import Recipe, make_graph, recipes_for
+
+# Precision of an engine -> type that the inspector must show in it (see to_engine_build.layer_types).
+INSPECTED = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8-static": "int8"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An engine that was built, and how it did. layers: how many take in each type."""
+
+    plan: bytes
+    build_seconds: float
+    layers: dict[str, int]
+    report: ParityReport
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A recipe that did not do: a report outside tolerance, or the error of a build that failed."""
+
+    recipe: Recipe
+    outcome: ParityReport | BuildFailed
+
+    def describe(self) -> str:
+        if isinstance(self.outcome, BuildFailed):
+            return f"{self.recipe.name}: {self.outcome.message}"
+        return f"{self.recipe.name} is outside tolerance\n\n{self.outcome.table()}"
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """The engine that was kept, the check that it was kept for, and what was tried before it."""
+
+    plan: Path
+    record: EngineRecord
+    report: ParityReport
+    failed: tuple[Attempt, ...]
+
+
+def build_engine(
+    bundle: Bundle,
+    options: EngineOptions,
+    *,
+    fallbacks: bool = True,
+    force: bool = False,
+    progress: Progress = silent,
+) -> BuiltEngine:
+    """Builds the engine of `options` for the GPU that is here, into the bundle's engines/.
+
+    Right after the build the engine runs the bundle's reference clips. Outside tolerance it is not kept, and with
+    `fallbacks` the next recipe is tried (see to_engine_recipes.py); what is kept is named after what it really is.
+
+    Raises ParityError, with every table, where no recipe came within tolerance; BackendError where TensorRT cannot read
+    or build the graph, or where that engine exists (without `force`); BundleError for a graph that the bundle lacks;
+    MissingExtra. No engine is left behind in any case, only timings for the next build.
+    """
+    trt, cuda = load_tensorrt(), Cuda()
+    machine = this_machine(cuda, trt)
+    recipes = recipes_for(options.precision, tensorrt_version(trt))[: None if fallbacks else 1]
+    folder = open_folder(bundle)
+    if not force:
+        _refuse_existing(folder, bundle, plan_name(machine, recipes[0].name, options.profiles), machine)
+    failed: list[Attempt] = []
+    for recipe in recipes:
+        progress(f"{recipe.name}: preparing the graph")
+        try:
+            candidate = _build_and_check(trt, cuda, bundle, recipe, options, folder / f"{machine.tag}.timing", progress)
+        except BuildFailed as error:
+            failed.append(Attempt(recipe, error))
+            continue
+        if candidate.report.passed:
+            record = _keep(folder, bundle, recipe, options, machine, candidate)
+            return BuiltEngine(folder / record.plan.name, record, candidate.report, tuple(failed))
+        failed.append(Attempt(recipe, candidate.report))
+    tried = "\n\n".join(attempt.describe() for attempt in failed)
+    if any(isinstance(attempt.outcome, ParityReport) for attempt in failed):
+        raise ParityError(f"no engine computes what torch computed, so none was kept\n\n{tried}")
+    raise BackendError(f"no engine could be built\n\n{tried}")
+
+
+def open_folder(bundle: Bundle) -> Path:
+    """The bundle's engines/, made for the user alone where it is not there yet."""
+    folder = bundle.path / FOLDER
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be made: {error}", fix="copy the bundle to a folder of yours") from error
+    require_private(folder)
+    return folder
+
+
+def _refuse_existing(folder: Path, bundle: Bundle, name: str, machine: Machine) -> None:
+    """Raises BackendError where an engine of that name is there and serves; one that does not serve is replaced."""
+    for record in read_records(folder):
+        if record.plan.name != name or not machine.runs_plans_of(record.machine):
+            continue
+        if record.graph_sha256 == graph_sha256(bundle.graph(SOURCES[record.options.precision])):
+            raise BackendError(f"{folder / name} is there, built {record.built}", fix="replace it with --force")
+
+
+def _build_and_check(
+    trt: ModuleType,
+    cuda: Cuda,
+    bundle: Bundle,
+    recipe: Recipe,
+    options: EngineOptions,
+    timings: Path,
+    progress: Progress,
+) -> Candidate:
+    """Raises BuildFailed where there is no engine, or one that is not of the recipe's precision."""
+    started = time.perf_counter()
+    plan = _build(trt, bundle, recipe, options, timings, progress)
+    build_seconds = time.perf_counter() - started
+    reference = Reference.load(bundle.verified(bundle.reference))
+    with TensorRtBackend(plan, cuda, trt) as backend:
+        layers = layer_types(backend.inspect())
+        wanted = INSPECTED[recipe.precision]
+        if wanted not in layers:
+            found = ", ".join(f"{count} in {name}" for name, count in layers.items())
+            raise BuildFailed(f"TensorRT built an engine without a layer in {wanted}: it has {found}")
+        report = check_parity(
+            backend.infer,
+            reference,
+            bundle.spec,
+            backend="tensorrt",
+            precision=recipe.precision,
+            progress=progress,
+        )
+    return Candidate(plan, build_seconds, layers, report)
+
+
+def _keep(
+    folder: Path, bundle: Bundle, recipe: Recipe, options: EngineOptions, machine: Machine, candidate: Candidate
+) -> EngineRecord:
+    """Writes the plan, and last the record that makes it an engine."""
+    name = plan_name(machine, recipe.name, options.profiles)
+    record_path(folder / name).unlink(missing_ok=True)  # of an engine that is replaced: it would not fit
+    record = EngineRecord(
+        plan=_write_private(folder, name, candidate.plan),
+        recipe=recipe.name,
+        graph_sha256=graph_sha256(bundle.graph(SOURCES[recipe.precision])),
+        options=replace(options, precision=recipe.precision),
+        machine=machine,
+        layers=candidate.layers,
+        parity=candidate.report.to_json(),
+        build_seconds=candidate.build_seconds,
+        built=datetime.now(UTC).isoformat(timespec="microseconds"),
+    )
+    record.save(folder)
+    return record
+
+
+def _build(
+    trt: ModuleType, bundle: Bundle, recipe: Recipe, options: EngineOptions, timings: Path, progress: Progress
+) -> bytes:
+    with tempfile.TemporaryDirectory(prefix=".build.", dir=timings.parent) as temporary:
+        folder = Path(temporary)
+        model = make_graph(bundle, recipe, folder)
+        require_documented(model)
+        graph = folder / "graph.onnx"
+        # Beside the graph, since one protobuf message cannot hold the weights of the largest models.
+        onnx.save(model, graph, save_as_external_data=True, location="graph.onnx.data")
+        del model
+        built = build_plan(
+            trt,
+            graph,
+            bundle.graph(SOURCES[recipe.precision]).inputs[0],
+            options,
+            tf32=recipe.precision == "tf32",
+            timing_cache=_read_timings(timings),
+            progress=lambda message: progress(f"{recipe.name}: {message}"),
+        )
+    _write_private(timings.parent, timings.name, built.timing_cache)
+    return built.plan
+
+
+def _read_timings(path: Path) -> bytes:
+    """How fast kernels were in earlier builds; a build that has it takes a fraction of the time."""
+    if not path.exists():
+        return b""
+    require_private(path)
+    return path.read_bytes()
+
+
+def _write_private(folder: Path, name: str, data: bytes) -> BundleFile:
+    """Writes a file that only the user can read or write, at once or not at all."""
+    handle, beside = tempfile.mkstemp(prefix=f".{name}.", dir=folder)  # for the owner alone
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(beside).replace(folder / name)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+    return BundleFile.of(folder / name)

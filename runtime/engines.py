@@ -1,0 +1,243 @@
+"""TensorRT engines on disk: what they are called, what they are tied to, and which may be loaded.
+
+    BUNDLE/engines/
+      sm90-trt11.4-fp16-b1-4-8.plan     the engine: machine code for one kind of GPU and one version of TensorRT
+      sm90-trt11.4-fp16-b1-4-8.json     what it was made from, on what, and how far it is from torch
+
+A plan is a program: TensorRT runs what it finds in it. Plans are therefore built on the machine that runs them, never
+fetched, and loaded only from a folder that belongs to the user and that nobody else can write.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shlex
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from ..preprocess.errors import BackendError
+from .bundle import Bundle, BundleFile, Graph
+
+FOLDER = "engines"
+
+# Precision of an engine -> precision of the bundle's graph that it is built from. tf32 is the fp32 graph with matrix
+# products on TF32 tensor cores: float32's range with 10 bits after the point.
+SOURCES = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "fp32", "int8-static": "int8-static"}
+
+
+@dataclass(frozen=True, order=True)
+class Profile:
+    """Batch sizes that an engine takes: min to max, and the one that its kernels are chosen for."""
+
+    min: int
+    opt: int
+    max: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise ValueError(f"a profile is MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, got {self}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """ "1:4:8", or "4" for 4:4:4. Raises ValueError for anything else."""
+        parts = text.split(":")
+        if len(parts) not in (1, 3) or not all(part.isdecimal() for part in parts):
+            raise ValueError(f"a profile is MIN:OPT:MAX or one number, got {text!r}")
+        sizes = [int(part) for part in parts]
+        return cls(*(sizes * 3 if len(sizes) == 1 else sizes))
+
+    def __str__(self) -> str:
+        return f"{self.min}:{self.opt}:{self.max}"
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What is asked of a build. workspace_gb: how much GPU memory a kernel may take for itself; None for all."""
+
+    precision: str
+    profiles: tuple[Profile, ...] = (Profile(1, 4, 8),)
+    opt_level: int = 3
+    workspace_gb: float | None = None
+
+    def command(self, bundle: Path) -> str:
+        """The command line that builds it."""
+        words = ["tubelet", "build", str(bundle), "--precision", self.precision]
+        for profile in self.profiles:
+            words += ["--batch", str(profile)]
+        if self.opt_level != EngineOptions.opt_level:
+            words += ["--opt-level", str(self.opt_level)]
+        if self.workspace_gb is not None:
+            words += ["--workspace-gb", f"{self.workspace_gb:g}"]
+        return shlex.join(words)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        return cls(**{**values, "profiles": tuple(Profile(**profile) for profile in values["profiles"])})
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan is tied to, and, beside it, what else was there. cuda: the newest that the driver can run."""
+
+    gpu: str
+    compute_capability: tuple[int, int]
+    multiprocessors: int
+    memory_bytes: int
+    driver: str | None
+    cuda: str
+    tensorrt: str
+
+    def runs_plans_of(self, other: "Machine") -> bool:
+        """Plans need the same kind of GPU and the very version of TensorRT."""
+        return (self.gpu, self.compute_capability, self.multiprocessors, self.tensorrt) == (
+            other.gpu,
+            other.compute_capability,
+            other.multiprocessors,
+            other.tensorrt,
+        )
+
+    @property
+    def tag(self) -> str:
+        """Compute capability and TensorRT in a file name: sm90-trt11.4."""
+        major, minor = self.compute_capability
+        return f"sm{major}{minor}-trt{'.'.join(self.tensorrt.split('.')[:2])}"
+
+    def __str__(self) -> str:
+        major, minor = self.compute_capability
+        return f"{self.gpu} (compute capability {major}.{minor}) with TensorRT {self.tensorrt}"
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        return cls(**{**values, "compute_capability": tuple(values["compute_capability"])})
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """The JSON beside a plan.
+
+    options.precision is what the engine really is, whatever was asked for; recipe says how its graph was made (see
+    exporter/to_engine_recipes.py). graph_sha256: of the graph's files in the bundle. layers: how many layers the
+    engine computes in each type. parity: the report of the check that it was kept for. built: UTC, ISO 8601.
+    """
+
+    plan: BundleFile
+    recipe: str
+    graph_sha256: str
+    options: EngineOptions
+    machine: Machine
+    layers: dict[str, int]
+    parity: dict[str, Any]
+    build_seconds: float
+    built: str
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        return cls(
+            **{
+                **values,
+                "plan": BundleFile(**values["plan"]),
+                "options": EngineOptions.from_json(values["options"]),
+                "machine": Machine.from_json(values["machine"]),
+            }
+        )
+
+    def save(self, folder: Path) -> None:
+        """Writes the JSON of the plan that lies in `folder`; it is the last file of an engine to be written."""
+        text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        beside = folder / f".{self.plan.name}.json"
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(record_path(folder / self.plan.name))
+
+
+def plan_name(machine: Machine, recipe: str, profiles: tuple[Profile, ...]) -> str:
+    """sm90-trt11.4-fp16-b1-4-8.plan; several profiles are joined by +."""
+    batches = "+".join(f"{profile.min}-{profile.opt}-{profile.max}" for profile in profiles)
+    return f"{machine.tag}-{recipe}-b{batches}.plan"
+
+
+def record_path(plan: Path) -> Path:
+    return plan.with_suffix(".json")
+
+
+def graph_sha256(graph: Graph) -> str:
+    """Of all the files of a graph, the weights beside it included."""
+    return hashlib.sha256("".join(file.sha256 for file in graph.files).encode()).hexdigest()
+
+
+def require_private(path: Path) -> None:
+    """Raises BackendError unless `path`, no symbolic link, belongs to the user or to root, and nobody else can write
+    it. On Windows, where permissions are not of this kind, nothing is checked."""
+    if os.name != "posix":
+        return
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise BackendError(f"{path} is a symbolic link; engines are loaded from their own folder only")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise BackendError(
+            f"{path} belongs to another user, and an engine is a program",
+            fix="copy the bundle without its engines, and build them again",
+        )
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BackendError(
+            f"{path} can be written by other users, and an engine is a program",
+            fix=f"chmod go-w {shlex.quote(str(path))}, if nobody has changed it",
+        )
+
+
+def read_records(folder: Path) -> Iterator[EngineRecord]:
+    """Of every engine in `folder`. Raises BackendError for JSON that is no record."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            yield EngineRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BackendError(f"{path} is not the record of an engine: {error}", fix=f"rm {path}") from error
+
+
+def find_engine(bundle: Bundle, precision: str, machine: Machine) -> EngineRecord:
+    """The engine of that precision which runs on `machine` and was built from the bundle as it is: the one built last,
+    if there are several.
+
+    Raises BackendError, with the command that builds one, where there is none, naming those that there are and why
+    they do not serve.
+    """
+    rebuild = EngineOptions(precision).command(bundle.path)
+    if precision not in SOURCES:
+        raise BackendError(f"there are no engines of precision {precision!r}; there are {', '.join(SOURCES)}")
+    folder = bundle.path / FOLDER
+    if not folder.is_dir():
+        raise BackendError(f"{bundle.path} has no engines yet", fix=rebuild)
+    require_private(folder)
+    refused, serving = [], []
+    for record in read_records(folder):
+        if record.options.precision != precision:
+            refused.append(f"{record.plan.name} computes in {record.options.precision}")
+        elif not machine.runs_plans_of(record.machine):
+            refused.append(f"{record.plan.name} was built on {record.machine}")
+            rebuild = record.options.command(bundle.path)
+        elif record.graph_sha256 != graph_sha256(bundle.graph(SOURCES[precision])):
+            refused.append(f"{record.plan.name} was built from another version of the graph")
+            rebuild = record.options.command(bundle.path)
+        else:
+            serving.append(record)
+    if serving:
+        return max(serving, key=lambda record: record.built)
+    reasons = "".join(f"\n  {reason}" for reason in refused)
+    raise BackendError(f"{folder} has no {precision} engine for this machine, {machine}{reasons}", fix=rebuild)
+
+
+def read_plan(folder: Path, record: EngineRecord) -> bytes:
+    """The plan, once it is known to be the user's own and the one that was built. Raises BackendError otherwise."""
+    path = folder / record.plan.name
+    rebuild = record.options.command(folder.parent)
+    if path.name != record.plan.name or not path.is_file():
+        raise BackendError(f"{path} is missing", fix=rebuild)
+    require_private(folder)
+    require_private(path)
+    plan = path.read_bytes()
+    if hashlib.sha256(plan).hexdigest() != record.plan.sha256:
+        raise BackendError(f"{path} is not the engine that was built: its checksum differs", fix=rebuild)
+    return plan

@@ -1,0 +1,206 @@
+"""The graphs that TensorRT is given: standard operators only, of types that its parser documents, and the same function
+as the bundle's."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from checkpoints import write_checkpoint
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from tensorrt_double import _session
+from tubelet.exporter.checkpoint import load_checkpoint
+from tubelet.exporter.export import clip_spec
+from tubelet.exporter.to_engine_graph import (
+    load_standard_graph,
+    matrix_types,
+    require_documented,
+    require_types,
+    undocumented_nodes,
+)
+from tubelet.exporter.to_engine_recipes import Recipe, make_graph, recipes_for
+from tubelet.exporter.to_onnx import trace
+from tubelet.runtime import BackendError, Bundle
+from tubelet.runtime.backends import open_backend
+
+BATCH = {
+    "pixel_values": lambda: np.random.default_rng(0).normal(size=(3, 4, 3, 32, 32)).astype(np.float32),
+    "frames": lambda: np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), dtype=np.uint8),
+}
+
+
+def run(graph: ModelProto, batch: np.ndarray) -> np.ndarray:
+    (logits,) = _session(graph.SerializeToString()).run(None, {graph.graph.input[0].name: batch})
+    return logits
+
+
+@pytest.fixture(params=["vivit", "videomae"])
+def bundle(request: pytest.FixtureRequest, lowered_bundles: dict[str, Path]) -> Bundle:
+    return Bundle.open(lowered_bundles[request.param])
+
+
+def test_the_standard_graph_computes_what_the_bundle_computes(bundle: Bundle) -> None:
+    path = bundle.path / bundle.graph("fp32").files[0].name
+    graph = load_standard_graph(path)
+    assert {opset.domain for opset in graph.opset_import} == {""}
+    assert not graph.functions
+    onnx.checker.check_model(graph, full_check=True)
+    attention = [node for node in graph.graph.node if node.op_type == "Attention"]
+    assert len(attention) == 2
+    assert all("attention" in node.name for node in attention)
+    inferred = onnx.shape_inference.infer_shapes(graph).graph
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in inferred.value_info}
+    assert {ranks[name] for node in attention for name in node.input} == {4}
+
+    batch = BATCH[graph.graph.input[0].name]()
+    with open_backend("onnxruntime", bundle, "fp32") as backend:
+        expected = backend.infer(batch)
+    np.testing.assert_allclose(run(graph, batch), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "tolerance"),
+    [
+        (Recipe("fp32", "written-out"), 2e-6),
+        (Recipe("fp16"), 0.02),
+        (Recipe("fp16", "attention32"), 0.02),
+        (Recipe("fp16", "written-out"), 0.02),
+        (Recipe("bf16"), 0.1),
+        (Recipe("bf16", "attention32"), 0.1),
+        (Recipe("bf16", "written-out"), 0.1),
+        (Recipe("int8-static"), 0.3),
+        (Recipe("int8-static", "written-out"), 0.3),
+    ],
+    ids=lambda value: value.name if isinstance(value, Recipe) else "",
+)
+def test_every_recipe_computes_the_same_with_documented_operators(
+    bundle: Bundle, recipe: Recipe, tolerance: float, tmp_path: Path
+) -> None:
+    graph = make_graph(bundle, recipe, tmp_path)
+    require_documented(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    batch = BATCH[graph.graph.input[0].name]()
+    with open_backend("onnxruntime", bundle, "fp32") as backend:
+        expected = backend.infer(batch)
+    np.testing.assert_allclose(run(graph, batch), expected, atol=tolerance)
+    operators = {node.op_type for node in graph.graph.node}
+    assert ("Attention" in operators) == (recipe.attention != "written-out")
+
+
+@pytest.mark.parametrize("activation", ["hardswish", "leaky_relu", "mish", "quick_gelu", "relu6"])
+def test_other_activations_are_documented_too(activation: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "videomae", hidden_act=activation, num_hidden_layers=1)
+    checkpoint = load_checkpoint(str(folder), report=lambda _: None)
+    ir.save(trace(checkpoint.model, clip_spec(checkpoint, "frames")), tmp_path / "model.onnx")
+    require_documented(load_standard_graph(tmp_path / "model.onnx"))
+
+
+def test_weights_that_onnx_will_not_read_are_a_backend_error(bundle: Bundle, tmp_path: Path) -> None:
+    model = onnx.load(bundle.path / bundle.graph("fp32").files[0].name)
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0)
+    os.link(tmp_path / "m.onnx.data", tmp_path / "another name")
+    with pytest.raises(BackendError, match=r"does not read the weights of .*hard links.*(?s:.*)fix: copy the bundle"):
+        load_standard_graph(tmp_path / "m.onnx")
+
+
+def test_what_multiplies_in_which_type(bundle: Bundle, tmp_path: Path) -> None:
+    half = make_graph(bundle, Recipe("fp16"), tmp_path)
+    assert set(matrix_types(half).values()) == {("FLOAT16",) * 2, ("FLOAT16",) * 3}
+    raised = matrix_types(make_graph(bundle, Recipe("fp16", "attention32"), tmp_path))
+    wide = {name for name, types in raised.items() if set(types) == {"FLOAT"}}
+    assert len(wide) == 2
+    assert all(name.endswith("MultiHeadAttention") for name in wide)
+    quantized = matrix_types(make_graph(bundle, Recipe("int8-static"), tmp_path))
+    assert list(quantized.values()).count(("INT8", "INT8")) == 12
+
+
+def test_an_fp32_graph_is_never_taken_for_another(bundle: Bundle) -> None:
+    graph = load_standard_graph(bundle.path / bundle.graph("fp32").files[0].name)
+    with pytest.raises(
+        BackendError, match=r"matrix products of the graph must be FLOAT16, they are \d+ of FLOAT x FLOAT"
+    ):
+        require_types(graph, "FLOAT16", kept=())
+    some = list(matrix_types(graph))[1:]
+    with pytest.raises(BackendError, match="must be FLOAT16"):
+        require_types(graph, "FLOAT16", kept=some)
+    with pytest.raises(BackendError, match="absent"):
+        require_types(ModelProto(), "FLOAT16", kept=())
+
+
+def test_dynamic_int8_is_refused_node_by_node(lowered_bundles: dict[str, Path]) -> None:
+    bundle = Bundle.open(lowered_bundles["vivit"])
+    graph = load_standard_graph(bundle.path / bundle.graph("int8").files[0].name)
+    with pytest.raises(BackendError, match="is a DynamicQuantizeLinear, which is not among the operators") as caught:
+        require_documented(graph)
+    assert "is a MatMulInteger" in str(caught.value)
+
+
+def _graph(*nodes: onnx.NodeProto, type_: int = TensorProto.FLOAT, **constants: np.ndarray) -> ModelProto:
+    given = helper.make_tensor_value_info("x", type_, ["batch", 4])
+    returned = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    return helper.make_model(helper.make_graph(list(nodes), "g", [given], [returned], initializers))
+
+
+ONE = np.array(1, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("graph", "reason"),
+    [
+        (
+            _graph(helper.make_node("Transpose", ["x"], ["y"], "turn", perm=[1, 0]), type_=TensorProto.UINT8),
+            "turn is a Transpose of UINT8",
+        ),
+        (
+            _graph(helper.make_node("MatMul", ["x", "x"], ["y"], "m"), type_=TensorProto.DOUBLE),
+            "m is a MatMul of DOUBLE",
+        ),
+        (_graph(helper.make_node("Swish", ["x"], ["y"], "s")), "s is a Swish, which is not among the operators"),
+        (
+            _graph(helper.make_node("Thing", ["x"], ["y"], "t", domain="com.microsoft")),
+            "t is a com.microsoft::Thing, which",
+        ),
+        (
+            _graph(
+                helper.make_node("ReduceMean", ["x", "axes"], ["y"], "r"), helper.make_node("Shape", ["x"], ["axes"])
+            ),
+            "r reduces over axes that are not constant",
+        ),
+        (
+            _graph(helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"], "q"), s=ONE, z=np.array(3, np.int8)),
+            "q has a zero point that is not 0",
+        ),
+        (_graph(helper.make_node("QuantizeLinear", ["x", "s"], ["y"], "q"), s=ONE), "q has a zero point"),
+        (
+            _graph(helper.make_node("LayerNormalization", ["x", "s"], ["y", "mean"], "n"), s=np.ones(4, np.float32)),
+            "n uses more than the first output",
+        ),
+    ],
+)
+def test_what_the_parser_does_not_document(graph: ModelProto, reason: str) -> None:
+    assert any(found.startswith(reason) for found in undocumented_nodes(graph))
+
+
+def test_fallbacks_come_in_order_and_an_old_parser_gets_no_attention() -> None:
+    assert [recipe.name for recipe in recipes_for("fp16", (11, 4))] == [
+        "fp16",
+        "bf16",
+        "fp16-attention32",
+        "fp16-written-out",
+        "fp32",
+    ]
+    assert [recipe.name for recipe in recipes_for("fp16", (10, 13))] == [
+        "fp16-written-out",
+        "bf16-written-out",
+        "fp32-written-out",
+    ]
+
+
+def test_building_needs_no_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import tubelet.exporter.to_engine"
+    subprocess.run([sys.executable, "-c", code], check=True)
