@@ -13,7 +13,8 @@ import onnx
 
 from ..preprocess.errors import BackendError, BundleError, ParityError
 from ..runtime.backends.cuda import Cuda
-from ..runtime.backends.trt import TensorRtBackend, load_tensorrt, tensorrt_version, this_machine
+from ..runtime.backends.trt import TensorRtBackend
+from ..runtime.backends.trt_library import load_tensorrt, tensorrt_version, this_machine
 from ..runtime.bundle import Bundle, BundleFile
 from ..runtime.engines import (
     FOLDER,

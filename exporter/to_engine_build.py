@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from ..preprocess.errors import BackendError
-from ..runtime.backends.trt import tensorrt_log
+from ..runtime.backends.trt_library import start, tensorrt_log
 from ..runtime.bundle import TensorInfo
 from ..runtime.engines import EngineOptions
 from ..runtime.progress import Progress
@@ -52,7 +52,7 @@ def build_plan(
     """
     log = tensorrt_log(trt)
     log.take_errors()
-    builder = trt.Builder(log)
+    builder = start(trt.Builder, log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph)):

@@ -107,6 +107,9 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
         raise VideoError(f"{path} holds no video, only {' and '.join(kinds) or 'an empty header'}")
     if cast("object", streams[0].codec_context) is None:  # PyAV's types say that it always exists
         raise VideoError(f"{path} holds video in a codec that this build of FFmpeg cannot decode")
+    listed, size = len(streams[0].index_entries), container.size
+    if listed > size > 0:  # a lie that costs gigabytes each time the file is opened
+        raise VideoError(f"{path} is damaged: it lists {listed} frames in {size} bytes", fix="copy the file again")
     return streams[0]
 
 

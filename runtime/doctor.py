@@ -11,7 +11,7 @@ from typing import Any
 from ..preprocess.errors import BackendError, MissingExtra
 from .backends.cuda import Cuda
 from .backends.ort import import_onnxruntime, open_session
-from .backends.trt import load_tensorrt
+from .backends.trt_library import load_tensorrt
 
 # Distributions that matter, each with the extra of tubelet that brings it (None: always installed).
 PACKAGES: dict[str, str | None] = {

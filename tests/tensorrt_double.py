@@ -11,7 +11,6 @@ import enum
 import functools
 import json
 import pickle
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from api_listing import Behind, make_class
 from cuda_double import HostCuda
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -43,8 +43,8 @@ class Behaviour:
 
     wrong: whether an engine of that graph computes something else; unbuildable: whether there is no kernel for it;
     parser_errors: (node name, operator, description) of each; refuse_capture: nothing of it can be recorded;
-    typeless: the inspector shows every layer as float; at_step: called at each step of a build; at_run: while an
-    engine executes.
+    fails_to_run: executions are refused; typeless: the inspector shows every layer as float; does_not_start: neither
+    the builder nor the runtime does; at_step: called at each step of a build; at_run: while an engine executes.
     """
 
     wrong: Callable[[ModelProto], bool] = lambda _: False
@@ -53,6 +53,7 @@ class Behaviour:
     refuse_capture: bool = False
     fails_to_run: bool = False
     typeless: bool = False
+    does_not_start: bool = False
     at_step: Callable[[], None] = lambda: None
     at_run: Callable[[], object] = lambda: None
     # What was seen
@@ -73,94 +74,8 @@ def make_tensorrt(version: str, cuda: HostCuda, behaviour: Behaviour, *, calls_i
             getattr(module, name).__int__ = lambda member: member.value
     for name, members in listing.items():
         if "enum" not in members:
-            setattr(module, name, _make_class(module, name, members, listing))
+            make_class(module, name, listing, _BEHIND)
     return module
-
-
-# Classes out of listings
-
-
-def _make_class(module: ModuleType, name: str, members: dict[str, Any], listing: dict[str, Any]) -> type:
-    if hasattr(module, name):
-        return getattr(module, name)
-    bases = tuple(_make_class(module, base, listing[base], listing) for base in members["bases"])
-    behind = _BEHIND.get(name, {})
-    unknown = set(behind) - set(members["methods"]) - set(members["properties"]) - {"__buffer__"}
-    if any(not member.startswith("_") for member in unknown):
-        raise AttributeError(f"TensorRT's {name} has no {', '.join(sorted(unknown))}")
-    body: dict[str, Any] = {"_trt": module, "_properties": members["properties"]}
-    for method, signatures in members["methods"].items():
-        does = behind.get(method, functools.partial(_not_done, name, method))
-        body[method] = _checked(module, method, [s for s in signatures if "*args" not in s], does)
-    for property_, access in members["properties"].items():
-        body[property_] = _property(property_, access, behind.get(property_))
-    body |= {member: does for member, does in behind.items() if member not in body}
-    if name == "ILogger":  # the listing does not show what is nested in a class; see tensorrt/__init__.py
-        severities = {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2, "INFO": 3, "VERBOSE": 4}
-        body["Severity"] = enum.Enum("Severity", severities)
-    body["__setattr__"] = _refuse_unknown
-    made = type(name, bases or ((bytes,) if name == "IHostMemory" else ()), body)
-    setattr(module, name, made)
-    return made
-
-
-def _not_done(class_name: str, method: str, *_: Any, **__: Any) -> Any:
-    raise NotImplementedError(f"the double does nothing for {class_name}.{method}")
-
-
-def _refuse_unknown(self: Any, name: str, value: Any) -> None:
-    known = any(name in getattr(kind, "_properties", {}) for kind in type(self).__mro__)
-    if not known and not name.startswith("_") and name != "__class__":
-        raise AttributeError(f"{type(self).__name__} has no {name}")
-    object.__setattr__(self, name, value)
-
-
-def _property(name: str, access: str, reads: Callable[[Any], Any] | None) -> property:
-    hidden = f"_value_of_{name}"
-    read = reads or (lambda self: getattr(self, hidden))
-    return property(read, (lambda self, value: setattr(self, hidden, value)) if access == "rw" else None)
-
-
-def _checked(module: ModuleType, method: str, signatures: list[str], does: Callable[..., Any]) -> Callable[..., Any]:
-    forms = [_parameters(signature) for signature in signatures]
-
-    @functools.wraps(does)
-    def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        if forms and not any(_fits(module, form, arguments, keywords) for form in forms):
-            raise TypeError(f"{method}: {arguments} {keywords} fit none of {signatures}")
-        return does(self, *arguments, **keywords)
-
-    return call
-
-
-def _parameters(signature: str) -> list[tuple[str, str, bool]]:
-    """(name, type, whether it has a default) of each parameter after self."""
-    inside = signature[signature.index("(") + 1 : signature.rindex(") ->")]
-    parts = re.split(r", (?=\w+: )", inside)[1:]
-    return [(name, kind.split(" = ")[0], " = " in kind) for name, _, kind in (part.partition(": ") for part in parts)]
-
-
-def _fits(module: ModuleType, form: list[tuple[str, str, bool]], arguments: Any, keywords: dict[str, Any]) -> bool:
-    names = [name for name, _, _ in form]
-    given = dict(zip(names, arguments, strict=False)) | keywords
-    if len(arguments) > len(form) or set(keywords) - set(names[len(arguments) :]):
-        return False
-    return all((name in given and _is_a(module, given[name], kind)) or (name not in given and has_default)
-               for name, kind, has_default in form)  # fmt: skip
-
-
-def _is_a(module: ModuleType, value: Any, kind: str) -> bool:
-    plain = {"str": str, "bool": bool, "tuple": tuple, "list": list}
-    if kind in plain:
-        return isinstance(value, plain[kind]) or (value is None and kind == "str")
-    if kind == "typing.SupportsInt":
-        return hasattr(value, "__int__")
-    if kind == "typing_extensions.Buffer":
-        return isinstance(value, bytes | bytearray | memoryview)
-    if kind == "tensorrt.Dims":
-        return isinstance(value, tuple | list)
-    wanted = getattr(module, kind.removeprefix("tensorrt.").removeprefix("nvinfer1::"), None)
-    return wanted is None or isinstance(value, wanted)
 
 
 def _new(trt: ModuleType, name: str, **values: Any) -> Any:
@@ -184,6 +99,9 @@ def _log_error(logger: Any, message: str) -> None:
 
 
 def _init_builder(self: Any, logger: Any) -> None:
+    if self._trt.behaviour.does_not_start:
+        _log_error(logger, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
     self._logger = logger
 
 
@@ -471,7 +389,7 @@ def _session(graph: bytes) -> onnxruntime.InferenceSession:
 def _nothing(self: Any, *_: Any) -> None: ...
 
 
-_BEHIND: dict[str, dict[str, Callable[..., Any]]] = {
+_BEHIND: Behind = {
     "ILogger": {"__init__": _nothing},
     "IProgressMonitor": {"__init__": _nothing},
     "Builder": {

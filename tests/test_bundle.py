@@ -56,8 +56,11 @@ def test_the_summary_shows_the_first_labels(vivit_bundle: Path, labels: tuple[st
 
 
 def test_an_unknown_precision_names_those_there_are(vivit_bundle: Path) -> None:
-    with pytest.raises(BundleError, match=r"has no int8 graph; it has fp32\n  fix: tubelet quantize .* --precision int8$"):
-        Bundle.open(vivit_bundle).graph("int8")
+    bundle = Bundle.open(vivit_bundle)
+    with pytest.raises(BundleError, match=r"has no int8 graph; it has fp32\n  fix: tubelet quantize .* int8$"):
+        bundle.graph("int8")
+    with pytest.raises(BundleError, match=r"no graph of precision 'int4'; there are fp32, fp16, int8, int8-static$"):
+        bundle.graph("int4")
 
 
 @pytest.mark.parametrize(

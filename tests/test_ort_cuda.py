@@ -106,6 +106,7 @@ def test_the_tensorrt_provider_keeps_its_engines_to_the_user(
         return open_session(Path(graph), CPU_PROVIDER)
 
     monkeypatch.setattr(ort_cuda, "open_gpu_session", start)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT_PROVIDER])
     open_backend("onnxruntime-tensorrt", bundle, "fp16")
     assert [name for name, _ in asked] == [TENSORRT_PROVIDER, CUDA_PROVIDER]
     options = asked[0][1]

@@ -335,9 +335,7 @@ def test_weights_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(graph_file, "EXTERNAL_DATA_BYTES", 1000)
     bundle = written(tmp_path, "vivit", {})
     (tmp_path / "link").hardlink_to(bundle.path / "model.onnx.data")
-    with pytest.raises(
-        BundleError, match=r"hard links.*\n  fix: copy the bundle to a folder of its own"
-    ):
+    with pytest.raises(BundleError, match=r"hard links.*\n  fix: copy the bundle to a folder of its own"):
         add_graph(bundle, "fp16")
     (tmp_path / "link").unlink()
     bundle, report = add_graph(bundle, "fp16")

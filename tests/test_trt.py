@@ -369,6 +369,14 @@ def test_tensorrt_may_refuse_a_plan_that_looks_right(bundle: Bundle) -> None:
 # What is not there
 
 
+def test_a_tensorrt_that_does_not_start(gpu: Gpu, bundle: Bundle) -> None:
+    gpu.behaviour.does_not_start = True
+    with pytest.raises(BackendError, match="TensorRT's Runtime did not start: CUDA initialization failure with error"):
+        open_engine(bundle)
+    with pytest.raises(BackendError, match="TensorRT's Builder did not start: CUDA initialization failure with error"):
+        build_engine(bundle, EngineOptions("bf16"))
+
+
 def test_without_a_gpu_cuda_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = pytest.importorskip("cuda.bindings.runtime")
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime)

@@ -138,6 +138,7 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | Non
     the bundle's engines/, for the user alone. Raises BackendError as `open_onnxruntime_cuda` does.
     """
     graph = _usable_graph(bundle, precision, TENSORRT_PROVIDER, threads)
+    require_provider(TENSORRT_PROVIDER)  # before anything is made
     folder = bundle.path / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     require_private(folder)
@@ -171,13 +172,18 @@ def _usable_graph(bundle: Bundle, precision: str, provider: str, threads: int | 
     return str(path)
 
 
+def require_provider(name: str) -> None:
+    """Raises BackendError where ONNX Runtime was built without it, MissingExtra where ONNX Runtime is absent."""
+    if name not in import_onnxruntime().get_available_providers():
+        raise BackendError(f"this ONNX Runtime was built without {name}", fix=_INSTALL)
+
+
 def open_gpu_session(graph: str | bytes, providers: list[tuple[str, dict[str, str]]]) -> "onnxruntime.InferenceSession":
     """A session on the first of `providers`, and on nothing but those and, for what every graph computes there, the
     CPU. Raises BackendError where ONNX Runtime gives something else, MissingExtra where it is absent."""
     onnxruntime = import_onnxruntime()
     wanted = providers[0][0]
-    if wanted not in onnxruntime.get_available_providers():
-        raise BackendError(f"this ONNX Runtime was built without {wanted}", fix=_INSTALL)
+    require_provider(wanted)
     onnxruntime.preload_dlls()  # CUDA and cuDNN from the packages of the gpu extra, where they are installed
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings about graph optimisation are not for the user

@@ -1,10 +1,7 @@
 """TensorRT: an engine on the GPU, without torch."""
 
-import functools
-import importlib
 import threading
 import warnings
-from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -14,69 +11,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ...preprocess.errors import BackendError, MissingExtra
+from ...preprocess.errors import BackendError
 from ..bundle import Bundle
-from ..engines import FOLDER, Machine, Profile, find_engine, read_plan
-from .cuda import CapturedGraph, Cuda, DeviceMemory, MirroredArray, Stream, driver_version
-
-OLDEST_VERSION = (10, 13)
-
-
-def tensorrt_version(trt: ModuleType) -> tuple[int, int]:
-    major, minor = trt.__version__.split(".")[:2]
-    return int(major), int(minor)
-
-
-def load_tensorrt() -> ModuleType:
-    """The tensorrt module. Raises MissingExtra where it is not installed, BackendError where it cannot be used."""
-    try:
-        trt = importlib.import_module("tensorrt")
-    except ModuleNotFoundError as error:
-        raise MissingExtra("tensorrt", "tensorrt", purpose="to build and run engines") from error
-    except (ImportError, OSError) as error:
-        raise BackendError(f"TensorRT is installed and cannot be loaded: {error}") from error
-    if tensorrt_version(trt) < OLDEST_VERSION:
-        raise BackendError(
-            f"TensorRT {trt.__version__} is too old; {'.'.join(map(str, OLDEST_VERSION))} or newer is needed",
-            fix="pip install 'tubelet[tensorrt]'",
-        )
-    return trt
-
-
-@functools.cache
-def tensorrt_log(trt: ModuleType) -> Any:
-    """The one logger of the process, which keeps the latest errors. TensorRT reports to the first logger that it was
-    given for as long as anything made with it lives, so that a second one would stay empty."""
-
-    class Log(trt.ILogger):  # type: ignore[name-defined, misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self._errors: deque[str] = deque(maxlen=20)
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                self._errors.append(msg)
-
-        def take_errors(self) -> str:
-            """What was logged since the last call, one error a line; a sentence where there was nothing."""
-            errors = list(self._errors)
-            self._errors.clear()
-            return "\n  ".join(errors) or "TensorRT logged no reason"
-
-    return Log()
-
-
-def this_machine(cuda: Cuda, trt: ModuleType) -> Machine:
-    device = cuda.device()
-    return Machine(
-        gpu=device.name,
-        compute_capability=device.compute_capability,
-        multiprocessors=device.multiprocessors,
-        memory_bytes=device.memory_bytes,
-        driver=driver_version(),
-        cuda=device.cuda,
-        tensorrt=trt.__version__,
-    )
+from ..engines import FOLDER, Profile, find_engine, read_plan
+from .cuda import CapturedGraph, Cuda, DeviceMemory, MirroredArray, Stream
+from .trt_library import load_tensorrt, start, tensorrt_log, this_machine
 
 
 @dataclass(frozen=True)
@@ -120,7 +59,7 @@ class LoadedEngine:
         """Raises BackendError where TensorRT refuses the plan, or where it is not the engine of a bundle's graph."""
         self.trt = trt
         self.log = tensorrt_log(trt)
-        self._runtime = trt.Runtime(self.log)
+        self._runtime = start(trt.Runtime, self.log)
         self.engine = self._runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
             raise BackendError(f"TensorRT cannot load the engine: {self.log.take_errors()}", fix="build it again")

@@ -1,0 +1,78 @@
+"""The tensorrt module: found, new enough, with one log, and the machine that it sees."""
+
+import functools
+import importlib
+from collections import deque
+from types import ModuleType
+from typing import Any
+
+from ...preprocess.errors import BackendError, MissingExtra
+from ..engines import Machine
+from .cuda import Cuda, driver_version
+
+OLDEST_VERSION = (10, 13)
+
+
+def tensorrt_version(trt: ModuleType) -> tuple[int, int]:
+    major, minor = trt.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def load_tensorrt() -> ModuleType:
+    """The tensorrt module. Raises MissingExtra where it is not installed, BackendError where it cannot be used."""
+    try:
+        trt = importlib.import_module("tensorrt")
+    except ModuleNotFoundError as error:
+        raise MissingExtra("tensorrt", "tensorrt", purpose="to build and run engines") from error
+    except (ImportError, OSError) as error:
+        raise BackendError(f"TensorRT is installed and cannot be loaded: {error}") from error
+    if tensorrt_version(trt) < OLDEST_VERSION:
+        raise BackendError(
+            f"TensorRT {trt.__version__} is too old; {'.'.join(map(str, OLDEST_VERSION))} or newer is needed",
+            fix="pip install 'tubelet[tensorrt]'",
+        )
+    return trt
+
+
+@functools.cache
+def tensorrt_log(trt: ModuleType) -> Any:
+    """The one logger of the process, which keeps the latest errors. TensorRT reports to the first logger that it was
+    given for as long as anything made with it lives, so that a second one would stay empty."""
+
+    class Log(trt.ILogger):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self._errors: deque[str] = deque(maxlen=20)
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self._errors.append(msg)
+
+        def take_errors(self) -> str:
+            """What was logged since the last call, one error a line; a sentence where there was nothing."""
+            errors = list(self._errors)
+            self._errors.clear()
+            return "\n  ".join(errors) or "TensorRT logged no reason"
+
+    return Log()
+
+
+def start(kind: Any, log: Any) -> Any:
+    """A Builder or a Runtime. Raises BackendError where TensorRT cannot start, for want of a GPU, say."""
+    try:
+        return kind(log)
+    except TypeError as error:  # what the binding makes of nothing that came back
+        raise BackendError(f"TensorRT's {kind.__name__} did not start: {log.take_errors()}") from error
+
+
+def this_machine(cuda: Cuda, trt: ModuleType) -> Machine:
+    device = cuda.device()
+    return Machine(
+        gpu=device.name,
+        compute_capability=device.compute_capability,
+        multiprocessors=device.multiprocessors,
+        memory_bytes=device.memory_bytes,
+        driver=driver_version(),
+        cuda=device.cuda,
+        tensorrt=trt.__version__,
+    )
