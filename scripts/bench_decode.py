@@ -23,7 +23,6 @@ import numpy as np
 from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
 from tubelet.preprocess.convert import Scaling
 from tubelet.preprocess.decode import probe, read_frames
 from tubelet.preprocess.frames import Frames, Timeline
@@ -164,6 +163,8 @@ def bench_scaling(paths: list[Path]) -> None:
 
 def bench_prepare() -> None:
     """32 frames to what ViViT eats: ours beside VivitImageProcessor, medians of runs in turn; equal bit for bit."""
+    from transformers.models.vivit.image_processing_vivit import VivitImageProcessor  # not in every reading's process
+
     processor = VivitImageProcessor(**VIVIT)
     spec = spec_from_hub(VIVIT, family="vivit", num_frames=32, sampling=Sampling("centre-loop", 2))
     print(f"\n{'prepare 32 frames':20}{'ours s':>9}{'theirs s':>10}")

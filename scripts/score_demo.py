@@ -27,7 +27,7 @@ from tubelet.preprocess.spec import ClipSpec
 from tubelet.runtime import load
 from tubelet.runtime.backends import BACKENDS, DEFAULT_BACKEND
 from tubelet.runtime.progress import Progress, StatusLine, silent
-from tubelet.runtime.reading import read_clip
+from tubelet.runtime.reading import Reading, ResizeName, read_clips
 
 BATCH = 16
 # Of the files that are written to be scored: what a small camera would give.
@@ -100,12 +100,12 @@ def rendered_frames(spec: ClipSpec, seed: int, *, single_frame: bool = False) ->
     return Frames.from_array(np.repeat(pixels, spec.num_frames // len(pixels), axis=0))
 
 
-def filmed_frames(spec: ClipSpec, seed: int, *, folder: Path) -> Frames:
+def filmed_frames(spec: ClipSpec, seed: int, *, folder: Path, resize: ResizeName = "exact") -> Frames:
     """The clip that is read from an H.264 file of that scene, which is written into `folder` and removed."""
     times = clip_seconds(round(FILE_SECONDS * FILE_RATE), 1, FILE_RATE)
     path = folder / f"{seed}.mp4"
     write_video(path, render(random_scene(label_of(seed), seed), times, FILE_HEIGHT, FILE_WIDTH), FILE_RATE)
-    frames = read_clip(path, spec)
+    frames = read_clips(path, spec, Reading(resize=resize)).clip(0)
     path.unlink()
     return frames
 
@@ -137,8 +137,8 @@ def score(
 
 def reader(spec: ClipSpec, how: str | None, folder: Path) -> Callable[[int], Frames]:
     """What `score` reads clips with: drawn unless `how` says otherwise; `folder` is for files."""
-    if how == "files":
-        return partial(filmed_frames, spec, folder=folder)
+    if how in ("files", "fast-files"):
+        return partial(filmed_frames, spec, folder=folder, resize="exact" if how == "files" else "fast")
     return partial(rendered_frames, spec, single_frame=how == "single-frame")
 
 
@@ -149,6 +149,7 @@ def reader(spec: ClipSpec, how: str | None, folder: Path) -> Callable[[int], Fra
 @click.option("--precision", default="fp32", show_default=True)
 @click.option("--single-frame", "how", flag_value="single-frame", help="Control: the middle frame, repeated.")
 @click.option("--files", "how", flag_value="files", help="Each clip through an H.264 file of 160x120.")
+@click.option("--fast-files", "how", flag_value="fast-files", help="The same, resized by FFmpeg while it decodes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def main(bundle: Path, clips: int, backend: str, precision: str, how: str | None, as_json: bool) -> None:
     """Score BUNDLE on generated clips that training never saw."""

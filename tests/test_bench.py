@@ -79,7 +79,7 @@ def test_the_limit_of_the_machine_is_measured(benched: dict[str, object]) -> Non
     assert all(rate > 0 for rate in rates.values())
 
 
-def test_bfloat16_and_compilation_are_baselines_too(vivit_bundle: Path, tmp_path: Path) -> None:
+def test_bfloat16_is_a_baseline_too(vivit_bundle: Path, tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "vivit", "vivit")
     report = bench_bundle(
         Bundle.open(vivit_bundle), [], against=["torch-bf16"], rounds=3, starts=1, threads=1, model=str(checkpoint)
