@@ -113,7 +113,6 @@ def test_a_batch_of_another_shape_or_dtype(vivit_bundle: Path, shape: tuple[int,
         model.logits(np.zeros(shape, dtype))
 
 
-
 def test_logits_that_are_not_finite_are_an_error(vivit_bundle: Path) -> None:
     with load(vivit_bundle) as model, pytest.raises(BackendError, match=r"NaN or infinite\n  fix: .*tubelet check"):
         model.logits(np.full((1, 4, 3, 32, 32), np.nan, np.float32))
