@@ -2,9 +2,14 @@
 
 import importlib.util
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
+
+# A job that a shell started in the background ignores Ctrl-C, and so would every process that it starts; some tests
+# interrupt what they started.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tensors as small as those of the tests cost more to share out among threads than to compute. Full-size models run
 # in processes of their own.
