@@ -18,7 +18,7 @@ from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle import MANIFEST, Bundle, BundleFile, Precision
 from ..runtime.doctor import installed_version
-from ..runtime.parity import ParityReport, check_parity
+from ..runtime.parity import ParityReport, Reference, check_parity
 from ..runtime.progress import Progress, silent
 from ..runtime.stages import record_video
 from .checkpoint import Checkpoint
@@ -158,6 +158,17 @@ def _replace(output: Path, folder: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def _prove(bundle: Bundle, reference: Reference, progress: Progress) -> ParityReport:
+    """The report on the fp32 graph; ParityError, with its table, where it is outside tolerance."""
+    with open_backend(DEFAULT_BACKEND, bundle, "fp32") as backend:
+        report = check_parity(
+            backend.infer, reference, bundle.spec, backend=DEFAULT_BACKEND, precision="fp32", progress=progress
+        )
+    if not report.passed:
+        raise ParityError(f"the graph does not compute what torch computes\n\n{report.table()}")
+    return report
+
+
 def export_bundle(
     checkpoint: Checkpoint,
     output: Path,
@@ -188,10 +199,8 @@ def export_bundle(
         if not np.isfinite(reference.logits).all():
             raise CheckpointError("torch's own logits are NaN or infinite: the checkpoint cannot be exported")
         reference.save(folder / "reference.npz")
-        recorded = []
-        for video in videos:
-            progress(f"recording {video}")
-            recorded.append(record_video(video, spec, torch_inference(checkpoint.model, spec)))
+        infer = torch_inference(checkpoint.model, spec)
+        recorded = [record_video(video, spec, infer) for video in videos]
         progress("tracing the graph")
         graph = save_graph(trace(checkpoint.model, spec, opset=opset), folder / "model.onnx")
         bundle = Bundle(
@@ -210,17 +219,7 @@ def export_bundle(
             versions={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},
             notes=spec.notes(),
         )
-        with open_backend(DEFAULT_BACKEND, bundle, graph.precision) as backend:
-            report = check_parity(
-                backend.infer,
-                reference,
-                spec,
-                backend=DEFAULT_BACKEND,
-                precision=graph.precision,
-                progress=progress,
-            )
-        if not report.passed:
-            raise ParityError(f"the graph does not compute what torch computes\n\n{report.table()}")
+        report = _prove(bundle, reference, progress)
         bundle = replace(bundle, graphs=(replace(graph, parity=report.to_json()),))
         bundle.write_manifest()
         for precision in precisions:

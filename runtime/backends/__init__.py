@@ -1,38 +1,16 @@
 """What executes a graph: one module per engine, each behind the same small protocol."""
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Protocol, Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError
 from ..bundle import Bundle
+from .backend import Backend
 from .openvino import open_openvino
 from .ort import open_onnxruntime
 from .ort_cuda import open_onnxruntime_cuda, open_onnxruntime_tensorrt
 from .trt import open_tensorrt
 
-
-class Backend(Protocol):
-    """An engine with one graph loaded. A context manager; nothing may be called after `close`."""
-
-    def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """batch (B, ...) of the graph's one input -> logits float32 (B, K), which the caller owns.
-
-        Raises BackendError where the engine fails.
-        """
-        ...
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
+__all__ = ["BACKENDS", "DEFAULT_BACKEND", "Backend", "open_backend"]
 
 # Each opens the bundle's graph for a precision; threads None leaves their number to the engine.
 BACKENDS: dict[str, Callable[[Bundle, str, int | None], Backend]] = {

@@ -2,14 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError, MissingExtra
 from ..bundle import Bundle, Precision
+from .backend import Backend
 
 if TYPE_CHECKING:
     import openvino
@@ -44,7 +45,7 @@ CAPABILITIES = {
 }
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(Backend):
     """A compiled model, and the request that runs it. threads: how many compute one batch."""
 
     def __init__(self, compiled: "openvino.CompiledModel") -> None:
@@ -66,14 +67,6 @@ class OpenVinoBackend:
 
     def close(self) -> None:
         self._request = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def import_openvino() -> ModuleType:

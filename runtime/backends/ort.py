@@ -2,14 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError, MissingExtra
 from ..bundle import Bundle
+from .backend import Backend
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 CPU_PROVIDER = "CPUExecutionProvider"
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(Backend):
     """An ONNX Runtime session on one execution provider."""
 
     def __init__(self, session: "onnxruntime.InferenceSession") -> None:
@@ -37,14 +38,6 @@ class OnnxRuntimeBackend:
 
     def close(self) -> None:
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_onnxruntime(bundle: Bundle, precision: str, threads: int | None) -> OnnxRuntimeBackend:

@@ -2,8 +2,7 @@
 
 import threading
 import warnings
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from ...preprocess.errors import BackendError
 from ..bundle import Bundle
 from ..engines import FOLDER, require_private
+from .backend import Backend
 from .ort import CPU_PROVIDER, import_onnxruntime
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ TENSORRT_BATCHES = (1, 4, 8)
 MOST_CAPTURED = 16
 
 
-class BoundSession:
+class BoundSession(Backend):
     """A session whose input and output stay on the device: for each batch size, one buffer each, bound once."""
 
     def __init__(
@@ -100,14 +100,6 @@ class BoundSession:
         with self._lock:
             self._bindings.clear()  # before the session whose memory they use
             self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_onnxruntime_cuda(bundle: Bundle, precision: str, threads: int | None) -> BoundSession:

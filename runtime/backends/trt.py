@@ -5,8 +5,8 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
-from typing import Any, Self
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ...preprocess.errors import BackendError
 from ..bundle import Bundle
 from ..engines import FOLDER, Profile, find_engine, read_plan
+from .backend import Backend
 from .cuda import CapturedGraph, Cuda, DeviceMemory, MirroredArray, Stream
 from .trt_library import load_tensorrt, start, tensorrt_log, this_machine
 
@@ -191,7 +192,7 @@ class Lane:
         self._resources.close()
 
 
-class TensorRtBackend:
+class TensorRtBackend(Backend):
     """A TensorRT engine. `infer` may be called from several threads at once: each then has a lane of its own."""
 
     def __init__(self, plan: bytes, cuda: Cuda, trt: ModuleType) -> None:
@@ -249,14 +250,6 @@ class TensorRtBackend:
         with ExitStack() as closing_all:
             for lane in lanes:
                 closing_all.callback(lane.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_tensorrt(bundle: Bundle, precision: str, threads: int | None) -> TensorRtBackend:
