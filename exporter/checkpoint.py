@@ -223,6 +223,12 @@ def _load_model(
     config: VivitConfig | VideoMAEConfig, family: Family, folder: Path
 ) -> VivitForVideoClassification | VideoMAEForVideoClassification:
     """The module with the weights of the folder, each checked."""
+    weights = stored_names(read_weights(folder), family)
+    if config.num_hidden_layers > len(weights):  # nor is there time to build as many as a config may claim
+        raise CheckpointError(
+            f"config.json says num_hidden_layers {config.num_hidden_layers}, with {len(weights)} weights in all",
+            fix="take config.json and the weights from one and the same checkpoint",
+        )
     # On the meta device a parameter has a shape and no memory: nothing is drawn at random, and the tensors
     # that were read become the parameters instead of being copied into them.
     with torch.device("meta"):
@@ -231,7 +237,6 @@ def _load_model(
             if isinstance(config, VivitConfig)
             else VideoMAEForVideoClassification(config)
         )
-    weights = stored_names(read_weights(folder), family)
     account_for(weights, {name: value.shape for name, value in model.state_dict().items()}, family)
     model.load_state_dict(to_float32(weights), assign=True)
     return model.eval()

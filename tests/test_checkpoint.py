@@ -594,3 +594,9 @@ def test_read_labels_refuses(name: str, text: bytes | None, message: str, tmp_pa
 def test_id2label_with_a_gap_is_refused(tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, "vivit", extra={"id2label": {"0": "a", "1": "b", "3": "d"}})
     assert refusal(folder) == "id2label of config.json must name each label from 0 to 2, got None for 2"
+
+
+def test_more_layers_than_weights_is_an_error_and_not_a_long_wait(tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(tmp_path / "deep", "vivit", extra={"num_hidden_layers": 10**9})
+    with pytest.raises(CheckpointError, match="says num_hidden_layers 1000000000, with "):
+        load(folder)
