@@ -2,9 +2,11 @@
 
     bundle.json     what the model is, what it eats, its labels, its graphs, and a checksum of every file
     model.onnx      the fp32 graph, its weights beside it (model.onnx.data) when they are large
+    model.*.onnx    graphs of lower precision, when asked for
     reference.npz   clips, and what torch answered for them (see parity.py)
 
-A bundle is read-only: it is written once by the exporter, and every file is checked before it is used.
+The exporter writes a bundle whole; graphs of lower precision and engines may join it later. What it holds is never
+changed in place, and every file is checked before it is used.
 """
 
 import dataclasses
