@@ -9,30 +9,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..runtime.bundle import MatrixProduct
-from .models.transformer import Attention
+from .models.attention import attend_with, eager_attention
 from .models.videomae import VideoMAEForVideoClassification
 from .models.vivit import VivitForVideoClassification
 
 aten = torch.ops.aten
-
-
-def eager_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Tensor:
-    """softmax(scale * query key^T) value for each head, step by step: the scores (B, h, M, N) are written to memory, as
-    transformers' attn_implementation="eager" does. Shapes as in `Attend`."""
-
-    def split(x: Tensor) -> Tensor:
-        return torch.unflatten(x, -1, (num_heads, -1)).transpose(1, 2)  # (B, N, D) -> (B, h, N, D / h)
-
-    scores = torch.matmul(split(query), split(key).transpose(2, 3)) * scale  # (B, h, M, N)
-    context = torch.matmul(scores.softmax(dim=-1), split(value))
-    return context.transpose(1, 2).flatten(2)  # (B, h, M, D / h) -> (B, M, D)
-
-
-def attend_with(model: nn.Module, attend: Callable[..., Tensor]) -> None:
-    """Puts `attend` in the place of the attention of every layer."""
-    for module in model.modules():
-        if isinstance(module, Attention):
-            module.attend = attend
 
 
 class _ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]

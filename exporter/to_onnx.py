@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ..preprocess.spec import ClipSpec
 from ..runtime.bundle import Graph, TensorInfo
 from .graph_file import write_graph
-from .models.transformer import Attention
+from .models.attention import Attention
 
 OPSET = 23  # the first with Attention
 

@@ -22,7 +22,7 @@ from ..preprocess.errors import BackendError
 from ..runtime.bench.child import Loaded, Settings, serve, stage_times
 from ..runtime.bundle import Bundle
 from .checkpoint import load_checkpoint
-from .products import attend_with, eager_attention
+from .models.attention import attend_with, eager_attention
 
 
 def load_baseline(values: dict[str, Any]) -> Loaded:

@@ -109,7 +109,7 @@ def torch_subjects(model: str) -> dict[str, Infer]:
     """Our own torch modules on the GPU in half precision: attention step by step, fused, and compiled."""
     import torch
     from tubelet.exporter.checkpoint import load_checkpoint
-    from tubelet.exporter.products import attend_with, eager_attention
+    from tubelet.exporter.models.attention import attend_with, eager_attention
 
     def load() -> Any:
         return load_checkpoint(model, report=lambda _: None).model.eval().half().cuda()

@@ -18,8 +18,8 @@ import torch
 from checkpoints import build, tiny_config, write_checkpoint
 from click.testing import CliRunner, Result
 from torch.utils.flop_counter import FlopCounterMode
-from tubelet.exporter.models.transformer import sdpa_attention
-from tubelet.exporter.products import attend_with, eager_attention, matrix_products
+from tubelet.exporter.models.attention import attend_with, eager_attention, sdpa_attention
+from tubelet.exporter.products import matrix_products
 from tubelet.preprocess.errors import BackendError, BundleError, CheckpointError
 from tubelet.preprocess.spec import Family
 from tubelet.runtime.bench import process
@@ -105,7 +105,10 @@ def test_eager_attention_is_attention() -> None:
     eager, fused = (
         attend(query[:, :1], key, value, num_heads=3, scale=0.5) for attend in (eager_attention, sdpa_attention)
     )
-    torch.testing.assert_close(eager, fused)
+    torch.testing.assert_close(eager.context, fused.context)
+    assert fused.weights is None
+    assert eager.weights is not None
+    torch.testing.assert_close(eager.weights.sum(-1), torch.ones(2, 3, 1))
 
 
 @pytest.mark.parametrize("operator", ["MatMul", "MatMulInteger"])

@@ -10,7 +10,8 @@ import transformers
 from torch import Tensor
 from transformers.activations import ACT2FN
 from transformers.models.videomae import modeling_videomae
-from tubelet.exporter.models.transformer import ACTIVATIONS, Attention, sdpa_attention
+from tubelet.exporter.models.attention import Attended, Attention, sdpa_attention
+from tubelet.exporter.models.config import ACTIVATIONS
 from tubelet.exporter.models.videomae import VideoMAEConfig, VideoMAEForVideoClassification, sinusoid_table
 from tubelet.exporter.models.vivit import VivitConfig, VivitForVideoClassification
 from tubelet.preprocess.errors import CheckpointError
@@ -240,11 +241,11 @@ def test_attend_can_be_swapped(family: Family) -> None:
     ours, _ = seeded_pair(config)
     calls: list[tuple[tuple[int, ...], int, float]] = []
 
-    def plain(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Tensor:
+    def plain(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Attended:
         calls.append((tuple(query.shape), num_heads, scale))
         q, k, v = (torch.stack(x.chunk(num_heads, dim=-1), dim=1) for x in (query, key, value))
         weights = torch.softmax(q @ k.mT * scale, dim=-1)
-        return torch.cat((weights @ v).unbind(1), dim=-1)
+        return Attended(torch.cat((weights @ v).unbind(1), dim=-1), None)
 
     pixel_values = clips(config)
     with torch.inference_mode():

@@ -133,7 +133,7 @@ def test_frames_are_normalised_inside(family: Family, model: torch.nn.Module, tm
 
 
 def test_the_model_is_as_it_was_after_tracing(model: torch.nn.Module, graph: Path) -> None:  # noqa: ARG001
-    from tubelet.exporter.models.transformer import Attention, sdpa_attention
+    from tubelet.exporter.models.attention import Attention, sdpa_attention
 
     attends = [module.attend for module in model.modules() if isinstance(module, Attention)]
     assert attends == [sdpa_attention] * 2

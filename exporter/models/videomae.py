@@ -1,7 +1,7 @@
-"""VideoMAE (Tong et al. 2022, arXiv:2203.12602), fine-tuned for classification.
+"""VideoMAE (Tong et al. 2022, arXiv:2203.12602): the encoder, and the classifier that is fine-tuned from it.
 
-The published weights are MCG-NJU/videomae-*-finetuned-*; names and numbers follow
-`VideoMAEForVideoClassification` of transformers.
+The published weights are MCG-NJU/videomae-*-finetuned-*; names and numbers follow `VideoMAEModel` and
+`VideoMAEForVideoClassification` of transformers. Its pretraining is in videomae_pretraining.py.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .transformer import Encoder, TransformerConfig, TubeletEmbeddings, height_and_width
+from .config import TransformerConfig, height_and_width
+from .transformer import Encoder, TubeletEmbeddings, gather_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +26,19 @@ class VideoMAEConfig(TransformerConfig):
     tubelet_size:      frames of a tubelet
     qkv_bias:          whether queries and values have biases; keys never do
     use_mean_pooling:  whether the mean of all tokens is classified, or the first token
+    decoder_*:         of the decoder that `VideoMAEForPreTraining` has (videomae_pretraining.py)
+    norm_pix_loss:     whether that learns the pixels of each tubelet normalised, or as they are
     """
 
     patch_size: tuple[int, int] = (16, 16)
     tubelet_size: int = 2
     layer_norm_eps: float = 1e-12
     use_mean_pooling: bool = True
+    decoder_num_attention_heads: int = 6
+    decoder_hidden_size: int = 384
+    decoder_num_hidden_layers: int = 4
+    decoder_intermediate_size: int = 1536
+    norm_pix_loss: bool = True
 
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> Self:
@@ -95,15 +103,27 @@ class VideoMAEModel(nn.Module):
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
+        self.config = config
         self.embeddings = VideoMAEEmbeddings(config)
         self.encoder = Encoder(config, partial(VideoMAEProjections, config))
         self.layernorm: nn.LayerNorm | None = None
         if not config.use_mean_pooling:
             self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
-    def forward(self, pixel_values: Tensor, *, first_only: bool = False) -> Tensor:
-        tokens = self.encoder(self.embeddings(pixel_values), first_only=first_only)
+    def forward(self, pixel_values: Tensor, visible: Tensor | None = None, *, first_only: bool = False) -> Tensor:
+        """visible: int64 (B, V), the tokens that the encoder is shown, for pretraining; all of them without it."""
+        tokens = self.encoder(self._embed(pixel_values, visible), first_only=first_only)
         return cast(Tensor, tokens if self.layernorm is None else self.layernorm(tokens))
+
+    def outputs(self, pixel_values: Tensor, visible: Tensor | None = None) -> dict[str, Tensor]:
+        """last_hidden_state (B, N, D), or (B, V, D), and the encoder's `States`."""
+        states = self.encoder.states(self._embed(pixel_values, visible))
+        tokens = states.hidden_states[-1]
+        return {"last_hidden_state": tokens if self.layernorm is None else self.layernorm(tokens), **states.named()}
+
+    def _embed(self, pixel_values: Tensor, visible: Tensor | None) -> Tensor:
+        tokens: Tensor = self.embeddings(pixel_values)  # (B, N, D)
+        return tokens if visible is None else gather_tokens(tokens, visible)  # (B, V, D)
 
 
 class VideoMAEForVideoClassification(nn.Module):
@@ -122,8 +142,15 @@ class VideoMAEForVideoClassification(nn.Module):
 
         Raises ValueError for any other shape.
         """
-        if self.fc_norm is None:
-            pooled = self.videomae(pixel_values, first_only=not self.training)[:, 0]  # (B, D)
-        else:
-            pooled = self.fc_norm(self.videomae(pixel_values).mean(1))  # (B, D)
-        return cast(Tensor, self.classifier(pooled))  # (B, D) -> (B, K)
+        first_only = self.fc_norm is None and not self.training
+        return self._classify(self.videomae(pixel_values, first_only=first_only))
+
+    def outputs(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        """logits (B, K), and the encoder's `States`."""
+        encoded = self.videomae.outputs(pixel_values)
+        return {"logits": self._classify(encoded.pop("last_hidden_state")), **encoded}
+
+    def _classify(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) -> (B, K)."""
+        pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(1))  # (B, D)
+        return cast(Tensor, self.classifier(pooled))

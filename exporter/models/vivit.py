@@ -1,7 +1,8 @@
 """ViViT (Arnab et al. 2021, arXiv:2103.15691), model 1: joint space-time attention over all tubelets.
 
 The published weights are google/vivit-b-16x2-kinetics400 and google/vivit-b-16x2, converted from
-google-research/scenic; names and numbers follow `VivitForVideoClassification` of transformers.
+google-research/scenic; names and numbers follow `VivitModel` and
+`VivitForVideoClassification` of transformers.
 """
 
 from collections.abc import Mapping
@@ -13,23 +14,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .transformer import Encoder, TransformerConfig, TubeletEmbeddings
+from ...preprocess.errors import CheckpointError
+from .config import ACTIVATIONS, TransformerConfig
+from .transformer import Encoder, TubeletEmbeddings
 
 
 @dataclass(frozen=True, kw_only=True)
 class VivitConfig(TransformerConfig):
-    """Defaults are ViViT-B/16x2 for Kinetics-400. tubelet_size: (frames, height, width)."""
+    """Defaults are ViViT-B/16x2 for Kinetics-400.
+
+    tubelet_size:        (frames, height, width)
+    pooler_output_size:  P, the width that the pooler of a bare `VivitModel` gives; None stands for hidden_size
+    pooler_act:          the activation behind it
+    """
 
     num_frames: int = 32
     tubelet_size: tuple[int, int, int] = (2, 16, 16)
     hidden_act: str = "gelu_fast"
+    pooler_output_size: int | None = None
+    pooler_act: str = "tanh"
 
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> Self:
         tubelet_size = config.get("tubelet_size")
         if isinstance(tubelet_size, list):
             config = {**config, "tubelet_size": tuple(tubelet_size)}
+        if config.get("pooler_output_size") == config.get("hidden_size", cls.hidden_size):
+            config = {**config, "pooler_output_size": None}  # transformers 5 writes out what None stands for
         return super().from_hub(config)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pooler_act not in ACTIVATIONS:
+            raise CheckpointError(
+                f"pooler_act {self.pooler_act!r} is not supported; supported are {', '.join(ACTIVATIONS)}"
+            )
 
 
 class VivitProjections(nn.Module):
@@ -68,18 +87,39 @@ class VivitEmbeddings(nn.Module):
         return cast(Tensor, self.dropout(tokens + (self.position_embeddings + cls_row)))
 
 
-class VivitModel(nn.Module):
-    """The encoder: (B, T, C, H, W) to normalised tokens (B, 1 + N, D), or the class token, the first, alone."""
+class VivitPooler(nn.Module):
+    """The first of the normalised tokens (B, N, D) through a dense layer and an activation, to (B, P)."""
 
     def __init__(self, config: VivitConfig) -> None:
         super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.pooler_output_size or config.hidden_size)
+        self.activation = ACTIVATIONS[config.pooler_act]
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.activation(self.dense(tokens[:, 0]))
+
+
+class VivitModel(nn.Module):
+    """The encoder: (B, T, C, H, W) to normalised tokens (B, 1 + N, D), or the class token, the first, alone."""
+
+    def __init__(self, config: VivitConfig, *, add_pooling_layer: bool = True) -> None:
+        super().__init__()
+        self.config = config
         self.embeddings = VivitEmbeddings(config)
         self.encoder = Encoder(config, partial(VivitProjections, config))
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.pooler = VivitPooler(config) if add_pooling_layer else None
 
     def forward(self, pixel_values: Tensor, *, first_only: bool = False) -> Tensor:
         tokens = self.encoder(self.embeddings(pixel_values), first_only=first_only)
         return cast(Tensor, self.layernorm(tokens))
+
+    def outputs(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        """last_hidden_state (B, 1 + N, D), pooler_output (B, P) where there is a pooler, and the encoder's `States`."""
+        states = self.encoder.states(self.embeddings(pixel_values))
+        tokens = self.layernorm(states.hidden_states[-1])
+        pooled = {} if self.pooler is None else {"pooler_output": self.pooler(tokens)}
+        return {"last_hidden_state": tokens, **pooled, **states.named()}
 
 
 class VivitForVideoClassification(nn.Module):
@@ -88,7 +128,7 @@ class VivitForVideoClassification(nn.Module):
     def __init__(self, config: VivitConfig) -> None:
         super().__init__()
         self.config = config
-        self.vivit = VivitModel(config)
+        self.vivit = VivitModel(config, add_pooling_layer=False)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
@@ -98,3 +138,8 @@ class VivitForVideoClassification(nn.Module):
         """
         tokens = self.vivit(pixel_values, first_only=not self.training)  # (B, 1, D), or (B, 1 + N, D)
         return cast(Tensor, self.classifier(tokens[:, 0]))  # (B, D) -> (B, K)
+
+    def outputs(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        """logits (B, K), and the encoder's `States`."""
+        encoded = self.vivit.outputs(pixel_values)
+        return {"logits": self.classifier(encoded.pop("last_hidden_state")[:, 0]), **encoded}

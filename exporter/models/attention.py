@@ -1,0 +1,96 @@
+"""Multi-head self-attention, and the ways to compute it.
+
+Axes: B batch, M tokens that ask, N tokens that are asked, D width, h heads.
+"""
+
+from functools import partial
+from typing import NamedTuple, Protocol, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import TransformerConfig
+
+
+class Attended(NamedTuple):
+    """context: (B, M, D); weights: (B, h, M, N), each row of sum 1, or None from a kernel that never writes them."""
+
+    context: Tensor
+    weights: Tensor | None
+
+
+class Attend(Protocol):
+    """Scaled dot-product attention of queries (B, M, D) to keys and values (B, N, D), heads side by side in D."""
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Attended: ...
+
+
+def _split(x: Tensor, num_heads: int) -> Tensor:
+    return torch.unflatten(x, -1, (num_heads, -1)).transpose(1, 2)  # (B, N, D) -> (B, h, N, D / h)
+
+
+def _join(context: Tensor) -> Tensor:
+    return context.transpose(1, 2).flatten(2)  # (B, h, M, D / h) -> (B, M, D)
+
+
+def sdpa_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float, dropout: float = 0.0
+) -> Attended:
+    """softmax(scale * query key^T) value for each head, by torch's fused kernel, which keeps no weights."""
+    q, k, v = (_split(x, num_heads) for x in (query, key, value))
+    return Attended(_join(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)), None)
+
+
+def eager_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Attended:
+    """softmax(scale * query key^T) value for each head, step by step: the weights (B, h, M, N) are written to memory, as
+    transformers' attn_implementation="eager" does."""
+    q, k, v = (_split(x, num_heads) for x in (query, key, value))
+    weights = (torch.matmul(q, k.transpose(2, 3)) * scale).softmax(dim=-1)  # (B, h, M, N)
+    return Attended(_join(torch.matmul(weights, v)), weights)
+
+
+class Dense(nn.Module):
+    """A linear layer under the name `dense`, as the checkpoints store it."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(in_features, out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.dense(x))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention: what some tokens of a clip, (B, M, D), take from all of them, (B, N, D).
+
+    `projections` turns both into query (B, M, D), key and value (B, N, D); its weights and biases are the family's own.
+    `attend` is the attention between them. An export may put another function of that shape in its place.
+    """
+
+    attend: Attend
+
+    def __init__(self, config: TransformerConfig, projections: nn.Module) -> None:
+        super().__init__()
+        self.attention = projections
+        self.output = Dense(config.hidden_size, config.hidden_size)
+        self.attend = sdpa_attention
+        self.num_heads = config.num_attention_heads
+        self.scale = (config.hidden_size // config.num_attention_heads) ** -0.5
+        self.dropout = config.attention_probs_dropout_prob
+
+    def forward(self, asking: Tensor, tokens: Tensor) -> Attended:
+        """asking (B, M, D), tokens (B, N, D), to a context (B, M, D), and the weights where `attend` keeps them."""
+        query, key, value = self.attention(asking, tokens)
+        attend = self.attend
+        if self.training and self.dropout > 0:
+            attend = partial(sdpa_attention, dropout=self.dropout)
+        context, weights = attend(query, key, value, num_heads=self.num_heads, scale=self.scale)
+        return Attended(self.output(context), weights)
+
+
+def attend_with(model: nn.Module, attend: Attend) -> None:
+    """Puts `attend` in the place of the attention of every layer."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.attend = attend

@@ -1,0 +1,163 @@
+"""What config.json says of a model of either family."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...preprocess.errors import CheckpointError
+
+# GELU with the tanh approximation goes by many names in configs. They are one function up to rounding: 2.4e-7
+# in float32 between torch's kernel and "gelu_fast" spelt out, on [-8, 8].
+gelu_tanh = partial(F.gelu, approximate="tanh")
+
+
+def clipped_gelu(x: Tensor) -> Tensor:
+    return F.gelu(x).clamp(-10.0, 10.0)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+def identity(x: Tensor) -> Tensor:
+    return x
+
+
+# What `hidden_act` may be: the names of transformers' table that stand for a function without weights.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_10": clipped_gelu,
+    "gelu_accurate": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "gelu_new": gelu_tanh,
+    "gelu_python": F.gelu,
+    "gelu_python_tanh": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "hardswish": F.hardswish,
+    "leaky_relu": F.leaky_relu,
+    "linear": identity,
+    "mish": F.mish,
+    "quick_gelu": quick_gelu,
+    "relu": F.relu,
+    "relu2": squared_relu,
+    "relu6": F.relu6,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """What the config.json of both families says, under its own names.
+
+    image_size:  (height, width) in pixels
+    qkv_bias:    whether the attention projections have biases
+    num_labels:  K, which config.json gives as the length of id2label
+    Raises CheckpointError for a value that no model can have.
+    """
+
+    image_size: tuple[int, int] = (224, 224)
+    num_frames: int = 16
+    num_channels: int = 3
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    layer_norm_eps: float = 1e-6
+    qkv_bias: bool = True
+    num_labels: int = 400
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            valid, expected = _judge(value, like=field.default)
+            if not valid:
+                raise CheckpointError(f"{field.name} must be {expected}, got {value!r}")
+        if self.hidden_act not in ACTIVATIONS:
+            raise CheckpointError(
+                f"hidden_act {self.hidden_act!r} is not supported; supported are {', '.join(ACTIVATIONS)}"
+            )
+        if self.hidden_size % self.num_attention_heads:
+            raise CheckpointError(
+                f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "
+                f"{self.num_attention_heads}"
+            )
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int, int]:
+        """(T, C, H, W) of the one clip size that the model takes."""
+        return self.num_frames, self.num_channels, *self.image_size
+
+    @classmethod
+    def from_hub(cls, config: Mapping[str, Any]) -> Self:
+        """The config of a parsed config.json. Keys that do not shape a model are ignored.
+
+        Raises CheckpointError for a value that no model can have.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        values = {name: value for name, value in config.items() if name in names}
+        if "qv_bias" in config:  # what transformers 5 writes for VideoMAE, where the Hub has qkv_bias
+            values["qkv_bias"] = config["qv_bias"]
+        if "image_size" in values:
+            values["image_size"] = height_and_width(values["image_size"])
+        values["num_labels"] = _label_count(config)
+        return cls(**values)
+
+
+def height_and_width(size: Any) -> Any:
+    """(height, width) of a size given as one number or a list; anything else is returned as it is."""
+    if isinstance(size, int):
+        return size, size
+    return tuple(size) if isinstance(size, list) else size
+
+
+def _label_count(config: Mapping[str, Any]) -> int:
+    """K: the length of id2label; transformers leaves it away for the 2 labels that are its default."""
+    id2label = config.get("id2label")
+    if id2label is None:
+        return cast(int, config.get("num_labels", 2))
+    if not isinstance(id2label, Mapping):
+        raise CheckpointError(f"id2label must be an object of index to label, got {id2label!r}")
+    if config.get("num_labels", len(id2label)) != len(id2label):
+        raise CheckpointError(
+            f"config.json says num_labels {config['num_labels']}, and its id2label has {len(id2label)}"
+        )
+    return len(id2label)
+
+
+def _judge(value: Any, *, like: Any) -> tuple[bool, str]:
+    """Whether a config value may stand where the default is `like`, and what was expected."""
+    match like:
+        case None:
+            return value is None or _is_count(value), "a whole number above 0, or null"
+        case bool():
+            return isinstance(value, bool), "true or false"
+        case int():
+            return _is_count(value), "a whole number above 0"
+        case float():  # an epsilon or a probability
+            valid = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+            return valid, "a number from 0 to below 1"
+        case tuple():
+            valid = isinstance(value, tuple) and len(value) == len(like) and all(map(_is_count, value))
+            return valid, f"{len(like)} whole numbers above 0"
+        case _:
+            return isinstance(value, str), "a name"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
