@@ -6,23 +6,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 
 from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import Family
+from ..runtime.bundle import ProblemType, Task
 from .hub import PROCESSOR_FILES, fetch_config, fetch_files, fetch_kinetics400_labels
-from .models.videomae import VideoMAEConfig, VideoMAEForVideoClassification
-from .models.vivit import VivitConfig, VivitForVideoClassification
-from .weights import account_for, read_weights, stored_names, to_float32
-
-ProblemType = Literal["single_label_classification", "multi_label_classification"]
-
-_ARCHITECTURES: dict[Family, str] = {
-    "vivit": "VivitForVideoClassification",
-    "videomae": "VideoMAEForVideoClassification",
-}
+from .models.videomae import VideoMAEConfig
+from .models.vivit import VivitConfig
+from .tasks import ARCHITECTURES, Config, Model, build, task_of
+from .weights import account_for, of_encoder, read_weights, shortened, stored_names, to_float32
 
 # owner/name or name, perhaps @revision
 _HUB_ID = re.compile(r"((?:\w[\w.-]*/)?\w[\w.-]*)(?:@(.+))?", re.ASCII)
@@ -46,19 +41,21 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A classifier, float32 and in eval mode, and what its files say about using it.
+    """A model, float32 and in eval mode, and what its files say about using it.
 
     processor:     the parsed preprocessor_config.json, or video_preprocessor_config.json
-    labels:        K names by index
-    problem_type:  whether the scores are a softmax over the labels (single) or a sigmoid for each (multi)
+    labels:        of a classifier, K names by index
+    problem_type:  of a classifier, whether the scores are a softmax over the labels (single) or a sigmoid for each
+                   (multi)
     """
 
-    model: VivitForVideoClassification | VideoMAEForVideoClassification
-    config: VivitConfig | VideoMAEConfig
+    model: Model
+    config: Config
     family: Family
+    task: Task
     processor: Mapping[str, Any]
     labels: tuple[str, ...]
-    problem_type: ProblemType
+    problem_type: ProblemType | None
     source: Source
 
 
@@ -66,6 +63,7 @@ def load_checkpoint(
     model: str,
     *,
     revision: str | None = None,
+    task: Task | None = None,
     labels: Path | None = None,
     report: Callable[[str], None],
 ) -> Checkpoint:
@@ -73,6 +71,7 @@ def load_checkpoint(
 
     model:     a folder, or a Hub id, perhaps with the revision behind it: owner/name@revision
     revision:  branch, tag or commit on the Hub; the default branch where none is given
+    task:      what the model is for; the one of config.json's `architectures` where none is given
     labels:    a file for `read_labels`, whose names stand instead of those of config.json
     report:    is told in a line each what was chosen on the way
     Raises CheckpointError where it cannot be found, read or accounted for key by key; MissingExtra.
@@ -81,13 +80,20 @@ def load_checkpoint(
     settings = _read_json(source.folder / "config.json")
     family = _family(settings)
     config = VivitConfig.from_hub(settings) if family == "vivit" else VideoMAEConfig.from_hub(settings)
-    problem_type = _problem_type(settings)
-    names = _choose_labels(settings, config.num_labels, labels, family, source, report)
+    if task is None:
+        task = task_of(settings.get("architectures") or (), family)
+    if task == "video-classification":
+        problem_type = _problem_type(settings)
+        names = _choose_labels(settings, config.num_labels, labels, family, source, report)
+    elif labels is not None:
+        raise CheckpointError(f"labels are for a classifier, and this is an export for {task}")
+    else:
+        problem_type, names = None, ()
     if source.commit is not None:
         fetch_files(source.model_id, source.commit, report)
     processor = _read_processor(source.folder)
-    module = _load_model(config, family, source.folder)
-    return Checkpoint(module, config, family, processor, names, problem_type, source)
+    module = _load_model(config, family, task, source.folder, report)
+    return Checkpoint(module, config, family, task, processor, names, problem_type, source)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -191,10 +197,10 @@ def _locate(model: str, revision: str | None, report: Callable[[str], None]) -> 
 
 
 def _family(settings: Mapping[str, Any]) -> Family:
-    for family in _ARCHITECTURES:
+    for family in ARCHITECTURES:
         if settings.get("model_type") == family:
             return family
-    supported = ", ".join(f"{family} ({name})" for family, name in _ARCHITECTURES.items())
+    supported = ", ".join(f"{family} ({', '.join(names.values())})" for family, names in ARCHITECTURES.items())
     raise CheckpointError(
         f"model_type {settings.get('model_type')!r} with architectures {settings.get('architectures')!r} "
         f"is not supported; supported are {supported}"
@@ -219,11 +225,13 @@ def _read_processor(folder: Path) -> dict[str, Any]:
     )
 
 
-def _load_model(
-    config: VivitConfig | VideoMAEConfig, family: Family, folder: Path
-) -> VivitForVideoClassification | VideoMAEForVideoClassification:
+def _load_model(config: Config, family: Family, task: Task, folder: Path, report: Callable[[str], None]) -> Model:
     """The module with the weights of the folder, each checked."""
     weights = stored_names(read_weights(folder), family)
+    if task == "feature-extraction":
+        weights, heads = of_encoder(weights, family)
+        if heads:
+            report(f"{len(heads)} weights of the checkpoint's head have no part in features: {shortened(heads)}")
     if config.num_hidden_layers > len(weights):  # nor is there time to build as many as a config may claim
         raise CheckpointError(
             f"config.json says num_hidden_layers {config.num_hidden_layers}, with {len(weights)} weights in all",
@@ -232,11 +240,7 @@ def _load_model(
     # On the meta device a parameter has a shape and no memory: nothing is drawn at random, and the tensors
     # that were read become the parameters instead of being copied into them.
     with torch.device("meta"):
-        model = (
-            VivitForVideoClassification(config)
-            if isinstance(config, VivitConfig)
-            else VideoMAEForVideoClassification(config)
-        )
+        model = build(config, task, pooler="pooler.dense.weight" in weights)
     account_for(weights, {name: value.shape for name, value in model.state_dict().items()}, family)
     model.load_state_dict(to_float32(weights), assign=True)
     return model.eval()

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,19 @@ from ..preprocess.hub_config import spec_from_hub
 from ..preprocess.sampling import published_sampling
 from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
-from ..runtime.bundle import MANIFEST, Bundle, BundleFile, Precision
+from ..runtime.bundle import MANIFEST, Bundle, BundleFile, Precision, Task
 from ..runtime.doctor import installed_version
-from ..runtime.parity import ParityReport, Reference, check_parity
+from ..runtime.masking import TubeletSize
+from ..runtime.parity import ParityReport, check_outputs
 from ..runtime.progress import Progress, silent
+from ..runtime.reference import Reference
 from ..runtime.stages import record_video
 from .checkpoint import Checkpoint
 from .precision import add_graph
 from .products import matrix_products
-from .reference import record_reference, torch_inference
+from .reference import record_reference, torch_run
+from .models.videomae import VideoMAEConfig
+from .tasks import Extra, answers, attention_bytes, mask
 from .to_onnx import OPSET, save_graph, trace
 
 # Distributions whose versions a bundle records, of those that are installed: ONNX Runtime comes as one of two.
@@ -69,12 +74,14 @@ class ExportPlan:
     model_id: str
     commit: str | None
     architecture: str
+    task: Task
     parameters: int
     labels: int
     input_name: InputName
     opset: int
     output: str
     graph_bytes: int
+    attention_bytes: int | None
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -83,13 +90,30 @@ class ExportPlan:
         source = self.model_id if self.commit is None else f"{self.model_id} @ {self.commit}"
         return (
             f"would export {source}\n"
-            f"{self.architecture}, {self.parameters:,} parameters, {self.labels} labels\n"
+            f"{self.architecture}, {self.parameters:,} parameters, "
+            f"{f'{self.labels} labels' if self.labels else self.task}\n"
             f"to {self.output}: an fp32 graph of about {self.graph_bytes / 1e6:.1f} MB, opset {self.opset}, "
             f"input {self.input_name}"
         )
 
+    def warnings(self) -> tuple[str, ...]:
+        """What should be known before the export begins."""
+        if self.attention_bytes is None:
+            return ()
+        return (
+            f"attention weights take {self.attention_bytes / 1e9:.3g} GB a clip, and attention that writes them is "
+            "slower: ask for them where they are looked at, and not for serving",
+        )
 
-def plan_export(checkpoint: Checkpoint, output: Path, *, input_name: InputName, opset: int = OPSET) -> ExportPlan:
+
+def plan_export(
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    input_name: InputName,
+    extras: Sequence[Extra] = (),
+    opset: int = OPSET,
+) -> ExportPlan:
     """What `export_bundle` would do with the same arguments; raises what it would raise for the checkpoint."""
     clip_spec(checkpoint, input_name)
     parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
@@ -97,13 +121,24 @@ def plan_export(checkpoint: Checkpoint, output: Path, *, input_name: InputName, 
         model_id=checkpoint.source.model_id,
         commit=checkpoint.source.commit,
         architecture=type(checkpoint.model).__name__,
+        task=checkpoint.task,
         parameters=parameters,
         labels=len(checkpoint.labels),
         input_name=input_name,
         opset=opset,
         output=str(output),
         graph_bytes=4 * parameters,
+        attention_bytes=attention_bytes(checkpoint.config, seen_tokens(checkpoint)) if "attentions" in extras else None,
     )
+
+
+def seen_tokens(checkpoint: Checkpoint) -> int:
+    """How many tokens of a clip the encoder looks at."""
+    hidden = mask(checkpoint.model, seed=0)
+    if hidden:
+        return hidden["visible"].shape[1]
+    sides = zip((checkpoint.config.num_frames, *checkpoint.config.image_size), checkpoint.config.tubelet, strict=True)
+    return prod(side // step for side, step in sides) + (checkpoint.family == "vivit")
 
 
 def check_target(output: Path, *, force: bool) -> None:
@@ -158,11 +193,23 @@ def _replace(output: Path, folder: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def _norm_pix_loss(checkpoint: Checkpoint) -> bool | None:
+    """None for a model that draws no pixels."""
+    config = checkpoint.config
+    return config.norm_pix_loss if isinstance(config, VideoMAEConfig) and checkpoint.task == "masked-modeling" else None
+
+
 def _prove(bundle: Bundle, reference: Reference, progress: Progress) -> ParityReport:
     """The report on the fp32 graph; ParityError, with its table, where it is outside tolerance."""
     with open_backend(DEFAULT_BACKEND, bundle, "fp32") as backend:
-        report = check_parity(
-            backend.infer, reference, bundle.spec, backend=DEFAULT_BACKEND, precision="fp32", progress=progress
+        report = check_outputs(
+            backend.run,
+            reference,
+            bundle.spec,
+            ranked=bundle.ranked,
+            backend=DEFAULT_BACKEND,
+            precision="fp32",
+            progress=progress,
         )
     if not report.passed:
         raise ParityError(f"the graph does not compute what torch computes\n\n{report.table()}")
@@ -174,6 +221,7 @@ def export_bundle(
     output: Path,
     *,
     input_name: InputName = "pixel_values",
+    extras: Sequence[Extra] = (),
     opset: int = OPSET,
     videos: Sequence[Path] = (),
     precisions: Sequence[Precision] = (),
@@ -184,7 +232,8 @@ def export_bundle(
     """Writes the bundle of `checkpoint` to the folder `output`, and proves it.
 
     The fp32 graph is run by ONNX Runtime on the reference clips at several batch sizes and compared with torch
-    (see parity.py). Of each of `videos` every stage is recorded, for other machines to compare with (see stages.py).
+    (see parity.py). `extras` are outputs that it gives beside those of its task. Of each of `videos` every stage is
+    recorded, for other machines to compare with (see stages.py).
     Then the graphs of the other `precisions` are made from it and proven (see precision.py, also for `calibrate`).
 
     Returns the bundle, and the report on the fp32 graph; those on the others are in `bundle.graphs`.
@@ -194,26 +243,33 @@ def export_bundle(
     """
     check_target(output, force=force)
     spec = clip_spec(checkpoint, input_name)
+    if videos and checkpoint.task != "video-classification":
+        raise BundleError(f"videos are recorded for classifiers, and this is an export for {checkpoint.task}")
+    asked = answers(checkpoint.model, extras)
     with _written_beside(output, force=force) as folder:
-        reference = record_reference(checkpoint.model, spec, progress=progress)
-        if not np.isfinite(reference.logits).all():
-            raise CheckpointError("torch's own logits are NaN or infinite: the checkpoint cannot be exported")
+        reference = record_reference(asked, spec, progress=progress)
+        for name, output in reference.outputs.items():
+            if not np.isfinite(output).all():
+                raise CheckpointError(f"torch's own {name} are NaN or infinite: the checkpoint cannot be exported")
         reference.save(folder / "reference.npz")
-        infer = torch_inference(checkpoint.model, spec)
-        recorded = [record_video(video, spec, infer) for video in videos]
+        run = torch_run(asked, spec)
+        recorded = [record_video(video, spec, lambda clip: run({spec.input_name: clip})["logits"]) for video in videos]
         progress("tracing the graph")
-        graph = save_graph(trace(checkpoint.model, spec, opset=opset), folder / "model.onnx")
+        graph = save_graph(trace(asked, spec, opset=opset), folder / "model.onnx")
         bundle = Bundle(
             path=folder,
             model_id=checkpoint.source.model_id,
             commit=checkpoint.source.commit,
             architecture=type(checkpoint.model).__name__,
-            task="video-classification",
+            task=checkpoint.task,
             problem_type=checkpoint.problem_type,
             spec=spec,
             labels=checkpoint.labels,
+            tubelet=TubeletSize(*checkpoint.config.tubelet),
+            class_token=checkpoint.family == "vivit",
+            norm_pix_loss=_norm_pix_loss(checkpoint),
             graphs=(graph,),
-            products=matrix_products(checkpoint.model),
+            products=matrix_products(asked),
             reference=BundleFile.of(folder / "reference.npz"),
             videos=tuple(recorded),
             versions={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},

@@ -26,9 +26,11 @@ from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle import Bundle, Graph, Precision
-from ..runtime.parity import LIMITS, BatchParity, ParityReport, Reference, check_parity, compare_logits
+from ..runtime.limits import LIMITS
+from ..runtime.parity import BatchParity, ParityReport, check_outputs, compare_outputs, worst
 from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
+from ..runtime.reference import Reference
 from .graph_file import write_graph
 from .precision_fp16 import LARGEST, beyond_half, half_tensors, to_lower
 from .precision_graph import given, is_constant, linear_layers, measure_magnitudes, name_of, open_graph, products
@@ -40,17 +42,19 @@ NOTHING: Keep = frozenset()
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips that activations are observed on: of `videos`, or of the reference where there are none. A model input
-    of one clip after the other, (1, ...), prepared when it is asked for."""
+    """The clips that activations are observed on: of `videos`, or of the reference where there are none. What the graph
+    takes for one clip after the other, (1, ...) each by name, prepared when it is asked for."""
 
     spec: ClipSpec
     reference: Reference
     videos: tuple[Path, ...] = ()
 
-    def __iter__(self) -> Iterator[NDArray[Any]]:
+    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
         frames = (read_clip(video, self.spec) for video in self.videos)
-        for clip in frames if self.videos else map(Frames.from_array, self.reference.clips):
-            yield prepare(clip, self.spec)[np.newaxis]
+        for number, clip in enumerate(frames if self.videos else map(Frames.from_array, self.reference.clips)):
+            which = [number % len(self.reference.clips)]
+            others = {name: array[which] for name, array in self.reference.inputs.items()}  # (1, ...)
+            yield {self.spec.input_name: prepare(clip, self.spec)[np.newaxis], **others}
 
     def __str__(self) -> str:
         if self.videos:
@@ -157,8 +161,14 @@ def add_graph(
         lowering = LOWERINGS[precision](bundle.path / fp32.files[0].name, clips)
         graph = _least_kept(lowering, precision, trial, fp32, reference, progress)
         with open_backend(DEFAULT_BACKEND, replace(trial, graphs=(graph,)), precision) as backend:
-            report = check_parity(
-                backend.infer, reference, bundle.spec, backend=DEFAULT_BACKEND, precision=precision, progress=progress
+            report = check_outputs(
+                backend.run,
+                reference,
+                bundle.spec,
+                ranked=bundle.ranked,
+                backend=DEFAULT_BACKEND,
+                precision=precision,
+                progress=progress,
             )
         if not report.passed:
             raise ParityError(f"the {precision} graph does not compute what torch computes\n\n{report.table()}")
@@ -187,16 +197,20 @@ def _least_kept(
     lowering: Lowering, precision: Precision, trial: Bundle, fp32: Graph, reference: Reference, progress: Progress
 ) -> Graph:
     """The graph with as few products in float32 as the limit allows, written into the folder of `trial`."""
-    batches = [prepare(Frames.from_array(clip), trial.spec)[np.newaxis] for clip in reference.clips]
-    everything = list(range(len(batches)))
+    batches = list(Clips(trial.spec, reference))
+    limit = LIMITS[precision] if trial.ranked else LIMITS[precision].unranked()
 
     def attempt(keep: Keep) -> tuple[Graph, BatchParity]:
         progress(f"{precision}: trying with {len(keep)} products in float32")
         files = write_graph(lowering.make(keep), trial.path / f"model.{precision}.onnx")
         graph = replace(fp32, precision=precision, files=files)
         with open_backend(DEFAULT_BACKEND, replace(trial, graphs=(graph,)), precision) as backend:
-            logits = np.concatenate([backend.infer(batch) for batch in batches])  # (clips, K)
-        return graph, compare_logits(logits, reference.logits, everything, LIMITS[precision])
+            rows = [
+                row
+                for clip, batch in enumerate(batches)
+                for row in compare_outputs(backend.run(batch), reference, [clip], limit)
+            ]
+        return graph, worst(rows)
 
     notes = list(lowering.notes)
     keep = NOTHING

@@ -1,6 +1,6 @@
 """What the lower-precision graphs are made with: small edits of an ONNX graph, and measurements on the graph itself."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -121,7 +121,7 @@ def finish(model: ir.Model) -> ir.Model:
 
 def observe(
     path: Path,
-    batches: Iterable[NDArray[Any]],
+    batches: Iterable[Mapping[str, NDArray[Any]]],
     add_observers: Callable[[ir.Model], dict[str, ir.Value]],
 ) -> dict[str, NDArray[np.float64]]:
     """Runs the graph at `path` with more outputs, and returns for each name the largest it took over all batches,
@@ -140,15 +140,16 @@ def observe(
         observing = Path(folder) / "observing.onnx"
         ir.save(model, observing, external_data="observing.data")
         session = open_session(observing, CPU_PROVIDER)
-        (graph_input,) = (value.name for value in session.get_inputs())
         for batch in batches:
-            seen = session.run([value.name for value in observed.values()], {graph_input: batch})
+            seen = session.run([value.name for value in observed.values()], dict(batch))
             for name, array in zip(observed, seen, strict=True):
                 largest[name] = np.maximum(largest.get(name, -np.inf), array.astype(np.float64))
     return largest
 
 
-def measure_magnitudes(path: Path, batches: Iterable[NDArray[Any]], names: Iterable[str]) -> dict[str, float]:
+def measure_magnitudes(
+    path: Path, batches: Iterable[Mapping[str, NDArray[Any]]], names: Iterable[str]
+) -> dict[str, float]:
     """The largest absolute value that each of the named tensors of the graph at `path` takes over the batches."""
 
     def add_observers(model: ir.Model) -> dict[str, ir.Value]:

@@ -71,7 +71,7 @@ def to_int8_static(path: Path, keep: Set[str], magnitudes: Mapping[str, float]) 
     return finish(model)
 
 
-def measure_noise(path: Path, batches: Iterable[NDArray[Any]]) -> dict[str, float]:
+def measure_noise(path: Path, batches: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, float]:
     """How much each linear layer of the graph at `path` loses to int8 on real activations: the energy of the difference
     that dynamic int8 makes to its output, as a share of that output's energy; the largest over the batches."""
 

@@ -1,17 +1,16 @@
 """The matrix products that one clip takes: what a model costs, whoever computes it."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..runtime.bundle import MatrixProduct
 from .models.attention import attend_with, eager_attention
-from .models.videomae import VideoMAEForVideoClassification
-from .models.vivit import VivitForVideoClassification
+from .models.vivit import VivitModel
+from .tasks import Answers, Model, mask
 
 aten = torch.ops.aten
 
@@ -45,17 +44,26 @@ class _ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def matrix_products(model: VivitForVideoClassification | VideoMAEForVideoClassification) -> tuple[MatrixProduct, ...]:
-    """Every product that `model` computes for one clip, the heaviest kind first; a convolution counts as the product
+def _twin(model: Model) -> Model:
+    """Another model of the same class and config."""
+    if isinstance(model, VivitModel):
+        return VivitModel(model.config, add_pooling_layer=model.pooler is not None)
+    return type(model)(model.config)
+
+
+def matrix_products(asked: Answers) -> tuple[MatrixProduct, ...]:
+    """Every product that those answers take for one clip, the heaviest kind first; a convolution counts as the product
     that it is of patches and kernels.
 
     Nothing is computed: a model of the same config is run on the meta device, where tensors have shapes only.
     """
+    model = asked.model
+    indices = [torch.from_numpy(array).to("meta") for array in mask(model, seed=0).values()]
     with torch.device("meta"):
-        twin = type(model)(model.config).to("meta").eval()  # type: ignore[arg-type]  # each with its own config
+        twin = Answers(_twin(model), asked.names).to("meta").eval()
         attend_with(twin, eager_attention)
         clip = torch.empty((1, *model.config.clip_shape))
         with torch.no_grad(), _ProductCounter() as counter:
-            twin(clip)
+            twin(clip, *indices)
     products = [MatrixProduct(rows, inner, columns, times) for (rows, inner, columns), times in counter.counts.items()]
     return tuple(sorted(products, key=lambda product: product.macs, reverse=True))

@@ -1,18 +1,19 @@
 """The clips that a bundle is proven on, and what torch answers for them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-
 from ..preprocess.frames import Frames
 from ..preprocess.prepare import normalise, prepare
 from ..preprocess.spec import ClipSpec
-from ..runtime.parity import Infer, Reference, input_sha256
+from ..runtime.parity import Run
 from ..runtime.progress import Progress, silent
+from ..runtime.reference import Reference, input_sha256, kept_values
+from .tasks import Answers, input_names, mask
 
 # (height, width): landscape as in Kinetics, portrait, small enough to be enlarged, odd in both.
 FRAME_SIZES = ((256, 340), (352, 198), (120, 160), (263, 275))
@@ -69,30 +70,39 @@ def moving_clip(num_frames: int, height: int, width: int, *, seed: int) -> NDArr
     return pixels
 
 
-def torch_inference(model: nn.Module, spec: ClipSpec) -> Infer:
-    """Clips as `spec` prepares them, (B, ...) -> logits float32 (B, K), by torch in float32 on the CPU.
-
-    model: takes pixel_values float32 (B, T, C, H, W); uint8 frames are normalised before it sees them.
+def torch_run(asked: Answers, spec: ClipSpec) -> Run:
+    """What the graph of `asked` computes, by torch in float32 on the CPU: its inputs by name, clips as `spec` prepares
+    them (B, ...), to its outputs by name, float32 (B, ...). Frames in uint8 are normalised before the model sees them.
     """
 
-    def infer(batch: NDArray[Any]) -> NDArray[np.float32]:
-        pixel_values = batch if spec.layout == "TCHW" else normalise(batch, spec)
+    def run(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        clips, *indices = (inputs[name] for name in (spec.input_name, *input_names(asked.model)))
+        pixel_values = clips if spec.layout == "TCHW" else normalise(clips, spec)
         with torch.inference_mode():
-            logits: NDArray[np.float32] = model(torch.from_numpy(pixel_values)).numpy()
-        return logits
+            outputs = asked(torch.from_numpy(pixel_values), *map(torch.from_numpy, indices))
+        return {name: output.numpy() for name, output in zip(asked.names, outputs, strict=True)}
 
-    return infer
+    return run
 
 
-def record_reference(model: nn.Module, spec: ClipSpec, *, progress: Progress = silent) -> Reference:
+def record_reference(asked: Answers, spec: ClipSpec, *, progress: Progress = silent) -> Reference:
     """Asks torch about one moving clip of each of FRAME_SIZES, one by one."""
-    infer = torch_inference(model, spec)
-    clips, checksums, logits = [], [], []
+    run = torch_run(asked, spec)
+    clips, checksums, masks, answers = [], [], [], []
     for seed, (height, width) in enumerate(FRAME_SIZES):
         progress(f"asking torch, clip {seed + 1} of {len(FRAME_SIZES)}")
         clip = moving_clip(spec.num_frames, height, width, seed=seed)
         prepared = prepare(Frames.from_array(clip), spec)
+        hidden = mask(asked.model, seed=seed)
+        outputs = run({spec.input_name: prepared[np.newaxis], **hidden})
+        # Taken out of what can be gigabytes, which are then free for the next clip.
+        answers.append({name: kept_values(output).copy() for name, output in outputs.items()})
         checksums.append(input_sha256(prepared))
-        logits.append(infer(prepared[np.newaxis])[0])
+        masks.append(hidden)
         clips.append(clip)
-    return Reference(tuple(clips), tuple(checksums), np.stack(logits))
+    return Reference(
+        clips=tuple(clips),
+        input_sha256=tuple(checksums),
+        outputs={name: np.concatenate([answer[name] for answer in answers]) for name in asked.names},
+        inputs={name: np.concatenate([hidden[name] for hidden in masks]) for name in masks[0]},
+    )

@@ -28,8 +28,9 @@ from ..runtime.engines import (
     record_path,
     require_private,
 )
-from ..runtime.parity import ParityReport, Reference, check_parity
+from ..runtime.parity import ParityReport, check_parity
 from ..runtime.progress import Progress, silent
+from ..runtime.reference import Reference
 from .to_engine_build import BuildFailed, build_plan, layer_types
 from .to_engine_graph import require_documented
 from .to_engine_recipes import Recipe, make_graph, recipes_for

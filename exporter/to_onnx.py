@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from ..preprocess.spec import ClipSpec
 from ..runtime.bundle import Graph, TensorInfo
 from .graph_file import write_graph
-from .models.attention import Attention
+from .models.attention import Attended, Attention, eager_attention
+from .tasks import Answers, mask
 
 OPSET = 23  # the first with Attention
 
@@ -46,27 +47,27 @@ class NormalisedInside(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, model: nn.Module, spec: ClipSpec) -> None:
+    def __init__(self, answers: Answers, spec: ClipSpec) -> None:
         super().__init__()
-        self.model = model
+        self.answers = answers
         # ((x * factor + offset) - mean) / std as one multiplication and one addition, folded in float64.
         mean, std = np.array(spec.mean or (0.0,) * 3), np.array(spec.std or (1.0,) * 3)
         scale, shift = spec.rescale_factor / std, (spec.rescale_offset - mean) / std
         for name, values in (("scale", scale), ("shift", shift)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)  # (C,)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """uint8 (B, T, H, W, C) -> logits (B, K)."""
+    def forward(self, frames: Tensor, *indices: Tensor) -> tuple[Tensor, ...]:
+        """uint8 (B, T, H, W, C), and what else the model takes."""
         # Cast first: some readers allow uint8 at the border of a graph and nowhere inside. Transpose last, so that
         # it merges with the one that the model begins with.
         pixels = frames.to(torch.float32) * self.scale + self.shift  # (B, T, H, W, C)
-        logits: Tensor = self.model(pixels.permute(0, 1, 4, 2, 3))  # (B, T, C, H, W) -> (B, K)
-        return logits
+        outputs: tuple[Tensor, ...] = self.answers(pixels.permute(0, 1, 4, 2, 3), *indices)  # (B, T, C, H, W)
+        return outputs
 
 
-def onnx_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Tensor:
+def onnx_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Attended:
     """What `Attention.attend` is while a graph is traced: the fused node, on (B, N, D)."""
-    return torch.onnx.ops.symbolic(
+    context = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
         (query, key, value),
         attrs={"num_heads": num_heads, "scale": scale},
@@ -74,14 +75,16 @@ def onnx_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int,
         shape=query.shape,
         version=1,
     )
+    return Attended(context, None)
 
 
 @contextmanager
 def _fused_attention(model: nn.Module) -> Iterator[None]:
+    """Eager attention, whose weights are asked for, stays as it is."""
     blocks = [module for module in model.modules() if isinstance(module, Attention)]
     attends = [block.attend for block in blocks]
     for block in blocks:
-        block.attend = onnx_attention
+        block.attend = eager_attention if block.attend is eager_attention else onnx_attention
     try:
         yield
     finally:
@@ -99,36 +102,41 @@ def _quiet_tracing() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            # All inputs share the batch, and it has one name.
+            warnings.filterwarnings("ignore", message="# The axis name: batch will not be used", category=UserWarning)
             yield
     finally:
         logger.setLevel(level)
 
 
-def trace(model: nn.Module, spec: ClipSpec, *, opset: int = OPSET) -> ir.Model:
-    """The graph of `model` (in eval mode, on the CPU) for the input layout of `spec`, weights included by reference.
+def trace(asked: Answers, spec: ClipSpec, *, opset: int = OPSET) -> ir.Model:
+    """The graph of `asked` (on the CPU) for the input layout of `spec`, weights included by reference.
 
     TCHW: float32 `pixel_values` (batch, T, C, H, W); THWC: uint8 `frames` (batch, T, H, W, C), normalised
-    inside. Output: float32 `logits` (batch, K). Raises ValueError where the spec leaves the size of clips open.
+    inside; for masked modeling also int64 `visible` (batch, V) and `masked` (batch, M). Outputs: see tasks.py, float32.
+    Raises ValueError where the spec leaves the size of clips open.
     """
     if spec.size is None:
         raise ValueError("a graph takes clips of one size, and this spec leaves the size open")
     height, width = spec.size
+    model = asked.model
+    traced: nn.Module = asked.eval()
     if spec.layout == "THWC":
-        name = "frames"
-        model = NormalisedInside(model, spec)
+        traced = NormalisedInside(asked, spec).eval()
         example = torch.zeros((_TRACED_BATCH, spec.num_frames, height, width, 3), dtype=torch.uint8)
     else:
-        name = "pixel_values"
         example = torch.zeros((_TRACED_BATCH, spec.num_frames, 3, height, width))
+    indices = {name: torch.from_numpy(array) for name, array in mask(model, seed=0, batch=_TRACED_BATCH).items()}
+    any_batch = {0: torch.export.Dim("batch")}
     with _fused_attention(model), _quiet_tracing(), torch.no_grad():
         program = torch.onnx.export(
-            model.eval(),
-            (example,),
+            traced,
+            (example, *indices.values()),
             dynamo=True,
             opset_version=opset,
-            input_names=[name],
-            output_names=["logits"],
-            dynamic_shapes={name: {0: torch.export.Dim("batch")}},
+            input_names=[spec.input_name, *indices],
+            output_names=list(asked.names),
+            dynamic_shapes=(any_batch, (any_batch,) * len(indices)) if indices else (any_batch,),
             verbose=False,
         )
     if program is None:
@@ -152,8 +160,8 @@ def _module_of(node: ir.Node) -> str:
 
 
 def _checkpoint_name(name: str) -> str:
-    """A module's or parameter's name without the wrapping of NormalisedInside."""
-    return name.removeprefix("model.")
+    """A module's or parameter's name without the wrapping of NormalisedInside and Answers."""
+    return name.removeprefix("answers.").removeprefix("model.")
 
 
 def _name_after_modules(model: ir.Model) -> None:

@@ -41,6 +41,9 @@ _STORED_NAMES: dict[Family, dict[str, str]] = {
     },
 }
 
+# Weights that only a head has: what an encoder alone leaves out.
+_HEADS = ("classifier.", "fc_norm.", "decoder.", "encoder_to_decoder.", "mask_token")
+
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _NAMES_SHOWN = 8
 
@@ -84,10 +87,10 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
             raise CheckpointError(f"{index.name} names {shard}, which is not beside it")
         tensors = _read_file(path)
         if twice := weights.keys() & tensors.keys():
-            raise CheckpointError(f"{shard} repeats weights of another shard: {_shortened(sorted(twice))}")
+            raise CheckpointError(f"{shard} repeats weights of another shard: {shortened(sorted(twice))}")
         absent = [name for name, file in weight_map.items() if file == shard and name not in tensors]
         if absent:
-            raise CheckpointError(f"{shard} lacks weights that {index.name} puts there: {_shortened(absent)}")
+            raise CheckpointError(f"{shard} lacks weights that {index.name} puts there: {shortened(absent)}")
         weights |= tensors
     return weights
 
@@ -124,7 +127,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise CheckpointError(
-            f"{path.name} must hold a dict of tensors, got other things under {_shortened(others)}",
+            f"{path.name} must hold a dict of tensors, got other things under {shortened(others)}",
             fix="save model.state_dict() alone",
         )
     return dict(content)
@@ -141,6 +144,8 @@ def stored_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Ten
     renamed: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         stored = name.removeprefix(prefix)
+        if family == "vivit" and stored.startswith("layers."):  # of a bare encoder
+            stored = f"encoder.layer.{stored.removeprefix('layers.')}"
         for held, replacement in _STORED_NAMES[family].items():
             stored = stored.replace(held, replacement)
         if stored in renamed:
@@ -149,12 +154,19 @@ def stored_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Ten
     return renamed
 
 
+def of_encoder(weights: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Tensor], list[str]]:
+    """What a bare encoder has of these weights, under its names, which lack the family's in front; and the names of
+    those of a head, which it has no use for."""
+    heads = [name for name in weights if name.startswith(_HEADS)]
+    return {name.removeprefix(f"{family}."): weights[name] for name in weights if name not in heads}, heads
+
+
 def account_for(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], family: Family) -> None:
     """Holds the weights against the names and shapes that the model needs.
 
     Raises CheckpointError with the list of what is missing, unexpected or mis-shaped.
     """
-    if "classifier.weight" not in weights:
+    if "classifier.weight" in shapes and "classifier.weight" not in weights:
         _refuse_other_models(weights, family)
     missing = [name for name in shapes if name not in weights]
     unexpected = [name for name in weights if name not in shapes]
@@ -169,10 +181,10 @@ def account_for(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size],
         counts = [f"{len(names)} {what}" for what, names in found.items()]
         number, _, first = counts[0].partition(" ")
         counts[0] = f"{number} {'key' if number == '1' else 'keys'} {first}"
-        lines = [f"\n  {what + ':':<11} {_shortened(names)}" for what, names in found.items()]
+        lines = [f"\n  {what + ':':<11} {shortened(names)}" for what, names in found.items()]
         raise CheckpointError(
             f"{family}: {', '.join(counts)}{''.join(lines)}",
-            fix="take config.json and the weights from one and the same fine-tuned classifier",
+            fix="take config.json and the weights from one and the same checkpoint",
         )
 
 
@@ -181,12 +193,13 @@ def _refuse_other_models(weights: Mapping[str, Tensor], family: Family) -> None:
     if any(name.startswith(("decoder.", "encoder_to_decoder.")) for name in weights):
         raise CheckpointError(
             f"{family}: this is a pretraining checkpoint, with a decoder that draws pixels and no classifier",
-            fix="fine-tune it, or take one that is, such as MCG-NJU/videomae-base-finetuned-kinetics",
+            fix="export it with --task masked-modeling or feature-extraction, or take one that is fine-tuned, such as "
+            "MCG-NJU/videomae-base-finetuned-kinetics",
         )
     if any(name.startswith("embeddings.") for name in weights):
         raise CheckpointError(
             f"{family}: this is a bare encoder without a classifier; its names do not start with {family!r}",
-            fix="take a fine-tuned classifier",
+            fix="export it with --task feature-extraction, or take a fine-tuned classifier",
         )
 
 
@@ -210,7 +223,7 @@ def to_float32(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return converted
 
 
-def _shortened(names: Iterable[str]) -> str:
+def shortened(names: Iterable[str]) -> str:
     """The names in a line, only the first few of a long list."""
     names = list(names)
     if len(names) <= _NAMES_SHOWN:

@@ -101,6 +101,11 @@ class ClipSpec:
             raise ValueError(f"std must be above 0 in every channel, got {self.std}")
 
     @property
+    def input_name(self) -> InputName:
+        """What a graph calls the clips of this layout."""
+        return next(name for name, layout in LAYOUTS.items() if layout == self.layout)
+
+    @property
     def size(self) -> tuple[int, int] | None:
         """(height, width) of every clip, or None where it depends on the video (no crop, one edge fixed)."""
         if self.crop is not None:

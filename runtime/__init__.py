@@ -11,7 +11,11 @@ from ..preprocess.errors import (
 )
 from ..preprocess.frames import Frames
 from .bundle import Bundle
-from .classifier import VideoClassifier, load
+from .classifier import VideoClassifier
+from .encoder import VideoEncoder
+from .loading import load
+from .masked import MaskedVideoModel
+from .model import VideoModel
 from .predictions import Prediction
 
 __all__ = [
@@ -20,11 +24,14 @@ __all__ = [
     "BundleError",
     "CheckpointError",
     "Frames",
+    "MaskedVideoModel",
     "MissingExtra",
     "ParityError",
     "Prediction",
     "TubeletError",
     "VideoClassifier",
+    "VideoEncoder",
     "VideoError",
+    "VideoModel",
     "load",
 ]

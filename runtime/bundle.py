@@ -16,123 +16,43 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 from ..preprocess.errors import BundleError
 from ..preprocess.spec import ClipSpec, ShortestEdge
+from .graphs import (
+    PRECISIONS,
+    BundleFile,
+    Graph,
+    MatrixProduct,
+    Precision,
+    RecordedVideo,
+    TensorInfo,
+    file_sha256,
+)
+from .masking import Grid, TubeletSize, token_grid
 
-FORMAT_VERSION = 1
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "PRECISIONS",
+    "Bundle",
+    "BundleFile",
+    "Graph",
+    "MatrixProduct",
+    "Precision",
+    "ProblemType",
+    "RecordedVideo",
+    "Task",
+    "TensorInfo",
+    "file_sha256",
+]
+
+FORMAT_VERSION = 2
 MANIFEST = "bundle.json"
 
-# What the matrix products of a graph compute in; what a backend makes of a graph is its own affair.
-# int8: activations are quantized as they come; int8-static: with scales from calibration clips.
-Precision = Literal["fp32", "fp16", "int8", "int8-static"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Task = Literal["video-classification", "feature-extraction", "masked-modeling"]
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
-
-
-@dataclass(frozen=True)
-class BundleFile:
-    """One file of a bundle as it was written."""
-
-    name: str
-    bytes: int
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> Self:
-        """Describes the file at `path`, reading it whole."""
-        return cls(path.name, path.stat().st_size, file_sha256(path))
-
-
-@dataclass(frozen=True)
-class RecordedVideo:
-    """What each stage gave for a video file where the bundle was made (see stages.py).
-
-    indices: of the frames taken; frames_sha256: of the pixels of each; input_sha256: of the model input;
-    logits: torch's, K of them.
-    """
-
-    file: BundleFile
-    indices: tuple[int, ...]
-    frames_sha256: tuple[str, ...]
-    input_sha256: str
-    logits: tuple[float, ...]
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        return cls(
-            file=BundleFile(**values["file"]),
-            indices=tuple(values["indices"]),
-            frames_sha256=tuple(values["frames_sha256"]),
-            input_sha256=values["input_sha256"],
-            logits=tuple(values["logits"]),
-        )
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """An input or output of a graph; a dimension is a number, or a name where it is dynamic."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-
-    def describe(self) -> str:
-        return f"{self.name} {self.dtype} ({', '.join(map(str, self.shape))})"
-
-
-@dataclass(frozen=True)
-class MatrixProduct:
-    """(rows x inner) by (inner x columns), so many times for one clip."""
-
-    rows: int
-    inner: int
-    columns: int
-    times: int
-
-    @property
-    def macs(self) -> int:
-        """Multiplications, each with its addition."""
-        return self.rows * self.inner * self.columns * self.times
-
-
-@dataclass(frozen=True)
-class Graph:
-    """One ONNX graph of a bundle.
-
-    files: the graph first, then the weights beside it. kept: matrix products that stay in float32 though the precision
-    is lower; notes: why they do, and what it changed. parity: the report of the check that let the graph in, as JSON.
-    """
-
-    precision: Precision
-    opset: int
-    files: tuple[BundleFile, ...]
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
-    kept: tuple[str, ...]
-    notes: tuple[str, ...]
-    parity: dict[str, Any]
-
-    def describe(self) -> str:
-        (given,), (returned,) = self.inputs, self.outputs
-        size = sum(file.bytes for file in self.files) / 1e6
-        proven = "proven" if self.parity["passed"] else "NOT proven"
-        return f"{given.describe()} -> {returned.describe()}, opset {self.opset}, {size:.1f} MB, {proven}"
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        return cls(
-            precision=values["precision"],
-            opset=values["opset"],
-            files=tuple(BundleFile(**file) for file in values["files"]),
-            inputs=tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in values["inputs"]),
-            outputs=tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in values["outputs"]),
-            kept=tuple(values["kept"]),
-            notes=tuple(values["notes"]),
-            parity=values["parity"],
-        )
-
 
 @dataclass(frozen=True)
 class Bundle:
@@ -141,16 +61,23 @@ class Bundle:
     commit is the Hub commit that the weights came from, None for a local folder. videos are those whose every stage
     was recorded, none unless they were named at the export. products are the matrix products that a clip takes in fp32,
     the heaviest first. versions are those of the tools that made the bundle.
+
+    tubelet is what one token covers; class_token, whether one more stands in front of those. Of a classifier there are
+    labels and a problem_type; of masked modeling there is norm_pix_loss: whether pixels come out normalised within each
+    tubelet.
     """
 
     path: Path
     model_id: str
     commit: str | None
     architecture: str
-    task: str
-    problem_type: ProblemType
+    task: Task
+    problem_type: ProblemType | None
     spec: ClipSpec
     labels: tuple[str, ...]
+    tubelet: TubeletSize
+    class_token: bool
+    norm_pix_loss: bool | None
     graphs: tuple[Graph, ...]
     products: tuple[MatrixProduct, ...]
     reference: BundleFile
@@ -172,6 +99,7 @@ class Bundle:
                 path=path,
                 spec=ClipSpec.from_json(values["spec"]),
                 labels=tuple(values["labels"]),
+                tubelet=TubeletSize(*values["tubelet"]),
                 graphs=tuple(Graph.from_json(graph) for graph in values["graphs"]),
                 products=tuple(MatrixProduct(**product) for product in values["products"]),
                 reference=BundleFile(**values["reference"]),
@@ -195,6 +123,7 @@ class Bundle:
             "reference": dataclasses.asdict(self.reference),
             "videos": [dataclasses.asdict(video) for video in self.videos],
             "labels": self.labels,
+            "tubelet": self.tubelet,
         }
         return {"format_version": FORMAT_VERSION, "sha256": _manifest_sha256(values)} | values
 
@@ -211,7 +140,7 @@ class Bundle:
         source = self.model_id if self.commit is None else f"{self.model_id} @ {self.commit}"
         rows = [
             ("model", f"{source} ({self.architecture})"),
-            ("task", f"{self.task}, {_describe_labels(self.labels)}"),
+            ("task", f"{self.task}, {_describe_labels(self.labels)}" if self.labels else self.task),
             ("clip", f"{spec.num_frames} frames, {spec.sampling.policy}, stride {spec.sampling.stride}"),
             ("pixels", _describe_pixels(spec)),
             *((graph.precision, text) for graph in self.graphs for text in (graph.describe(), *graph.notes)),
@@ -219,6 +148,21 @@ class Bundle:
             *(("note", note) for note in self.notes),
         ]
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
+
+    @property
+    def grid(self) -> Grid:
+        """How the tokens of a clip lie, without the class token."""
+        if self.spec.size is None:
+            raise BundleError(f"{self.path} leaves the size of clips open, so its tokens have no grid")
+        try:
+            return token_grid(self.spec.num_frames, *self.spec.size, self.tubelet)
+        except ValueError as error:
+            raise BundleError(f"the tokens of {self.path} have no place in its frames: {error}") from error
+
+    @property
+    def ranked(self) -> bool:
+        """Whether logits are those of labels, of which the best count."""
+        return self.task == "video-classification"
 
     def graph(self, precision: str) -> Graph:
         """The graph of that precision; BundleError says which there are."""
@@ -245,7 +189,16 @@ class Bundle:
 
 
 # Fields of Bundle that are JSON as they are.
-_PLAIN_FIELDS = ("model_id", "commit", "architecture", "task", "problem_type", "versions")
+_PLAIN_FIELDS = (
+    "model_id",
+    "commit",
+    "architecture",
+    "task",
+    "problem_type",
+    "class_token",
+    "norm_pix_loss",
+    "versions",
+)
 
 
 def _describe_labels(labels: tuple[str, ...]) -> str:
@@ -266,11 +219,6 @@ def _describe_pixels(spec: ClipSpec) -> str:
     low, high = spec.value_range
     where = "inside the graph" if spec.layout == "THWC" else "before the graph"
     return ", ".join([*steps, f"values {low:.4g} to {high:.4g}, normalised {where}"])
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _manifest_sha256(values: Mapping[str, Any]) -> str:
@@ -298,6 +246,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(
             f"{path} is of format version {version}; this version of tubelet reads up to {FORMAT_VERSION}",
             fix="pip install --upgrade tubelet",
+        )
+    if version < FORMAT_VERSION:
+        raise BundleError(
+            f"{path} is of format version {version}, of an older tubelet; this one reads {FORMAT_VERSION}",
+            fix="export it again",
         )
     if values.get("sha256") != _manifest_sha256(values):
         raise BundleError(f"{manifest} was changed after the export", fix="export the bundle again")

@@ -1,17 +1,14 @@
 """A backend against what torch answered: the proof that a bundle carries with it.
 
-reference.npz holds clips of different shapes with real motion, as decoded, and for each the sha256 of the model
-input that was prepared from it and the logits that torch computed in float32. Checking therefore covers the
-preprocessing, bit for bit, and the graph, within a stated limit, on the machine where it runs.
+The reference (reference.py) holds clips of different shapes with real motion, and what torch computed for them in
+float32. Checking therefore covers the preprocessing, bit for bit, and the graph, within a stated limit, on the machine
+where it runs.
 """
 
 import dataclasses
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, Self
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,122 +17,17 @@ from ..preprocess.errors import BundleError
 from ..preprocess.frames import Frames
 from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
+from .limits import LIMITS, Limit, cosines
 from .progress import Progress, silent
+from .reference import Reference, input_sha256, kept_values
 
 # A batch of clips as the graph takes them, (B, ...) -> logits float32 (B, K).
 Infer = Callable[[NDArray[Any]], NDArray[np.float32]]
+# Everything that the graph takes, (B, ...) each by name -> everything that it gives, float32 (B, ...) each by name.
+Run = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[np.float32]]]
 
 BATCHES = (1, 2, 3, 8)
-
-
-class Limit(Protocol):
-    """How far logits may be from torch's, and which labels must agree.
-
-    Logits are float64 (B, K), without NaN or infinity. `top` is how many of the best labels are looked at.
-    """
-
-    @property
-    def top(self) -> int: ...
-
-    def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
-        """How much of the limit is used up: 1 or less is within it."""
-        ...
-
-    def same_labels(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> bool: ...
-
-
-@dataclass(frozen=True)
-class ElementLimit:
-    """Of a graph in float32: |difference| <= absolute + relative * |torch| for each logit, and the same labels in the
-    same order among the best `top`."""
-
-    absolute: float
-    relative: float
-    top: int = 5
-
-    def __str__(self) -> str:
-        return f"{self.absolute:g} + {self.relative:g} x |torch|, top-{self.top} equal"
-
-    def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
-        allowed = self.absolute + self.relative * np.abs(torch_logits)
-        return float((np.abs(got - torch_logits) / allowed).max())
-
-    def same_labels(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> bool:
-        best = [np.argsort(-logits, axis=1, kind="stable")[:, : self.top] for logits in (got, torch_logits)]
-        return bool((best[0] == best[1]).all())
-
-
-@dataclass(frozen=True)
-class CosineLimit:
-    """Of a graph in lower precision: the cosine between logits and torch's for each clip, and the same best label
-    wherever torch's margin between its best two is larger than the limit lets logits move apart.
-
-    Two logits move apart by up to twice the root mean square difference that the cosine stands for,
-    |torch| * sqrt(2 * (1 - cosine) / K). Measured differences cannot take its place: a margin of more than twice the
-    largest of them never changes the best label.
-    """
-
-    cosine: float
-    top: int = 1
-
-    def __str__(self) -> str:
-        return f"cosine {self.cosine:g}, top-1 equal where torch's margin is clear"
-
-    def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
-        return float((1 - cosines(got, torch_logits).min()) / (1 - self.cosine))
-
-    def same_labels(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> bool:
-        labels = torch_logits.shape[1]
-        if labels == 1:
-            return True
-        second, first = np.sort(torch_logits, axis=1)[:, -2:].T  # (B,) each
-        movement = np.linalg.norm(torch_logits, axis=1) * np.sqrt(2 * (1 - self.cosine) / labels)
-        clear = first - second > 2 * movement
-        return bool((got.argmax(axis=1) == torch_logits.argmax(axis=1))[clear].all())
-
-
-LIMITS: dict[str, Limit] = {
-    "fp32": ElementLimit(absolute=1e-4, relative=1e-4),
-    "fp16": CosineLimit(0.9999),
-    "tf32": CosineLimit(0.9999),
-    "bf16": CosineLimit(0.999),
-    "int8": CosineLimit(0.99),
-    "int8-static": CosineLimit(0.99),
-    "int8-bf16": CosineLimit(0.99),
-}
-
-
-def cosines(got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B,), row by row; two rows of zeros agree, one row of zeros agrees with nothing."""
-    lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(torch_logits, axis=1)
-    values: NDArray[np.float64] = (got == torch_logits).all(axis=1).astype(np.float64)
-    np.divide((got * torch_logits).sum(axis=1), lengths, out=values, where=lengths > 0)
-    return values
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """What torch answered. clips: uint8 (T, H, W, 3) each, of different sizes; input_sha256: of each clip's
-    prepared model input, one after the other in memory; logits: float32 (number of clips, K)."""
-
-    clips: tuple[NDArray[np.uint8], ...]
-    input_sha256: tuple[str, ...]
-    logits: NDArray[np.float32]
-
-    def save(self, path: Path) -> None:
-        arrays: dict[str, NDArray[Any]] = {f"clip_{i}": clip for i, clip in enumerate(self.clips)}
-        np.savez_compressed(path, allow_pickle=False, logits=self.logits, input_sha256=self.input_sha256, **arrays)
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Raises BundleError for a file that is no reference."""
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                sha256 = tuple(str(value) for value in arrays["input_sha256"])
-                clips = tuple(arrays[f"clip_{i}"] for i in range(len(sha256)))
-                return cls(clips, sha256, arrays["logits"])
-        except (ValueError, KeyError, BadZipFile) as error:
-            raise BundleError(f"{path} is not a reference: {error}", fix="export the bundle again") from error
+MOST_BYTES = 8 * 2**30  # of outputs; a larger batch is left out: the attention weights of ViViT-B are 5.7 GB a clip
 
 
 @dataclass(frozen=True)
@@ -149,12 +41,14 @@ class InputParity:
 
 @dataclass(frozen=True)
 class BatchParity:
-    """One batch of reference clips: the largest difference of logits, where it was, and what was allowed.
+    """One output of one batch of reference clips: the largest difference, where it was, and what was allowed.
 
-    excess is how much of the limit is used up: 1 or less is within it; None where logits are NaN or infinite.
+    at_label is the number of the value among those that are compared, which are the logits of a classifier.
+    excess is how much of the limit is used up: 1 or less is within it; None where values are NaN or infinite.
     """
 
     batch: int
+    output: str
     largest_difference: float | None
     at_clip: int | None
     at_label: int | None
@@ -169,13 +63,14 @@ class BatchParity:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Every comparison that was made, and with what."""
+    """Every comparison that was made, and with what. left_out: batches whose outputs would not fit in memory."""
 
     backend: str
     precision: str
     limit: Limit
     inputs: tuple[InputParity, ...]
     batches: tuple[BatchParity, ...]
+    left_out: tuple[int, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -197,7 +92,16 @@ class ParityReport:
         for row in self.inputs:
             size = f"{row.frame_size[1]}x{row.frame_size[0]}"
             lines.append(f"clip {row.clip}  {size:<9}  {'bit for bit' if row.equal else 'DIFFERENT'}")
-        lines += ["", f"batch   largest difference      of limit    cosine      top-{self.limit.top}"]
+        only_logits = self.limit.top and all(row.output == "logits" for row in self.batches)
+        lines += ["", *(self._ranked_rows() if only_logits else self._value_rows())]
+        if self.left_out:
+            sizes = ", ".join(map(str, self.left_out))
+            lines.append(f"left out: batch {sizes}, whose outputs take more than {MOST_BYTES / 2**30:.0f} GiB")
+        return "\n".join([*lines, "", f"limit: {self.limit}: {'PASS' if self.passed else 'FAIL'}"])
+
+    def _ranked_rows(self) -> list[str]:
+        """Of a classifier."""
+        lines = [f"batch   largest difference      of limit    cosine      top-{self.limit.top}"]
         for batch in self.batches:
             top = "equal" if batch.top_equal else "DIFFERENT"
             if batch.excess is None:
@@ -205,7 +109,23 @@ class ParityReport:
                 continue
             where = f"{batch.largest_difference:.2e} (clip {batch.at_clip}, label {batch.at_label})"
             lines.append(f"{batch.batch:<6}  {where:<29}{batch.excess:>7.1%}    {batch.cosine:.7f}   {top}")
-        return "\n".join([*lines, "", f"limit: {self.limit}: {'PASS' if self.passed else 'FAIL'}"])
+        return lines
+
+    def _value_rows(self) -> list[str]:
+        """Of other outputs; of a numbered row, such as hidden_states.0 to hidden_states.12, the worst."""
+        groups: dict[tuple[int, str], list[BatchParity]] = {}
+        for batch in self.batches:
+            groups.setdefault((batch.batch, batch.output.partition(".")[0]), []).append(batch)
+        lines = ["batch   output               largest difference   of limit    cosine"]
+        for batch in map(worst, groups.values()):
+            row = f"{batch.batch:<6}  {batch.output:<19}  "
+            if batch.excess is None:
+                lines.append(f"{row}NaN or infinite")
+                continue
+            where = f"{batch.largest_difference:.2e} (clip {batch.at_clip})"
+            best = "" if batch.top_equal else "   best labels DIFFERENT"
+            lines.append(f"{row}{where:<19}  {batch.excess:>8.1%}    {batch.cosine:.7f}{best}")
+        return lines
 
 
 def clips_of_batch(batch: int, clips: int) -> list[int]:
@@ -215,16 +135,23 @@ def clips_of_batch(batch: int, clips: int) -> list[int]:
 
 
 def compare_logits(
-    got: NDArray[np.float32], torch_logits: NDArray[np.float32], clips: Sequence[int], limit: Limit
+    got: NDArray[np.float32],
+    torch_logits: NDArray[np.float32],
+    clips: Sequence[int],
+    limit: Limit,
+    *,
+    output: str = "logits",
 ) -> BatchParity:
-    """got and torch_logits (B, K), of the reference clips with the numbers in `clips`."""
+    """got and torch_logits (B, K), or as many values of another output, of the reference clips with the numbers in
+    `clips`."""
     if not np.isfinite(got).all():
-        return BatchParity(len(got), None, None, None, None, None, top_equal=False)
+        return BatchParity(len(got), output, None, None, None, None, None, top_equal=False)
     ours, theirs = got.astype(np.float64), torch_logits.astype(np.float64)
     difference = np.abs(ours - theirs)
     row, label = np.unravel_index(difference.argmax(), difference.shape)
     return BatchParity(
         batch=len(got),
+        output=output,
         largest_difference=float(difference.max()),
         at_clip=clips[int(row)],
         at_label=int(label),
@@ -232,6 +159,30 @@ def compare_logits(
         cosine=float(cosines(ours, theirs).min()),
         top_equal=limit.same_labels(ours, theirs),
     )
+
+
+def compare_outputs(
+    got: Mapping[str, NDArray[np.float32]], reference: Reference, clips: Sequence[int], limit: Limit
+) -> list[BatchParity]:
+    """Every output that torch answered, of the reference clips with those numbers. `limit` is for logits; where it
+    ranks no labels, and for other outputs, it is taken in proportion to the values. Raises BundleError where the graph
+    does not give one of them."""
+    rows = []
+    for name, recorded in reference.outputs.items():
+        if name not in got:
+            raise BundleError(f"the graph gives no {name}, which torch's answers have", fix="export the bundle again")
+        theirs = recorded[clips]
+        if name == "logits" and limit.top:
+            own = limit
+        else:
+            own = limit.unranked().of_size(theirs.astype(np.float64))
+        rows.append(compare_logits(kept_values(got[name]), theirs, clips, own, output=name))
+    return rows
+
+
+def worst(rows: Sequence[BatchParity]) -> BatchParity:
+    """The one that is furthest from passing."""
+    return max(rows, key=lambda row: (not row.passed, np.inf if row.excess is None else row.excess))
 
 
 def check_parity(
@@ -243,8 +194,28 @@ def check_parity(
     precision: str,
     progress: Progress = silent,
 ) -> ParityReport:
-    """Prepares every reference clip and runs them through `infer` at each of BATCHES.
+    """`check_outputs` of a classifier, whose graph takes one batch of clips and gives logits."""
 
+    def run(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        (batch,) = inputs.values()
+        return {"logits": infer(batch)}
+
+    return check_outputs(run, reference, spec, ranked=True, backend=backend, precision=precision, progress=progress)
+
+
+def check_outputs(
+    run: Run,
+    reference: Reference,
+    spec: ClipSpec,
+    *,
+    ranked: bool,
+    backend: str,
+    precision: str,
+    progress: Progress = silent,
+) -> ParityReport:
+    """Prepares every reference clip and runs them at each of BATCHES.
+
+    ranked: whether logits are those of labels, of which the best must be the same
     Raises BundleError where the reference has nothing to compare.
     """
     if not reference.clips:
@@ -254,16 +225,19 @@ def check_parity(
         InputParity(i, clip.shape[1:3], input_sha256(ready) == expected)
         for i, (clip, ready, expected) in enumerate(zip(reference.clips, prepared, reference.input_sha256, strict=True))
     )
-    limit = LIMITS[precision]
-    batches = []
+    limit = LIMITS[precision] if ranked else LIMITS[precision].unranked()
+    rows: list[BatchParity] = []
+    left_out = []
+    bytes_a_clip = 0
     for size in BATCHES:
+        if size * bytes_a_clip > MOST_BYTES:
+            left_out.append(size)
+            continue
         progress(f"checking batch {size}")
         clips = clips_of_batch(size, len(prepared))
-        got = infer(np.stack([prepared[i] for i in clips]))
-        batches.append(compare_logits(got, reference.logits[clips], clips, limit))
-    return ParityReport(backend, precision, limit, inputs, tuple(batches))
-
-
-def input_sha256(clip: NDArray[Any]) -> str:
-    """Of the bytes of one prepared clip, as they lie in memory on a little-endian machine."""
-    return hashlib.sha256(np.ascontiguousarray(clip).tobytes()).hexdigest()
+        given = {spec.input_name: np.stack([prepared[i] for i in clips])}
+        given |= {name: array[clips] for name, array in reference.inputs.items()}
+        got = run(given)
+        bytes_a_clip = sum(output.nbytes for output in got.values()) // size
+        rows += compare_outputs(got, reference, clips, limit)
+    return ParityReport(backend, precision, limit, inputs, tuple(rows), tuple(left_out))

@@ -18,8 +18,10 @@ from ..preprocess.frames import Frames
 from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
 from .bundle import BundleFile, RecordedVideo
-from .parity import LIMITS, BatchParity, Infer, compare_logits, input_sha256
+from .limits import LIMITS
+from .parity import BatchParity, Infer, compare_logits
 from .reading import read_clip
+from .reference import input_sha256
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from tubelet.preprocess.spec import LAYOUTS, InputName
 from tubelet.runtime import Bundle
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.engines import EngineOptions, Profile
-from tubelet.runtime.parity import Infer, Reference, check_parity
+from tubelet.runtime.parity import Infer, check_parity
+from tubelet.runtime.reference import Reference
 
 ENGINES = (
     ("onnxruntime-cuda", "fp32"),

@@ -176,7 +176,7 @@ def test_check_fails_with_3_when_the_reference_differs(vivit_bundle: Path, tmp_p
     from dataclasses import replace
 
     from tubelet.runtime.bundle import Bundle, BundleFile
-    from tubelet.runtime.parity import Reference
+    from tubelet.runtime.reference import Reference
 
     copy = shutil.copytree(vivit_bundle, tmp_path / "bundle")
     reference = Reference.load(copy / "reference.npz")

@@ -10,11 +10,12 @@ from tubelet.exporter import export
 from tubelet.exporter.checkpoint import load_checkpoint
 from tubelet.exporter.export import clip_spec, default_output, export_bundle, plan_export
 from tubelet.exporter.reference import FRAME_SIZES, moving_clip, record_reference
+from tubelet.exporter.tasks import answers
 from tubelet.preprocess.errors import BundleError, CheckpointError, ParityError
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.spec import Family, Sampling
 from tubelet.runtime import Bundle, Frames
-from tubelet.runtime.parity import Reference
+from tubelet.runtime.reference import Reference
 
 
 def load(folder: Path) -> export.Checkpoint:
@@ -32,7 +33,7 @@ def entries(folder: Path) -> list[str]:
 
 def test_the_reference_is_what_torch_answers(checkpoint: export.Checkpoint) -> None:
     spec = clip_spec(checkpoint, "pixel_values")
-    reference = record_reference(checkpoint.model, spec)
+    reference = record_reference(answers(checkpoint.model), spec)
     assert [clip.shape for clip in reference.clips] == [(4, *size, 3) for size in FRAME_SIZES]
     batch = np.stack([prepare(Frames.from_array(clip), spec) for clip in reference.clips])
     with torch.inference_mode():
@@ -108,7 +109,7 @@ def test_outside_tolerance_nothing_is_left(
 ) -> None:
     def wrong_by_a_little(*arguments: object, **options: object) -> Reference:
         reference = record_reference(*arguments, **options)  # type: ignore[arg-type]
-        return Reference(reference.clips, reference.input_sha256, reference.logits + np.float32(0.01))
+        return Reference(reference.clips, reference.input_sha256, {"logits": reference.logits + np.float32(0.01)})
 
     monkeypatch.setattr(export, "record_reference", wrong_by_a_little)
     with pytest.raises(ParityError, match=r"does not compute what torch computes\n\n(.*\n)*.*FAIL"):

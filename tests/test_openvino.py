@@ -14,7 +14,8 @@ from tubelet.runtime import Bundle
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.backends import openvino as backend_module
 from tubelet.runtime.backends.openvino import CAPABILITIES, RECIPES, OpenVinoBackend
-from tubelet.runtime.parity import Reference, check_parity
+from tubelet.runtime.parity import check_parity
+from tubelet.runtime.reference import Reference
 
 HAS = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 ABLE = [name for name in RECIPES if name not in CAPABILITIES or CAPABILITIES[name][0] in HAS]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle import Bundle, BundleError
-from tubelet.runtime.parity import LIMITS, CosineLimit, Reference, check_parity, clips_of_batch, compare_logits
+from tubelet.runtime.limits import LIMITS, CosineLimit
+from tubelet.runtime.parity import check_parity, clips_of_batch, compare_logits
+from tubelet.runtime.reference import Reference
 
 LIMIT = LIMITS["fp32"]
 TORCH = np.array([[1.0, -2.0, 3.0], [0.5, 0.0, -0.5]], np.float32)

@@ -25,7 +25,8 @@ from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
 from tubelet.runtime import Bundle
 from tubelet.runtime.backends import open_backend
-from tubelet.runtime.parity import CosineLimit, Reference
+from tubelet.runtime.limits import CosineLimit
+from tubelet.runtime.reference import Reference
 from videos import make_video
 
 LOWER = ("fp16", "int8", "int8-static")

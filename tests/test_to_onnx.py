@@ -13,6 +13,7 @@ from checkpoints import build, seeded_weights, tiny_config
 from numpy.typing import NDArray
 from tubelet.exporter import graph_file
 from tubelet.exporter.to_onnx import save_graph, trace
+from tubelet.exporter.tasks import answers
 from tubelet.preprocess.prepare import normalise
 from tubelet.preprocess.spec import ClipSpec, Family, Sampling, ShortestEdge
 
@@ -58,7 +59,7 @@ def model(family: Family) -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def graph(model: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("graph") / "model.onnx"
-    save_graph(trace(model, SPEC), path)
+    save_graph(trace(answers(model), SPEC), path)
     return path
 
 
@@ -120,7 +121,7 @@ def test_nodes_and_weights_carry_the_names_of_the_checkpoint(family: Family, gra
 
 def test_frames_are_normalised_inside(family: Family, model: torch.nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    described = save_graph(trace(model, replace(SPEC, layout="THWC")), path)
+    described = save_graph(trace(answers(model), replace(SPEC, layout="THWC")), path)
     assert described.inputs[0].describe() == "frames uint8 (batch, 4, 32, 32, 3)"
     nodes = onnx.load(path).graph.node
     first = next(node for node in nodes if "frames" in node.input)
@@ -142,7 +143,7 @@ def test_the_model_is_as_it_was_after_tracing(model: torch.nn.Module, graph: Pat
 def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_file, "EXTERNAL_DATA_BYTES", 1000)
     model = seeded_model("videomae")
-    described = save_graph(trace(model, SPEC), tmp_path / "model.onnx")
+    described = save_graph(trace(answers(model), SPEC), tmp_path / "model.onnx")
     assert [file.name for file in described.files] == ["model.onnx", "model.onnx.data"]
     assert described.files[0].bytes < described.files[1].bytes
     (logits,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(
@@ -153,7 +154,7 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.
 
 def test_opset_24(tmp_path: Path) -> None:
     model = seeded_model("vivit")
-    described = save_graph(trace(model, SPEC, opset=24), tmp_path / "model.onnx")
+    described = save_graph(trace(answers(model), SPEC, opset=24), tmp_path / "model.onnx")
     assert described.opset == 24
     (logits,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(
         None, {"pixel_values": normalise(PIXELS[:2], SPEC)}

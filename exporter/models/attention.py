@@ -43,8 +43,8 @@ def sdpa_attention(
 
 
 def eager_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Attended:
-    """softmax(scale * query key^T) value for each head, step by step: the weights (B, h, M, N) are written to memory, as
-    transformers' attn_implementation="eager" does."""
+    """softmax(scale * query key^T) value for each head, step by step: the weights (B, h, M, N) are written to memory,
+    as transformers' attn_implementation="eager" does."""
     q, k, v = (_split(x, num_heads) for x in (query, key, value))
     weights = (torch.matmul(q, k.transpose(2, 3)) * scale).softmax(dim=-1)  # (B, h, M, N)
     return Attended(_join(torch.matmul(weights, v)), weights)

@@ -40,6 +40,11 @@ class VideoMAEConfig(TransformerConfig):
     decoder_intermediate_size: int = 1536
     norm_pix_loss: bool = True
 
+    @property
+    def tubelet(self) -> tuple[int, int, int]:
+        """(frames, height, width) of what one token covers."""
+        return self.tubelet_size, *self.patch_size
+
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> Self:
         if "patch_size" in config:
@@ -90,7 +95,7 @@ class VideoMAEEmbeddings(nn.Module):
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
-        self.patch_embeddings = TubeletEmbeddings(config, (config.tubelet_size, *config.patch_size))
+        self.patch_embeddings = TubeletEmbeddings(config, config.tubelet)
         table = sinusoid_table(self.patch_embeddings.num_tokens, config.hidden_size)
         self.register_buffer("position_embeddings", table, persistent=False)  # checkpoints do not hold it
 

@@ -1,5 +1,5 @@
-"""VideoMAE's pretraining (Tong et al. 2022, arXiv:2203.12602, section 3): most tubelets of a clip are hidden, and a small
-decoder draws them from the few that the encoder was shown.
+"""VideoMAE's pretraining (Tong et al. 2022, arXiv:2203.12602, section 3): most tubelets of a clip are hidden, and a
+small decoder draws them from the few that the encoder was shown.
 
 The published weights are MCG-NJU/videomae-{base,base-short,large,...}; names and numbers follow
 `VideoMAEForPreTraining` of transformers, with one difference: what is hidden is given as indices, not as booleans, so
@@ -42,8 +42,8 @@ def decoder_config(config: VideoMAEConfig) -> VideoMAEConfig:
 
 
 def split_tokens(bool_masked_pos: Tensor) -> tuple[Tensor, Tensor]:
-    """bool (B, N), True for a masked token, to the indices of the visible (B, V) and of the masked tokens (B, M), int64,
-    rising. Raises ValueError where rows hide different numbers of tokens."""
+    """bool (B, N), True for a masked token, to the indices of the visible (B, V) and of the masked tokens (B, M),
+    int64, rising. Raises ValueError where rows hide different numbers of tokens."""
     counts = bool_masked_pos.sum(1)  # (B,)
     if (counts != counts[0]).any():
         raise ValueError(f"every clip must have the same number of masked tokens, got {counts.tolist()}")

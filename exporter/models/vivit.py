@@ -43,6 +43,11 @@ class VivitConfig(TransformerConfig):
             config = {**config, "pooler_output_size": None}  # transformers 5 writes out what None stands for
         return super().from_hub(config)
 
+    @property
+    def tubelet(self) -> tuple[int, int, int]:
+        """(frames, height, width) of what one token covers."""
+        return self.tubelet_size
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pooler_act not in ACTIVATIONS:
@@ -70,7 +75,7 @@ class VivitEmbeddings(nn.Module):
 
     def __init__(self, config: VivitConfig) -> None:
         super().__init__()
-        self.patch_embeddings = TubeletEmbeddings(config, config.tubelet_size)
+        self.patch_embeddings = TubeletEmbeddings(config, config.tubelet)
         num_tokens, width = self.patch_embeddings.num_tokens, config.hidden_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + num_tokens, width))

@@ -1,21 +1,36 @@
 """The protocol that every engine is behind."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...preprocess.errors import BackendError
+
 
 class Backend(Protocol):
     """An engine with one graph loaded. A context manager; nothing may be called after `close`."""
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """batch (B, ...) of the graph's one input -> logits float32 (B, K), which the caller owns.
+        """batch (B, ...) of the graph's one input -> its first output, such as logits float32 (B, K),
+        which the caller owns.
 
         Raises BackendError where the engine fails.
         """
         ...
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Everything that the graph takes, (B, ...) each by name -> everything that it gives, float32 (B, ...) each by
+        name, which the caller owns.
+
+        Raises BackendError where the engine fails, and where it runs nothing but graphs of one input and one output.
+        """
+        raise BackendError(
+            f"this engine runs graphs of one input and one output; {', '.join(inputs)} were given for all outputs",
+            fix="take --backend onnxruntime or openvino",
+        )
 
     def close(self) -> None: ...
 

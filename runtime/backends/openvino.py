@@ -1,5 +1,6 @@
 """OpenVINO, on the CPU."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
@@ -53,17 +54,26 @@ class OpenVinoBackend(Backend):
         self._request: openvino.InferRequest | None = compiled.create_infer_request()
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """batch (B, ...) of the graph's one input -> logits float32 (B, K), which the caller owns."""
+        """batch (B, ...) of the graph's one input -> its first output, which the caller owns."""
+        return np.array(self._infer([batch])[0], dtype=np.float32)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         if self._request is None:
             raise BackendError("the backend is closed")
-        expected = self._request.model_inputs[0]
-        if batch.dtype != expected.element_type.to_dtype():  # OpenVINO would convert it in silence
-            raise BackendError(f"{expected.any_name} must be {expected.element_type.to_dtype()}, got {batch.dtype}")
+        result = self._infer([inputs[expected.any_name] for expected in self._request.model_inputs])
+        return {output.any_name: np.array(result[output], np.float32) for output in self._request.model_outputs}
+
+    def _infer(self, arrays: list[NDArray[Any]]) -> Any:
+        if self._request is None:
+            raise BackendError("the backend is closed")
+        for expected, array in zip(self._request.model_inputs, arrays, strict=True):
+            if array.dtype != expected.element_type.to_dtype():  # OpenVINO would convert it in silence
+                raise BackendError(f"{expected.any_name} must be {expected.element_type.to_dtype()}, got {array.dtype}")
         try:
-            result = self._request.infer([batch], share_inputs=True)
+            return self._request.infer(arrays, share_inputs=True)
         except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed on a batch of {batch.dtype} {batch.shape}: {error}") from error
-        return np.array(result[0], dtype=np.float32)
+            given = ", ".join(f"{array.dtype} {array.shape}" for array in arrays)
+            raise BackendError(f"OpenVINO failed on a batch of {given}: {error}") from error
 
     def close(self) -> None:
         self._request = None

@@ -1,5 +1,6 @@
 """ONNX Runtime."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -24,17 +25,25 @@ class OnnxRuntimeBackend(Backend):
     def __init__(self, session: "onnxruntime.InferenceSession") -> None:
         self._session: onnxruntime.InferenceSession | None = session
         self._input = session.get_inputs()[0].name
-        self._output = session.get_outputs()[0].name
+        self._outputs = [output.name for output in session.get_outputs()]
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """batch (B, ...) of the graph's one input -> logits float32 (B, K), which the caller owns."""
+        """batch (B, ...) of the graph's one input -> its first output, which the caller owns."""
+        first = self._outputs[0]
+        return self._run([first], {self._input: batch})[first]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        return self._run(self._outputs, inputs)
+
+    def _run(self, outputs: list[str], inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         if self._session is None:
             raise BackendError("the backend is closed")
         try:
-            (logits,) = self._session.run([self._output], {self._input: batch})
+            arrays = self._session.run(outputs, dict(inputs))
         except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
-            raise BackendError(f"ONNX Runtime failed on a batch of {batch.dtype} {batch.shape}: {error}") from error
-        return np.asarray(logits, dtype=np.float32)
+            given = ", ".join(f"{array.dtype} {array.shape}" for array in inputs.values())
+            raise BackendError(f"ONNX Runtime failed on a batch of {given}: {error}") from error
+        return {name: np.asarray(array, dtype=np.float32) for name, array in zip(outputs, arrays, strict=True)}
 
     def close(self) -> None:
         self._session = None

@@ -85,7 +85,7 @@ class BoundSession(Backend):
         onnxruntime = import_onnxruntime()
         place = onnxruntime.OrtValue.ortvalue_from_shape_and_type
         given = place(shape, self._dtype.type, self._device, 0)
-        returned = place((shape[0], self._output.shape[1]), np.float32, self._device, 0)
+        returned = place((shape[0], *self._output.shape[1:]), np.float32, self._device, 0)
         binding = session.io_binding()
         binding.bind_ortvalue_input(self._input.name, given)
         binding.bind_ortvalue_output(self._output.name, returned)

@@ -29,9 +29,10 @@ from ...preprocess.prepare import prepare
 from ...preprocess.spec import ClipSpec
 from ..backends import open_backend
 from ..bundle import Bundle
-from ..parity import Reference, clips_of_batch
+from ..parity import clips_of_batch
 from ..predictions import softmax, top_predictions
 from ..reading import read_clip
+from ..reference import Reference
 from .machine import peak_memory_mb
 
 TOP_K = 5

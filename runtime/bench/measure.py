@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from ...preprocess.prepare import normalise, prepare
 from ..bundle import Bundle
-from ..parity import Reference, clips_of_batch
+from ..parity import clips_of_batch
 from ..progress import Progress, silent
+from ..reference import Reference
 from .child import Settings, reference_clips
 from .gemm import GemmSettings, gemm_engines, gigaflop, heaviest_shapes
 from .machine import Machine, clock_mhz

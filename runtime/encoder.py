@@ -1,0 +1,24 @@
+"""VideoEncoder: a bundle that turns a video into features."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .model import VideoModel
+from .reading import Video
+
+
+class VideoEncoder(VideoModel):
+    """A bundle for feature-extraction at work."""
+
+    def features(self, video: Video) -> dict[str, NDArray[np.float32]]:
+        """What the graph gives for each view of a video, float32 by name; one view, unless `reading` says more:
+
+        last_hidden_state  (views, N, D)
+        pooler_output      (views, P), where the checkpoint has a pooler
+        hidden_states.i, attentions.i    (views, N, D) and (views, h, N, N), where they were asked for at the export
+
+        The tokens N run along the width first, then the height, then time, behind the class token where there is one
+        (`bundle.grid`, `bundle.class_token`). Raises VideoError for what is no video, BackendError where the engine
+        fails.
+        """
+        return self.run(self.prepare(self.read(video)))

@@ -1,0 +1,119 @@
+"""How far from torch's answers is near enough, for each precision."""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Limit(Protocol):
+    """How far logits may be from torch's, and which labels must agree.
+
+    Logits are float64 (B, K), without NaN or infinity. `top` is how many of the best labels are looked at: none of an
+    output whose columns are no labels.
+    """
+
+    @property
+    def top(self) -> int: ...
+
+    def unranked(self) -> "Limit":
+        """The same limit for outputs that hold no logits of labels."""
+        ...
+
+    def of_size(self, torch_values: NDArray[np.float64], /) -> "Limit":
+        """The same limit in proportion to these values."""
+        ...
+
+    def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
+        """How much of the limit is used up: 1 or less is within it."""
+        ...
+
+    def same_labels(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> bool: ...
+
+
+@dataclass(frozen=True)
+class ElementLimit:
+    """Of a graph in float32: |difference| <= absolute + relative * |torch| for each logit, and the same labels in the
+    same order among the best `top`."""
+
+    absolute: float
+    relative: float
+    top: int = 5
+
+    def __str__(self) -> str:
+        if self.top == 0:
+            return f"{self.absolute:g} x the root mean square + {self.relative:g} x |torch|"
+        return f"{self.absolute:g} + {self.relative:g} x |torch|, top-{self.top} equal"
+
+    def unranked(self) -> "ElementLimit":
+        return replace(self, top=0)
+
+    def of_size(self, torch_values: NDArray[np.float64], /) -> "ElementLimit":
+        """The absolute part is meant for logits, which are about as large as 1. It is taken times the root mean square
+        of the values, or attention weights of 1 / N would agree with anything."""
+        size = float(np.sqrt(np.mean(torch_values**2)))
+        return replace(self, absolute=self.absolute * (size or 1))
+
+    def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
+        allowed = self.absolute + self.relative * np.abs(torch_logits)
+        return float((np.abs(got - torch_logits) / allowed).max())
+
+    def same_labels(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> bool:
+        best = [np.argsort(-logits, axis=1, kind="stable")[:, : self.top] for logits in (got, torch_logits)]
+        return bool((best[0] == best[1]).all())
+
+
+@dataclass(frozen=True)
+class CosineLimit:
+    """Of a graph in lower precision: the cosine between logits and torch's for each clip, and the same best label
+    wherever torch's margin between its best two is larger than the limit lets logits move apart.
+
+    Two logits move apart by up to twice the root mean square difference that the cosine stands for,
+    |torch| * sqrt(2 * (1 - cosine) / K). Measured differences cannot take its place: a margin of more than twice the
+    largest of them never changes the best label.
+    """
+
+    cosine: float
+    top: int = 1
+
+    def __str__(self) -> str:
+        best = ", top-1 equal where torch's margin is clear" if self.top else ""
+        return f"cosine {self.cosine:g}{best}"
+
+    def unranked(self) -> "CosineLimit":
+        return replace(self, top=0)
+
+    def of_size(self, _: NDArray[np.float64], /) -> "CosineLimit":
+        return self  # an angle has no size
+
+    def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
+        return float((1 - cosines(got, torch_logits).min()) / (1 - self.cosine))
+
+    def same_labels(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> bool:
+        labels = torch_logits.shape[1]
+        if labels == 1 or not self.top:
+            return True
+        second, first = np.sort(torch_logits, axis=1)[:, -2:].T  # (B,) each
+        movement = np.linalg.norm(torch_logits, axis=1) * np.sqrt(2 * (1 - self.cosine) / labels)
+        clear = first - second > 2 * movement
+        return bool((got.argmax(axis=1) == torch_logits.argmax(axis=1))[clear].all())
+
+
+LIMITS: dict[str, Limit] = {
+    "fp32": ElementLimit(absolute=1e-4, relative=1e-4),
+    "fp16": CosineLimit(0.9999),
+    "tf32": CosineLimit(0.9999),
+    "bf16": CosineLimit(0.999),
+    "int8": CosineLimit(0.99),
+    "int8-static": CosineLimit(0.99),
+    "int8-bf16": CosineLimit(0.99),
+}
+
+
+def cosines(got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,), row by row; two rows of zeros agree, one row of zeros agrees with nothing."""
+    lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(torch_logits, axis=1)
+    values: NDArray[np.float64] = (got == torch_logits).all(axis=1).astype(np.float64)
+    np.divide((got * torch_logits).sum(axis=1), lengths, out=values, where=lengths > 0)
+    return values

@@ -1,0 +1,102 @@
+"""VideoModel: a bundle at work, whatever its task is."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..preprocess.errors import BackendError, BundleError, VideoError
+from .backends import Backend
+from .bundle import Bundle, Task
+from .predictions import Prediction
+from .reading import Clips, Reading, Video, prepare_clips, read_clips
+
+if TYPE_CHECKING:
+    from .classifier import Classification
+    from .reconstruction import Reconstruction
+
+
+class VideoModel:
+    """A bundle with one of its graphs loaded into an engine, and a way to read videos; a context manager.
+
+    What it can be asked depends on the task of the bundle: `classify` and `classify_many` (VideoClassifier), `features`
+    (VideoEncoder), or `reconstruct` (MaskedVideoModel). The others raise BundleError.
+
+    Attributes: bundle, spec (the input contract), reading.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend, *, reading: Reading | None = None) -> None:
+        self.bundle = bundle
+        self.spec = bundle.spec
+        self.reading = Reading() if reading is None else reading
+        self._backend = backend
+
+    def classify(self, video: Video, *, top_k: int = 5) -> list[Prediction]:
+        self._refuse("classify", "video-classification", video, top_k)
+
+    def classify_many(
+        self, videos: Iterable[Video], *, top_k: int = 5, batch: int = 1, workers: int = 2
+    ) -> Iterator["Classification"]:
+        self._refuse("classify_many", "video-classification", videos, top_k, batch, workers)
+
+    def features(self, video: Video) -> dict[str, NDArray[np.float32]]:
+        self._refuse("features", "feature-extraction", video)
+
+    def reconstruct(self, video: Video, *, seed: int = 0) -> "Reconstruction":
+        self._refuse("reconstruct", "masked-modeling", video, seed)
+
+    def _refuse(self, method: str, task: Task, *_: object) -> NoReturn:
+        raise BundleError(
+            f"{self.bundle.path} is for {self.bundle.task}; {method} needs a bundle for {task}",
+            fix=f"tubelet export --model {self.bundle.model_id} --task {task}",
+        )
+
+    def read(self, video: Video) -> Clips:
+        """The frames of a video that make its clips; see `read_clips`."""
+        return read_clips(video, self.spec, self.reading)
+
+    def prepare(self, clips: Clips) -> NDArray[Any]:
+        """The model input of every view: float32 (views, T, C, H, W), or uint8 (views, T, H, W, C) where the graph
+        takes frames."""
+        return prepare_clips(clips, self.spec, self.reading)
+
+    def run(self, batch: NDArray[Any], **others: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        """Everything that the graph gives, float32 (B, ...) each by name, finite.
+
+        batch:  (B, T, C, H, W) float32, or (B, T, H, W, C) uint8 where the graph takes frames
+        others: what else it takes, (B, ...) each by name
+        Raises VideoError for another shape or dtype, BackendError where the engine fails.
+        """
+        inputs = {self.spec.input_name: batch, **others}
+        self._check_inputs(inputs)
+        return {name: self._finite(name, output) for name, output in self._backend.run(inputs).items()}
+
+    def _check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        for graph_input in self.bundle.graphs[0].inputs:
+            given, expected = inputs[graph_input.name], graph_input.shape[1:]
+            if given.dtype != graph_input.dtype or given.shape[1:] != expected or len(given) == 0:
+                raise VideoError(
+                    f"{graph_input.name} must be {graph_input.dtype} (B, {', '.join(map(str, expected))}), "
+                    f"got {given.dtype} {given.shape}"
+                )
+
+    def _finite(self, name: str, output: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not np.isfinite(output).all():
+            raise BackendError(
+                f"the engine gave {name} that are NaN or infinite",
+                fix="see whether it computes what torch computed: tubelet check BUNDLE",
+            )
+        return output
+
+    def close(self) -> None:
+        self._backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
