@@ -19,17 +19,18 @@ from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle import MANIFEST, Bundle, BundleFile, Precision, Task
 from ..runtime.doctor import installed_version
+from ..runtime.graphs import Extra
 from ..runtime.masking import TubeletSize
 from ..runtime.parity import ParityReport, check_outputs
 from ..runtime.progress import Progress, silent
 from ..runtime.reference import Reference
 from ..runtime.stages import record_video
 from .checkpoint import Checkpoint
+from .models.videomae import VideoMAEConfig
 from .precision import add_graph
 from .products import matrix_products
 from .reference import record_reference, torch_run
-from .models.videomae import VideoMAEConfig
-from .tasks import Extra, answers, attention_bytes, mask
+from .tasks import answers, attention_bytes, mask
 from .to_onnx import OPSET, save_graph, trace
 
 # Distributions whose versions a bundle records, of those that are installed: ONNX Runtime comes as one of two.
@@ -136,7 +137,7 @@ def seen_tokens(checkpoint: Checkpoint) -> int:
     """How many tokens of a clip the encoder looks at."""
     hidden = mask(checkpoint.model, seed=0)
     if hidden:
-        return hidden["visible"].shape[1]
+        return int(hidden["visible"].shape[1])
     sides = zip((checkpoint.config.num_frames, *checkpoint.config.image_size), checkpoint.config.tubelet, strict=True)
     return prod(side // step for side, step in sides) + (checkpoint.family == "vivit")
 
@@ -248,8 +249,8 @@ def export_bundle(
     asked = answers(checkpoint.model, extras)
     with _written_beside(output, force=force) as folder:
         reference = record_reference(asked, spec, progress=progress)
-        for name, output in reference.outputs.items():
-            if not np.isfinite(output).all():
+        for name, values in reference.outputs.items():
+            if not np.isfinite(values).all():
                 raise CheckpointError(f"torch's own {name} are NaN or infinite: the checkpoint cannot be exported")
         reference.save(folder / "reference.npz")
         run = torch_run(asked, spec)

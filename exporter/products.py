@@ -48,7 +48,7 @@ def _twin(model: Model) -> Model:
     """Another model of the same class and config."""
     if isinstance(model, VivitModel):
         return VivitModel(model.config, add_pooling_layer=model.pooler is not None)
-    return type(model)(model.config)
+    return type(model)(model.config)  # type: ignore[arg-type]  # each with its own config
 
 
 def matrix_products(asked: Answers) -> tuple[MatrixProduct, ...]:

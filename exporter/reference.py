@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from ..preprocess.frames import Frames
 from ..preprocess.prepare import normalise, prepare
 from ..preprocess.spec import ClipSpec

@@ -9,7 +9,6 @@ Any of them may give more: hidden_states.0 to hidden_states.L, (B, N, D) each, a
 """
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import Family
 from ..runtime.bundle import Task
+from ..runtime.graphs import Extra
 from ..runtime.masking import TubeletSize, masked_tokens, token_grid, tube_mask
 from .models.attention import attend_with, eager_attention
 from .models.videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel
@@ -27,9 +27,6 @@ from .models.vivit import VivitConfig, VivitForVideoClassification, VivitModel
 Classifier = VivitForVideoClassification | VideoMAEForVideoClassification
 Model = Classifier | VivitModel | VideoMAEModel | VideoMAEForPreTraining
 Config = VivitConfig | VideoMAEConfig
-
-Extra = Literal["hidden_states", "attentions"]
-EXTRAS: tuple[Extra, ...] = get_args(Extra)
 
 MASK_RATIO = 0.9  # of the tokens: what the published models were pretrained with
 
@@ -125,7 +122,7 @@ def mask(model: Model, *, seed: int, batch: int = 1) -> dict[str, NDArray[np.int
         return {}
     config = model.config
     try:
-        grid = token_grid(config.num_frames, *config.image_size, TubeletSize(*config.tubelet))
+        grid = token_grid((config.num_frames, *config.image_size), TubeletSize(*config.tubelet))
         return tube_mask(grid, masked_tokens(grid, MASK_RATIO), seed=seed, batch=batch)._asdict()
     except ValueError as error:
         raise CheckpointError(f"clips of this model cannot be masked: {error}") from error

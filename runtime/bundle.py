@@ -54,6 +54,7 @@ MANIFEST = "bundle.json"
 Task = Literal["video-classification", "feature-extraction", "masked-modeling"]
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
 
+
 @dataclass(frozen=True)
 class Bundle:
     """What bundle.json says, and the folder that it was read from.
@@ -155,7 +156,7 @@ class Bundle:
         if self.spec.size is None:
             raise BundleError(f"{self.path} leaves the size of clips open, so its tokens have no grid")
         try:
-            return token_grid(self.spec.num_frames, *self.spec.size, self.tubelet)
+            return token_grid((self.spec.num_frames, *self.spec.size), self.tubelet)
         except ValueError as error:
             raise BundleError(f"the tokens of {self.path} have no place in its frames: {error}") from error
 

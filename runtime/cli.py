@@ -15,6 +15,7 @@ from .commands.check import check
 from .commands.classify import classify
 from .commands.doctor import doctor
 from .commands.export import export
+from .commands.features import features
 from .commands.info import info
 from .commands.options import EXIT_PARITY
 from .commands.quantize import quantize
@@ -54,5 +55,5 @@ def main() -> None:
     """
 
 
-for command in (bench, build, check, classify, doctor, export, info, quantize):
+for command in (bench, build, check, classify, doctor, export, features, info, quantize):
     main.add_command(command)

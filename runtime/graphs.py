@@ -12,6 +12,11 @@ Precision = Literal["fp32", "fp16", "int8", "int8-static"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
+# What a graph may give beside the outputs of its task: a row of each, one a layer.
+Extra = Literal["hidden_states", "attentions"]
+EXTRAS: tuple[Extra, ...] = get_args(Extra)
+
+
 @dataclass(frozen=True)
 class BundleFile:
     """One file of a bundle as it was written."""

@@ -172,10 +172,7 @@ def compare_outputs(
         if name not in got:
             raise BundleError(f"the graph gives no {name}, which torch's answers have", fix="export the bundle again")
         theirs = recorded[clips]
-        if name == "logits" and limit.top:
-            own = limit
-        else:
-            own = limit.unranked().of_size(theirs.astype(np.float64))
+        own = limit if name == "logits" and limit.top else limit.unranked().of_size(theirs.astype(np.float64))
         rows.append(compare_logits(kept_values(got[name]), theirs, clips, own, output=name))
     return rows
 
@@ -235,7 +232,7 @@ def check_outputs(
             continue
         progress(f"checking batch {size}")
         clips = clips_of_batch(size, len(prepared))
-        given = {spec.input_name: np.stack([prepared[i] for i in clips])}
+        given: dict[str, NDArray[Any]] = {spec.input_name: np.stack([prepared[i] for i in clips])}
         given |= {name: array[clips] for name, array in reference.inputs.items()}
         got = run(given)
         bytes_a_clip = sum(output.nbytes for output in got.values()) // size

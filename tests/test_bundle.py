@@ -82,8 +82,14 @@ def test_what_is_no_bundle(tmp_path: Path, what: str, message: str) -> None:
 
 
 def test_a_newer_format_is_refused(copy: Path) -> None:
-    edit(copy, format_version=2)
-    with pytest.raises(BundleError, match=r"is of format version 2; this version of tubelet reads up to 1\n.*upgrade"):
+    edit(copy, format_version=FORMAT_VERSION + 1)
+    with pytest.raises(BundleError, match=r"is of format version 3; this version of tubelet reads up to 2\n.*upgrade"):
+        Bundle.open(copy)
+
+
+def test_an_older_format_is_refused(copy: Path) -> None:
+    edit(copy, format_version=1)
+    with pytest.raises(BundleError, match=r"is of format version 1, of an older tubelet; this one reads 2\n.*export it"):
         Bundle.open(copy)
 
 

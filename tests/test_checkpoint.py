@@ -203,7 +203,7 @@ def test_missing_and_unexpected_weights_are_listed(tmp_path: Path) -> None:
         "videomae: 2 keys missing, 1 unexpected\n"
         "  missing:    classifier.weight, classifier.bias\n"
         "  unexpected: head.weight\n"
-        "  fix: take config.json and the weights from one and the same fine-tuned classifier"
+        "  fix: take config.json and the weights from one and the same checkpoint"
     )
 
 
@@ -263,7 +263,7 @@ def test_a_pretraining_checkpoint_is_named(tmp_path: Path) -> None:
         folder, decoder_hidden_size=16, decoder_num_hidden_layers=1, decoder_num_attention_heads=2
     )
     transformers.VideoMAEForPreTraining(config).save_pretrained(folder)
-    assert refusal(folder).startswith("videomae: this is a pretraining checkpoint, with a decoder")
+    assert refusal(folder, task="video-classification").startswith("videomae: this is a pretraining checkpoint, with a decoder")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -271,7 +271,8 @@ def test_a_bare_encoder_is_named(family: Family, tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, family)
     bare = {"vivit": transformers.VivitModel, "videomae": transformers.VideoMAEModel}[family]
     bare(transformers.AutoConfig.from_pretrained(folder)).save_pretrained(folder)
-    assert refusal(folder).startswith(f"{family}: this is a bare encoder without a classifier")
+    refused = refusal(folder, task="video-classification")
+    assert refused.startswith(f"{family}: this is a bare encoder without a classifier")
 
 
 @pytest.mark.parametrize(("value", "dtype"), [(torch.nan, torch.float32), (torch.inf, torch.float16)])
@@ -438,7 +439,8 @@ def test_an_unknown_architecture_lists_what_is_supported(tmp_path: Path) -> None
     change_config(folder, model_type="timesformer", architectures=["TimesformerForVideoClassification"])
     assert refusal(folder) == (
         "model_type 'timesformer' with architectures ['TimesformerForVideoClassification'] is not supported; "
-        "supported are vivit (VivitForVideoClassification), videomae (VideoMAEForVideoClassification)"
+        "supported are vivit (VivitForVideoClassification, VivitModel), "
+        "videomae (VideoMAEForVideoClassification, VideoMAEModel, VideoMAEForPreTraining)"
     )
 
 

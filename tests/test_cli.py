@@ -11,7 +11,7 @@ from checkpoints import write_checkpoint
 from click.testing import CliRunner, Result
 from tubelet.runtime.cli import main
 
-COMMANDS = ["bench", "build", "check", "classify", "doctor", "export", "info", "quantize"]
+COMMANDS = ["bench", "build", "check", "classify", "doctor", "export", "features", "info", "quantize"]
 
 
 def tubelet(*arguments: object) -> Result:
@@ -180,7 +180,7 @@ def test_check_fails_with_3_when_the_reference_differs(vivit_bundle: Path, tmp_p
 
     copy = shutil.copytree(vivit_bundle, tmp_path / "bundle")
     reference = Reference.load(copy / "reference.npz")
-    Reference(reference.clips, reference.input_sha256, reference.logits + 1).save(copy / "reference.npz")
+    Reference(reference.clips, reference.input_sha256, {"logits": reference.logits + 1}).save(copy / "reference.npz")
     bundle = Bundle.open(vivit_bundle)
     replace(bundle, path=copy, reference=BundleFile.of(copy / "reference.npz")).write_manifest()
     result = tubelet("check", copy)

@@ -127,7 +127,7 @@ def test_interrupted_nothing_is_left_and_the_old_bundle_stays(
     def interrupt(*_arguments: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "check_parity", interrupt)
+    monkeypatch.setattr(export, "check_outputs", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export_bundle(checkpoint, target, force=True)
     assert entries(tmp_path) == ["bundle"]

@@ -146,7 +146,7 @@ def test_a_backend_that_mixes_up_its_batch_fails(vivit_bundle: Path) -> None:
 
 def test_other_preprocessing_is_reported_even_where_logits_agree(vivit_bundle: Path) -> None:
     bundle, reference = opened(vivit_bundle)
-    changed = Reference(reference.clips, ("0" * 64, *reference.input_sha256[1:]), reference.logits)
+    changed = Reference(reference.clips, ("0" * 64, *reference.input_sha256[1:]), reference.outputs)
     with open_backend("onnxruntime", bundle, "fp32") as backend:
         report = check_parity(backend.infer, changed, bundle.spec, backend="onnxruntime", precision="fp32")
     assert [row.equal for row in report.inputs] == [False, True, True, True]
@@ -159,19 +159,24 @@ def test_comparing_nothing_is_an_error(vivit_bundle: Path) -> None:
     with pytest.raises(BundleError, match="nothing can be compared"):
         check_parity(
             lambda batch: batch,
-            Reference((), (), reference.logits),
+            Reference((), (), reference.outputs),
             bundle.spec,
             backend="",
             precision="fp32",
         )
 
 
+MASKED = np.array([[1, 2], [0, 5]], np.int64)
+
+
 def test_a_reference_is_written_and_read(tmp_path: Path) -> None:
     clips = tuple(np.full((2, h, 5, 3), h, np.uint8) for h in (3, 4))
-    Reference(clips, ("a", "b"), TORCH).save(tmp_path / "reference.npz")
+    Reference(clips, ("a", "b"), {"logits": TORCH}, {"masked": MASKED}).save(tmp_path / "reference.npz")
     read = Reference.load(tmp_path / "reference.npz")
     assert read.input_sha256 == ("a", "b")
     np.testing.assert_array_equal(read.logits, TORCH)
+    assert list(read.inputs) == ["masked"]
+    np.testing.assert_array_equal(read.inputs["masked"], MASKED)
     for clip, expected in zip(read.clips, clips, strict=True):
         np.testing.assert_array_equal(clip, expected)
 

@@ -159,10 +159,11 @@ def test_static_scales_are_symmetric_and_reach_the_largest_value(lowered: Bundle
 
 def test_magnitudes_are_those_of_the_tensors(vivit_bundle: Path) -> None:
     bundle = Bundle.open(vivit_bundle)
-    clips = list(Clips(bundle.spec, Reference.load(vivit_bundle / "reference.npz")))
+    batches = list(Clips(bundle.spec, Reference.load(vivit_bundle / "reference.npz")))
+    clips = [batch["pixel_values"] for batch in batches]
     model = onnx.load(vivit_bundle / "model.onnx")
     names = ["pixel_values", *(node.output[0] for node in model.graph.node)]
-    found = measure_magnitudes(vivit_bundle / "model.onnx", clips, names)
+    found = measure_magnitudes(vivit_bundle / "model.onnx", batches, names)
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names[1:-1])
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     for name in names[1:]:

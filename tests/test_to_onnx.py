@@ -12,8 +12,8 @@ import torch
 from checkpoints import build, seeded_weights, tiny_config
 from numpy.typing import NDArray
 from tubelet.exporter import graph_file
-from tubelet.exporter.to_onnx import save_graph, trace
 from tubelet.exporter.tasks import answers
+from tubelet.exporter.to_onnx import save_graph, trace
 from tubelet.preprocess.prepare import normalise
 from tubelet.preprocess.spec import ClipSpec, Family, Sampling, ShortestEdge
 

@@ -15,6 +15,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tensorrt_double import _session
 from tubelet.exporter.checkpoint import load_checkpoint
 from tubelet.exporter.export import clip_spec
+from tubelet.exporter.tasks import answers
 from tubelet.exporter.to_engine_graph import (
     load_standard_graph,
     matrix_types,
@@ -24,7 +25,6 @@ from tubelet.exporter.to_engine_graph import (
 )
 from tubelet.exporter.to_engine_recipes import Recipe, make_graph, recipes_for
 from tubelet.exporter.to_onnx import trace
-from tubelet.exporter.tasks import answers
 from tubelet.runtime import BackendError, Bundle
 from tubelet.runtime.backends import open_backend
 

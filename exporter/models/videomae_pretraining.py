@@ -122,7 +122,8 @@ class VideoMAEForPreTraining(nn.Module):
         elif not self.config.norm_pix_loss:
             raise ValueError(f"pixels of {self.config.num_channels} channels are learnt with norm_pix_loss only")
         size, (height, width) = self.config.tubelet_size, self.config.patch_size
-        frames = frames.unflatten(1, (-1, size)).unflatten(4, (-1, height)).unflatten(6, (-1, width))
+        for axis, side in ((1, size), (4, height), (6, width)):
+            frames = torch.unflatten(frames, axis, (-1, side))
         # (B, T', size, C, H', height, W', width) -> (B, T', H', W', size, height, width, C) -> (B, N, pixels, C)
         tubelets = frames.permute(0, 1, 4, 6, 2, 5, 7, 3).flatten(4, 6).flatten(1, 3)
         if self.config.norm_pix_loss:

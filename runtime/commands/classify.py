@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from ..backends import open_backend
-from ..bundle import Bundle
-from ..classifier import Classification, VideoClassifier
+from ..classifier import Classification
+from ..loading import load
 from ..progress import StatusLine
 from ..reading import Clips, Reading
 from .options import bundle_argument, engine_options, json_option, print_json
@@ -56,14 +55,11 @@ def classify(
     """
     if as_json and json_lines:
         raise click.UsageError("--json is one document, --json-lines one a line: take one of them")
-    opened = Bundle.open(bundle)
     documents = []
     failed = False
     with StatusLine() as progress:
         progress("loading")
-        with VideoClassifier(
-            opened, open_backend(backend, opened, precision, threads=threads), reading=reading
-        ) as model:
+        with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
             progress(f"classifying {videos[0]}")
             results = model.classify_many(videos, top_k=top_k, batch=batch, workers=workers)
             for number, result in enumerate(results, start=1):

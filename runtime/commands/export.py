@@ -3,16 +3,26 @@
 import importlib.util
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from ...preprocess.errors import MissingExtra
 from ...preprocess.spec import LAYOUTS, InputName
-from ..bundle import Graph, Precision
+from ..bundle import PRECISIONS, Graph, Precision, Task
+from ..graphs import EXTRAS, Extra
 from ..progress import StatusLine
-from .options import PrecisionList, calibrate_option, json_option, note, print_json
+from .options import NameList, calibrate_option, json_option, note, print_json
 
 EXPORT_PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "onnxruntime")
+
+
+# What to do with a bundle of each task.
+COMMANDS: dict[Task, str] = {
+    "video-classification": "classify {} VIDEO",
+    "feature-extraction": "features {} VIDEO --npz FEATURES.npz",
+    "masked-modeling": "reconstruct {} VIDEO -o PICTURE.png",
+}
 
 
 def require_export_packages() -> None:
@@ -31,6 +41,19 @@ def require_export_packages() -> None:
     help="The folder of the bundle.  [default: artifacts/ and the name of the model]",
 )
 @click.option("--revision", metavar="REV", help="A branch, tag or commit on the Hub; ID@REV says the same.")
+@click.option(
+    "--task",
+    type=click.Choice(get_args(Task)),
+    help="What the bundle is for.  [default: what config.json names in its architectures]",
+)
+@click.option(
+    "--outputs",
+    "extras",
+    default=(),
+    type=NameList(EXTRAS),
+    metavar="O[,O...]",
+    help="What the graph gives beside: hidden_states, attentions, of every layer.",
+)
 @click.option(
     "--labels",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -58,7 +81,7 @@ def require_export_packages() -> None:
     "precisions",
     default="fp32",
     show_default=True,
-    type=PrecisionList(),
+    type=NameList(PRECISIONS),
     metavar="P[,P...]",
     help="The graphs to make: fp32, which is always made, fp16, int8, int8-static.",
 )
@@ -71,6 +94,8 @@ def export(
     model: str,
     output: Path | None,
     revision: str | None,
+    task: Task | None,
+    extras: tuple[Extra, ...],
     labels: Path | None,
     input_name: InputName,
     videos: tuple[Path, ...],
@@ -90,6 +115,7 @@ def export(
     Example:
       tubelet export --model google/vivit-b-16x2-kinetics400
       tubelet export --model ./my-finetuned-videomae -o artifacts/gestures --precision fp16,int8
+      tubelet export --model MCG-NJU/videomae-base --task feature-extraction --outputs hidden_states
     """
     require_export_packages()
     from ...exporter.checkpoint import load_checkpoint
@@ -99,8 +125,11 @@ def export(
     check_target(target, force=force)  # before anything is downloaded
     with StatusLine() as progress:
         progress(f"loading {model}")
-        checkpoint = load_checkpoint(model, revision=revision, labels=labels, report=progress.aside(note))
-        plan = plan_export(checkpoint, target, input_name=input_name, opset=opset)
+        checkpoint = load_checkpoint(model, revision=revision, task=task, labels=labels, report=progress.aside(note))
+        plan = plan_export(checkpoint, target, input_name=input_name, extras=extras, opset=opset)
+        for warning in plan.warnings():
+            progress.clear()
+            note(warning)
         if dry_run:
             progress.clear()
             print_json(plan.to_json()) if as_json else click.echo(plan.summary())
@@ -109,6 +138,7 @@ def export(
             checkpoint,
             target,
             input_name=input_name,
+            extras=extras,
             videos=videos,
             precisions=precisions,
             calibrate=calibrate,
@@ -123,7 +153,7 @@ def export(
         parities = {graph.precision: graph.parity for graph in lower}
         print_json({"bundle": str(bundle.path), "parity": report.to_json(), "lower_precision": parities})
     else:
-        command = f"tubelet classify {shlex.quote(str(bundle.path))} VIDEO"
+        command = f"tubelet {COMMANDS[bundle.task]}".format(shlex.quote(str(bundle.path)))
         tables = "\n\n".join([report.table(), *("\n".join([_line(graph), *graph.notes]) for graph in lower)])
         click.echo(f"{tables}\n\n{bundle.path} is ready\n  {command}")
 

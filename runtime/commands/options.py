@@ -3,12 +3,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import click
 
 from ..backends import BACKENDS, DEFAULT_BACKEND
-from ..bundle import PRECISIONS, Precision
 
 EXIT_PARITY = 3
 
@@ -35,17 +34,25 @@ def engine_options(command: Command) -> Command:
     )(command)
 
 
-class PrecisionList(click.ParamType[tuple[Precision, ...]]):
-    """Precisions of graphs, separated by commas; each once."""
+Name = TypeVar("Name", bound=str)
 
-    name = "precisions"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Precision, ...]:
-        found: list[Precision] = []
+class NameList(click.ParamType[tuple[Name, ...]], Generic[Name]):
+    """Some of a few names, separated by commas; each once."""
+
+    name = "names"
+
+    def __init__(self, names: tuple[Name, ...]) -> None:
+        self.names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Name, ...]:
+        if not isinstance(value, str):  # a default, as it is
+            return tuple(value)
+        found: list[Name] = []
         for name in value.split(","):
-            known = [precision for precision in PRECISIONS if precision == name.strip()]
+            known = [known for known in self.names if known == name.strip()]
             if not known:
-                self.fail(f"{name.strip()!r} is none of {', '.join(PRECISIONS)}", param, ctx)
+                self.fail(f"{name.strip()!r} is none of {', '.join(self.names)}", param, ctx)
             found += known
         return tuple(dict.fromkeys(found))
 

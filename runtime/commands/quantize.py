@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from ...preprocess.errors import MissingExtra
-from ..bundle import Bundle, Precision
+from ..bundle import PRECISIONS, Bundle, Precision
 from ..progress import StatusLine
-from .options import PrecisionList, bundle_argument, calibrate_option, json_option, print_json
+from .options import NameList, bundle_argument, calibrate_option, json_option, print_json
 
 
 def require_quantize_packages() -> None:
@@ -24,7 +24,7 @@ def require_quantize_packages() -> None:
     "--precision",
     "precisions",
     required=True,
-    type=PrecisionList(),
+    type=NameList(PRECISIONS),
     metavar="P[,P...]",
     help="The graphs to add: fp16, int8, int8-static.",
 )

@@ -1,0 +1,36 @@
+"""MaskedVideoModel: a bundle that draws what it is not shown."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..preprocess.errors import BundleError
+from .masking import TubeMask
+from .model import VideoModel
+from .reading import Video
+from .reconstruction import Pretraining, Reconstruction, reconstruct_clip
+
+
+class MaskedVideoModel(VideoModel):
+    """A bundle for masked-modeling at work."""
+
+    @property
+    def pretraining(self) -> Pretraining:
+        """How many tokens its graph is made to draw, and how its pixels come out."""
+        counts = {graph_input.name: graph_input.shape[1] for graph_input in self.bundle.graphs[0].inputs}
+        masked = counts.get("masked")
+        if not isinstance(masked, int) or self.bundle.norm_pix_loss is None:
+            raise BundleError(f"{self.bundle.path} does not say what its graph draws", fix="export it again")
+        return Pretraining(self.bundle.tubelet, masked, self.bundle.norm_pix_loss)
+
+    def reconstruct(self, video: Video, *, seed: int = 0) -> Reconstruction:
+        """One clip of a video with most of its tubelets hidden, and drawn by the model from the others.
+
+        seed: chooses the tubelets. Raises VideoError for what is no video, BackendError where the engine fails.
+        """
+
+        def infer(clips: NDArray[Any], mask: TubeMask) -> NDArray[np.float32]:
+            return self.run(clips, **mask._asdict())["logits"]
+
+        return reconstruct_clip(self.read(video).clip(0), self.spec, self.pretraining, infer, seed=seed)
