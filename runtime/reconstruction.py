@@ -8,7 +8,8 @@ by its own mean and deviation; those are not predicted, so a picture takes them 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from ..preprocess.frames import Frames
 from ..preprocess.prepare import normalise, prepare
 from ..preprocess.spec import ClipSpec
 from .masking import Indices, TubeletSize, TubeMask, patchify, token_grid, tube_mask, unpatchify
+from .reading import Video
 
 Pixels = NDArray[np.uint8]
 Reals = NDArray[np.float32]
@@ -51,7 +53,7 @@ class Reconstruction:
     """One clip, before and after.
 
     original:      uint8 (T, H, W, 3), resized and cropped as for the model
-    hidden:        the same with its masked tokens grey
+    masked:        the same with its masked tokens grey
     reconstructed: the same with the predictions in their place
     seconds:       float64 (T,), when the frames were taken, NaN where the file has no times
     mask:          the tokens that were seen and hidden, B = 1
@@ -59,11 +61,26 @@ class Reconstruction:
     """
 
     original: Pixels
-    hidden: Pixels
+    masked: Pixels
     reconstructed: Pixels
     seconds: NDArray[np.float64]
     mask: TubeMask
     loss: float
+
+
+class MaskedModel(Protocol):
+    """A bundle for masked modelling at work, and a way to read videos; a context manager."""
+
+    def reconstruct(self, video: Video, *, seed: int) -> Reconstruction:
+        """One clip of a video with tokens hidden, chosen by `seed`, and predicted. Raises VideoError for what is no
+        video, BackendError where the engine fails."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 def targets(clips: Pixels, spec: ClipSpec) -> Reals:
@@ -139,7 +156,7 @@ def reconstruct_clip(
     logits = infer(clips if spec.layout == "THWC" else normalise(clips, spec), mask)
     return Reconstruction(
         original=clips[0],
-        hidden=hide(clips, mask.masked, pretraining.tubelet)[0],
+        masked=hide(clips, mask.masked, pretraining.tubelet)[0],
         reconstructed=reconstruct(clips, logits, mask.masked, spec, pretraining)[0],
         seconds=frames.seconds,
         mask=mask,

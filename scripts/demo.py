@@ -12,13 +12,13 @@ from pathlib import Path
 import click
 import numpy as np
 from annotate import ScoreTrack, annotate
-from film import write_gif, write_video
 from motion import Scene, clip_seconds, motion_of, random_scene, render
 from tubelet.exporter.checkpoint import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.preprocess.decode import read_frames
 from tubelet.runtime import Frames, VideoClassifier, load
 from tubelet.runtime.bench.bench import bench_bundle
+from tubelet.runtime.picture_files import write_gif, write_video
 from tubelet.runtime.progress import StatusLine
 
 CHECKPOINT = Path("artifacts/demo/videomae")

@@ -17,7 +17,6 @@ from typing import Any
 
 import click
 import numpy as np
-from film import write_video
 from motion import FIRST_TRAINING_SEED, LABELS, clip_seconds, label_of, random_scene, render
 from numpy.typing import NDArray
 from tubelet.preprocess.errors import BundleError, TubeletError
@@ -26,6 +25,7 @@ from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.spec import ClipSpec
 from tubelet.runtime import load
 from tubelet.runtime.backends import BACKENDS, DEFAULT_BACKEND
+from tubelet.runtime.picture_files import write_video
 from tubelet.runtime.progress import Progress, StatusLine, silent
 from tubelet.runtime.reading import Reading, ResizeName, read_clips
 

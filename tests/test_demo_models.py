@@ -17,7 +17,6 @@ from annotate import ScoreTrack, annotate, text_ink
 from click.testing import CliRunner
 from demo import changing_scene, classify_over_time
 from demo_checkpoint import PROCESSORS, build, demo_spec, hub_config
-from film import write_gif, write_video
 from motion import LABELS, clip_seconds, random_scene, render
 from numpy.typing import NDArray
 from score_demo import Score, filmed_frames, rendered_frames, score, wilson_interval
@@ -29,6 +28,7 @@ from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.spec import Family
 from tubelet.runtime import load
+from tubelet.runtime.picture_files import write_gif, write_video
 
 DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
 CLIPS = 132

@@ -25,6 +25,14 @@ class Views(click.ParamType[tuple[int, int]]):
 
 def reading_options(command: Command) -> Command:
     """The options that make a Reading, passed on as `reading`."""
+    views = click.option(
+        "--views", type=Views(), default="1x1", show_default=True, help="Average over clips and crops, 4x3 for ViViT."
+    )
+    return views(one_view_options(command))
+
+
+def one_view_options(command: Command) -> Command:
+    """The options that make a Reading of one clip and one crop, passed on as `reading`."""
 
     @click.option(
         "--sampling",
@@ -32,9 +40,6 @@ def reading_options(command: Command) -> Command:
         default="eval",
         show_default=True,
         help="eval: the frames of the family's published evaluation; uniform: evenly over the file.",
-    )
-    @click.option(
-        "--views", type=Views(), default="1x1", show_default=True, help="Average over clips and crops, 4x3 for ViViT."
     )
     @click.option(
         "--fps",
@@ -60,11 +65,11 @@ def reading_options(command: Command) -> Command:
     def with_reading(
         *,
         sampling: SamplingName,
-        views: tuple[int, int],
         fps: float | None,
         no_rotate: bool,
         on_error: OnError,
         resize: ResizeName,
+        views: tuple[int, int] = (1, 1),
         **others: Any,
     ) -> None:
         try:

@@ -1,0 +1,77 @@
+"""`tubelet explain`."""
+
+from pathlib import Path
+from typing import cast, get_args
+
+import click
+
+from ...preprocess.errors import BundleError
+from ..bundle import Bundle
+from ..classifier import load
+from ..explanation import AttentiveModel
+from ..picture_files import check_picture, write_panels
+from ..progress import StatusLine
+from ..reading import Reading
+from ..rollout import Method
+from .options import bundle_argument, engine_options, json_option, print_json
+from .picture_options import picture_options
+from .reading_options import one_view_options
+
+
+@click.command()
+@bundle_argument
+@click.argument("video", metavar="VIDEO")
+@picture_options
+@click.option(
+    "--method",
+    type=click.Choice(get_args(Method)),
+    default="rollout",
+    show_default=True,
+    help="rollout: attention followed through all layers; last: that of the last layer.",
+)
+@one_view_options
+@engine_options
+@json_option
+def explain(
+    bundle: Path,
+    video: str,
+    output: Path,
+    shown: int,
+    force: bool,
+    method: Method,
+    reading: Reading,
+    backend: str,
+    precision: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Show where in VIDEO the model looked.
+
+    The clip that the model sees, and the same under a map of its attention: bright where much of the answer came
+    from. Needs a bundle that was exported with attentions.
+
+    \b
+    Example:
+      tubelet explain artifacts/vivit-b-16x2-kinetics400 archery.mp4 -o archery-attention.mp4
+      tubelet explain artifacts/vivit-b-16x2-kinetics400 archery.mp4 -o archery-attention.png --method last
+    """
+    check_picture(output, force=force)
+    opened = Bundle.open(bundle)
+    if not any(result.name.startswith("attentions") for result in opened.graph(precision).outputs):
+        raise BundleError(
+            f"the {precision} graph of {bundle} gives no attentions",
+            fix="export it again: tubelet export --model ID --outputs attentions",
+        )
+    with StatusLine() as progress:
+        progress("loading")
+        model = load(bundle, backend=backend, precision=precision, threads=threads, reading=reading)
+        with cast(AttentiveModel, model) as attentive_model:
+            progress(f"explaining {video}")
+            found = attentive_model.explain(video, method=method)
+        progress(f"writing {output}")
+        write_panels(output, [found.frames, found.overlay()], found.seconds, shown=shown, force=force)
+    if as_json:
+        slices = [round(share, 6) for share in found.heat.sum(axis=(1, 2)).tolist()]  # (T', H', W') -> (T')
+        print_json({"video": video, "picture": str(output), "method": method, "attention_over_time": slices})
+    else:
+        click.echo(f"{output} is ready")

@@ -1,0 +1,75 @@
+"""`tubelet reconstruct`."""
+
+from pathlib import Path
+from typing import cast
+
+import click
+
+from ...preprocess.errors import BundleError
+from ..bundle import Bundle
+from ..classifier import load
+from ..picture_files import check_picture, write_panels
+from ..progress import StatusLine
+from ..reading import Reading
+from ..reconstruction import MaskedModel
+from .options import bundle_argument, engine_options, json_option, print_json
+from .picture_options import picture_options
+from .reading_options import one_view_options
+
+TASK = "masked-modeling"
+
+
+@click.command()
+@bundle_argument
+@click.argument("video", metavar="VIDEO")
+@picture_options
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which tokens are hidden.")
+@one_view_options
+@engine_options
+@json_option
+def reconstruct(
+    bundle: Path,
+    video: str,
+    output: Path,
+    shown: int,
+    force: bool,
+    seed: int,
+    reading: Reading,
+    backend: str,
+    precision: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Hide most of VIDEO from a pretrained VideoMAE, and show what it makes of the rest.
+
+    Original, masked and reconstructed frames, above one another in a .png, side by side in an .mp4 or .gif. How
+    many tokens are hidden is fixed in BUNDLE; the places are drawn from --seed, the same at all times of the clip.
+
+    \b
+    Example:
+      tubelet reconstruct artifacts/videomae-base archery.mp4 -o archery.png
+      tubelet reconstruct artifacts/videomae-base archery.mp4 -o archery.mp4 --seed 7
+    """
+    check_picture(output, force=force)
+    opened = Bundle.open(bundle)
+    if opened.task != TASK:
+        raise BundleError(
+            f"{bundle} is a bundle for {opened.task}; reconstruct needs one for {TASK}",
+            fix=f"tubelet export --model ID --task {TASK}",
+        )
+    with StatusLine() as progress:
+        progress("loading")
+        model = load(bundle, backend=backend, precision=precision, threads=threads, reading=reading)
+        with cast(MaskedModel, model) as masked_model:
+            progress(f"reconstructing {video}")
+            found = masked_model.reconstruct(video, seed=seed)
+        progress(f"writing {output}")
+        panels = [found.original, found.masked, found.reconstructed]
+        write_panels(output, panels, found.seconds, shown=shown, force=force)
+    masked, tokens = found.mask.masked.size, found.mask.masked.size + found.mask.visible.size
+    if as_json:
+        print_json(
+            {"video": video, "picture": str(output), "tokens": tokens, "masked": masked, "loss": round(found.loss, 6)}
+        )
+    else:
+        click.echo(f"{masked} of {tokens} tokens masked, loss {found.loss:.4f}\n{output} is ready")
