@@ -22,6 +22,7 @@ from ..runtime.parity import ParityReport, Reference, check_parity
 from ..runtime.progress import Progress, silent
 from ..runtime.stages import record_video
 from .checkpoint import Checkpoint
+from .overrides import at_size
 from .precision import add_graph
 from .products import matrix_products
 from .reference import record_reference, torch_inference
@@ -32,7 +33,8 @@ _TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-
 
 
 def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
-    """The input contract of a checkpoint: its processor's pixels, and the frames of its family's evaluation.
+    """The input contract of a checkpoint: its processor's pixels, at the size that was asked for, and the frames of its
+    family's evaluation.
 
     Raises CheckpointError where the processor does not make what the model takes.
     """
@@ -46,18 +48,20 @@ def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
     )
     if config.num_channels != 3:
         raise CheckpointError(f"the model takes {config.num_channels} channels; videos are read as 3, RGB")
-    if spec.size != config.image_size:
+    if spec.size != checkpoint.native_size:
         made = "frames of any width" if spec.size is None else "{}x{} pixels".format(*spec.size)
         raise CheckpointError(
-            f"the model takes {config.image_size[0]}x{config.image_size[1]} pixels (height x width), "
+            f"the model takes {checkpoint.native_size[0]}x{checkpoint.native_size[1]} pixels (height x width), "
             f"preprocessor_config.json makes {made}",
             fix="correct crop_size (or size) in preprocessor_config.json",
         )
-    return spec
+    return at_size(spec, config.image_size)
 
 
 def default_output(model: str) -> Path:
-    """artifacts/ and the last part of a folder, or of a Hub id without its revision."""
+    """artifacts/ and the last part of a folder, of a file without its suffix, or of a Hub id without its revision."""
+    if Path(model).is_file():
+        return Path("artifacts") / Path(model).stem
     folder = model if Path(model).is_dir() else model.split("@")[0]
     return Path("artifacts") / Path(folder).resolve().name
 
@@ -217,7 +221,7 @@ def export_bundle(
             reference=BundleFile.of(folder / "reference.npz"),
             videos=tuple(recorded),
             versions={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},
-            notes=spec.notes(),
+            notes=(*checkpoint.notes, *spec.notes()),
         )
         report = _prove(bundle, reference, progress)
         bundle = replace(bundle, graphs=(replace(graph, parity=report.to_json()),))

@@ -25,18 +25,26 @@ class VideoMAEConfig(TransformerConfig):
     tubelet_size:      frames of a tubelet
     qkv_bias:          whether queries and values have biases; keys never do
     use_mean_pooling:  whether the mean of all tokens is classified, or the first token
+    head_norm_eps:     of the norm right before a head, `fc_norm`. transformers leaves it at torch's default whatever
+                       layer_norm_eps says, and knows no such key; in the original code the two are one
     """
 
     patch_size: tuple[int, int] = (16, 16)
     tubelet_size: int = 2
     layer_norm_eps: float = 1e-12
     use_mean_pooling: bool = True
+    head_norm_eps: float = 1e-5
 
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> Self:
         if "patch_size" in config:
             config = {**config, "patch_size": height_and_width(config["patch_size"])}
         return super().from_hub(config)
+
+    @property
+    def tubelet(self) -> tuple[int, int, int]:
+        """(frames, height, width) of a tubelet."""
+        return self.tubelet_size, *self.patch_size
 
 
 def sinusoid_table(num_tokens: int, width: int) -> Tensor:
@@ -82,7 +90,7 @@ class VideoMAEEmbeddings(nn.Module):
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
-        self.patch_embeddings = TubeletEmbeddings(config, (config.tubelet_size, *config.patch_size))
+        self.patch_embeddings = TubeletEmbeddings(config, config.tubelet)
         table = sinusoid_table(self.patch_embeddings.num_tokens, config.hidden_size)
         self.register_buffer("position_embeddings", table, persistent=False)  # checkpoints do not hold it
 
@@ -113,8 +121,9 @@ class VideoMAEForVideoClassification(nn.Module):
         super().__init__()
         self.config = config
         self.videomae = VideoMAEModel(config)
-        # torch's default eps, 1e-5, whatever layer_norm_eps says: so the reference has it.
-        self.fc_norm = nn.LayerNorm(config.hidden_size) if config.use_mean_pooling else None
+        self.fc_norm: nn.LayerNorm | None = None
+        if config.use_mean_pooling:
+            self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.head_norm_eps)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, pixel_values: Tensor) -> Tensor:

@@ -31,6 +31,11 @@ class VivitConfig(TransformerConfig):
             config = {**config, "tubelet_size": tuple(tubelet_size)}
         return super().from_hub(config)
 
+    @property
+    def tubelet(self) -> tuple[int, int, int]:
+        """(frames, height, width) of a tubelet."""
+        return self.tubelet_size
+
 
 class VivitProjections(nn.Module):
     """Tokens that ask (B, M, D) and all tokens (B, N, D), to query (B, M, D), key and value (B, N, D)."""
@@ -51,7 +56,7 @@ class VivitEmbeddings(nn.Module):
 
     def __init__(self, config: VivitConfig) -> None:
         super().__init__()
-        self.patch_embeddings = TubeletEmbeddings(config, config.tubelet_size)
+        self.patch_embeddings = TubeletEmbeddings(config, config.tubelet)
         num_tokens, width = self.patch_embeddings.num_tokens, config.hidden_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + num_tokens, width))
