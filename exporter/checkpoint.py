@@ -254,9 +254,11 @@ def _locate(model: str, revision: str | None, report: Callable[[str], None]) -> 
         if revision is not None:
             raise CheckpointError(f"{model} is a file, which has no revisions; got revision {revision!r}")
         return Source(folder.name, None, folder.parent, folder)
+    if folder.suffix in SUFFIXES:  # which an id on the Hub could end in, but none does
+        raise CheckpointError(f"there is no file {model}")
     match = _HUB_ID.fullmatch(model)
     if match is None:
-        raise CheckpointError(f"{model!r} is neither a folder or file that exists nor a Hub id such as owner/name")
+        raise CheckpointError(f"{model!r} is neither a folder that exists nor a Hub id such as owner/name")
     model_id, named = match.groups()
     if named and revision and named != revision:
         raise CheckpointError(f"{model} names a revision, and another one was given: {revision!r}")

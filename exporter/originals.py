@@ -146,7 +146,7 @@ def infer_settings(
         "hidden_size": width,
         "num_channels": channels,
         "tubelet_size": tubelet,
-        "patch_size": patch,
+        "patch_size": patch[0] if patch[0] == patch[1] else patch,
         **_layers(weights, "videomae.encoder.layer", name),
         "qkv_bias": any(weight.endswith(".q_bias") for weight in weights),
         "use_mean_pooling": "fc_norm.weight" in weights,
@@ -197,7 +197,7 @@ def _unseen_settings(width: int, overrides: Overrides, report: Callable[[str], N
         "layer_norm_eps": _LAYER_NORM_EPS,
         "head_norm_eps": _LAYER_NORM_EPS,
         "num_frames": frames,
-        "image_size": [height, image_width],
+        "image_size": height if height == image_width else [height, image_width],
     }
 
 

@@ -60,7 +60,9 @@ def videomae_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found["intermediate_size"] = int(given["embed_dim"] * given["mlp_ratio"])
     except (TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"mlp_ratio must be a number, got {given['mlp_ratio']!r}") from error
+        raise CheckpointError(
+            f"embed_dim and mlp_ratio must be numbers, got {given['embed_dim']!r} and {given['mlp_ratio']!r}"
+        ) from error
     head = "VideoMAEModel"
     if given["num_classes"] != 0:
         head = "VideoMAEForVideoClassification"

@@ -453,7 +453,7 @@ def test_neither_a_folder_nor_an_id(tmp_path: Path) -> None:
     for model in (str(tmp_path / "absent"), "./absent", "a/b/c", "", "owner/name@", "../up"):
         with pytest.raises(CheckpointError) as caught:
             load_checkpoint(model, report=unexpected_report)
-        assert str(caught.value) == f"{model!r} is neither a folder or file that exists nor a Hub id such as owner/name"
+        assert str(caught.value) == f"{model!r} is neither a folder that exists nor a Hub id such as owner/name"
 
 
 def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:
@@ -489,9 +489,7 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_tilde_of_nobody_is_no_folder() -> None:
-    with pytest.raises(
-        CheckpointError, match="'~nobody-of-that-name/m' is neither a folder or file that exists nor a Hub id"
-    ):
+    with pytest.raises(CheckpointError, match="'~nobody-of-that-name/m' is neither a folder that exists nor a Hub id"):
         load_checkpoint("~nobody-of-that-name/m", report=unexpected_report)
 
 
