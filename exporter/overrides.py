@@ -70,14 +70,10 @@ def override_notes(native: Config, config: Config) -> tuple[str, ...]:
     """What a user of the bundle should know about how `config` differs from `native`, the config.json."""
     notes = []
     if config.clip_shape != native.clip_shape:
-        positions = (
-            "its learned positions are interpolated"
-            if isinstance(config, VivitConfig)
-            else "its positions computed anew"
-        )
+        learned = isinstance(config, VivitConfig)
         notes.append(
-            f"an extension, and no published evaluation: clips are {_clip(config)}, the checkpoint's are "
-            f"{_clip(native)}; {positions}"
+            f"an extension that no published evaluation covers: clips are {_clip(config)}, the checkpoint's are "
+            f"{_clip(native)}; its {'learned positions are interpolated' if learned else 'positions are computed anew'}"
         )
     if config.num_attention_heads != native.num_attention_heads:
         notes.append(
