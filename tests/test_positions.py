@@ -93,9 +93,9 @@ def test_the_class_token_stays_and_an_axis_that_is_not_asked_about_is_left_alone
     torch.testing.assert_close(middle, expected, atol=1e-6, rtol=0)
 
 
-# How far cubic convolution with a = -0.75 is off where a function is straight: (2 a + 1) (2 s^3 - 3 s^2 + s) of its slope
-# from one tubelet to the next, at the place s between them, and that is 0.0481 of it at most. Linear interpolation is
-# off by an eighth of the curvature. A tenth is added for what is of higher order.
+# How far cubic convolution with a = -0.75 is off where a function is straight: (2 a + 1) (2 s^3 - 3 s^2 + s) of its
+# slope from one tubelet to the next, at the place s between them, and that is 0.0481 of it at most. Linear
+# interpolation is off by an eighth of the curvature. A tenth is added for what is of higher order.
 STEP = math.pi / 14
 SPACE, TIME = 1.1 * 0.0481, 1.1 / 8
 SMOOTH: list[tuple[Callable[[Doubles, Doubles, Doubles], Doubles], float]] = [
