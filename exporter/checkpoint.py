@@ -1,4 +1,4 @@
-"""A Hub id or a folder, to a model in torch with everything that a bundle has to know about it."""
+"""A Hub id, a folder or a file, to a model in torch with everything that a bundle has to know about it."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
+from torch import Tensor
 
 from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import Family
@@ -16,7 +17,18 @@ from ..runtime.bundle import ProblemType, Task
 from .hub import PROCESSOR_FILES, fetch_config, fetch_files, fetch_kinetics400_labels
 from .models.videomae import VideoMAEConfig
 from .models.vivit import VivitConfig
+from .originals import (
+    SUFFIXES,
+    has_original_names,
+    hub_names,
+    infer_settings,
+    inference_note,
+    original_processor,
+    read_original,
+)
+from .overrides import AS_PUBLISHED, Overrides, apply_overrides, override_notes, resize_positions
 from .tasks import ARCHITECTURES, Config, Model, build, task_of
+from .videomae_v2 import is_videomae_v2, videomae_settings
 from .weights import account_for, of_encoder, read_weights, shortened, stored_names, to_float32
 
 # owner/name or name, perhaps @revision
@@ -29,24 +41,34 @@ _PLACEHOLDER = re.compile(r"LABEL_\d+")
 class Source:
     """Where a checkpoint came from.
 
-    model_id:  its id on the Hub, or the name of the folder
-    commit:    the commit SHA on the Hub; None for a folder
+    model_id:  its id on the Hub, or the name of the folder or file
+    commit:    the commit SHA on the Hub; None for a folder or file
     folder:    where its files lie on this machine
+    file:      the .pth file that was named, None where the folder is the checkpoint
     """
 
     model_id: str
     commit: str | None
     folder: Path
+    file: Path | None = None
+
+    @property
+    def is_lone_file(self) -> bool:
+        """Whether there is nothing but a file of weights: no config.json says what they are."""
+        return self.file is not None and not (self.folder / "config.json").is_file()
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """A model, float32 and in eval mode, and what its files say about using it.
 
+    config:        of the model as it is, the caller's overrides included
     processor:     the parsed preprocessor_config.json, or video_preprocessor_config.json
+    native_size:   (height, width) that the processor makes: what config.json says without the overrides
     labels:        of a classifier, K names by index
     problem_type:  of a classifier, whether the scores are a softmax over the labels (single) or a sigmoid for each
                    (multi)
+    notes:         what is unusual about the model and worth saying once
     """
 
     model: Model
@@ -54,9 +76,11 @@ class Checkpoint:
     family: Family
     task: Task
     processor: Mapping[str, Any]
+    native_size: tuple[int, int]
     labels: tuple[str, ...]
     problem_type: ProblemType | None
     source: Source
+    notes: tuple[str, ...]
 
 
 def load_checkpoint(
@@ -65,21 +89,27 @@ def load_checkpoint(
     revision: str | None = None,
     task: Task | None = None,
     labels: Path | None = None,
+    overrides: Overrides = AS_PUBLISHED,
     report: Callable[[str], None],
 ) -> Checkpoint:
     """Loads a checkpoint of a supported architecture.
 
-    model:     a folder, or a Hub id, perhaps with the revision behind it: owner/name@revision
-    revision:  branch, tag or commit on the Hub; the default branch where none is given
-    task:      what the model is for; the one of config.json's `architectures` where none is given
-    labels:    a file for `read_labels`, whose names stand instead of those of config.json
-    report:    is told in a line each what was chosen on the way
+    model:      a folder, a .pth file of the original VideoMAE (see originals.py; a config.json and a
+                preprocessor_config.json beside it are heeded), or a Hub id, perhaps with the revision behind it:
+                owner/name@revision
+    revision:   branch, tag or commit on the Hub; the default branch where none is given
+    task:       what the model is for; the one of config.json's `architectures` where none is given
+    labels:     a file for `read_labels`, whose names stand instead of those of config.json
+    overrides:  what stands instead of the values in config.json
+    report:     is told in a line each what was chosen on the way
     Raises CheckpointError where it cannot be found, read or accounted for key by key; MissingExtra.
     """
     source = _locate(model, revision, report)
-    settings = _read_json(source.folder / "config.json")
+    weights = None if source.file is None else _read_named_file(source, source.file)
+    settings = _read_settings(source, weights, overrides, report)
     family = _family(settings)
-    config = VivitConfig.from_hub(settings) if family == "vivit" else VideoMAEConfig.from_hub(settings)
+    native = VivitConfig.from_hub(settings) if family == "vivit" else VideoMAEConfig.from_hub(settings)
+    config = apply_overrides(native, overrides)
     if task is None:
         task = task_of(settings.get("architectures") or (), family)
     if task == "video-classification":
@@ -91,9 +121,52 @@ def load_checkpoint(
         problem_type, names = None, ()
     if source.commit is not None:
         fetch_files(source.model_id, source.commit, report)
-    processor = _read_processor(source.folder)
-    module = _load_model(config, family, task, source.folder, report)
-    return Checkpoint(module, config, family, task, processor, names, problem_type, source)
+    processor = _read_processor(source, native.image_size, report)
+    if weights is None:
+        weights = _named_as_on_the_hub(read_weights(source.folder))
+    notes = override_notes(native, config)
+    if source.is_lone_file and isinstance(config, VideoMAEConfig):
+        notes = (inference_note(config), *notes)
+    return Checkpoint(
+        model=_load_model(native, config, family, task, weights, report),
+        config=config,
+        family=family,
+        task=task,
+        processor=processor,
+        native_size=native.image_size,
+        labels=names,
+        problem_type=problem_type,
+        source=source,
+        notes=notes,
+    )
+
+
+def _read_settings(
+    source: Source, weights: Mapping[str, Tensor] | None, overrides: Overrides, report: Callable[[str], None]
+) -> dict[str, Any]:
+    """What config.json says, in the words of transformers; for a lone file of `weights`, what they show."""
+    if source.is_lone_file and weights is not None:
+        return infer_settings(weights, overrides, source.model_id, report)
+    settings = _read_json(source.folder / "config.json")
+    if source.file is not None:
+        report(f"config.json beside {source.model_id} says what the model is")
+    return videomae_settings(settings) if is_videomae_v2(settings) else settings
+
+
+def _read_named_file(source: Source, file: Path) -> dict[str, Tensor]:
+    """The weights of a .pth file under the names of transformers."""
+    weights = read_original(file)
+    if source.is_lone_file and not has_original_names(weights):
+        raise CheckpointError(
+            f"{file.name} has other names than the original VideoMAE, so what model it is of is not known",
+            fix="put the config.json of the model beside the file",
+        )
+    return _named_as_on_the_hub(weights)
+
+
+def _named_as_on_the_hub(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under the names of transformers, where they have those of the original VideoMAE."""
+    return hub_names(weights) if has_original_names(weights) else weights
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -183,7 +256,13 @@ def _locate(model: str, revision: str | None, report: Callable[[str], None]) -> 
             raise CheckpointError(f"{model} is a folder, which has no revisions; got revision {revision!r}")
         return Source(folder.resolve().name, None, folder)
     if model and folder.exists():
-        raise CheckpointError(f"{model} is a file; a checkpoint is a folder or a Hub id")
+        if folder.suffix not in SUFFIXES:
+            raise CheckpointError(f"{model} is a file; a checkpoint is a folder, a .pth file or a Hub id")
+        if revision is not None:
+            raise CheckpointError(f"{model} is a file, which has no revisions; got revision {revision!r}")
+        return Source(folder.name, None, folder.parent, folder)
+    if folder.suffix in SUFFIXES:  # which an id on the Hub could end in, but none does
+        raise CheckpointError(f"there is no file {model}")
     match = _HUB_ID.fullmatch(model)
     if match is None:
         raise CheckpointError(f"{model!r} is neither a folder that exists nor a Hub id such as owner/name")
@@ -215,7 +294,11 @@ def _problem_type(settings: Mapping[str, Any]) -> ProblemType:
     return cast(ProblemType, value)
 
 
-def _read_processor(folder: Path) -> dict[str, Any]:
+def _read_processor(source: Source, image_size: tuple[int, int], report: Callable[[str], None]) -> dict[str, Any]:
+    """What the file says; for a lone file of weights, the original evaluation's."""
+    if source.is_lone_file:
+        return original_processor(image_size, report)
+    folder = source.folder
     for name in PROCESSOR_FILES:
         if (folder / name).is_file():
             return _read_json(folder / name)
@@ -225,22 +308,38 @@ def _read_processor(folder: Path) -> dict[str, Any]:
     )
 
 
-def _load_model(config: Config, family: Family, task: Task, folder: Path, report: Callable[[str], None]) -> Model:
-    """The module with the weights of the folder, each checked."""
-    weights = stored_names(read_weights(folder), family)
+def _load_model(
+    native: Config,
+    config: Config,
+    family: Family,
+    task: Task,
+    weights: Mapping[str, Tensor],
+    report: Callable[[str], None],
+) -> Model:
+    """The module of `config` with the weights, each checked against `native`, the config that they were stored with."""
+    weights = stored_names(weights, family)
     if task == "feature-extraction":
         weights, heads = of_encoder(weights, family)
         if heads:
             report(f"{len(heads)} weights of the checkpoint's head have no part in features: {shortened(heads)}")
-    if config.num_hidden_layers > len(weights):  # nor is there time to build as many as a config may claim
+    if native.num_hidden_layers > len(weights):  # nor is there time to build as many as a config may claim
         raise CheckpointError(
-            f"config.json says num_hidden_layers {config.num_hidden_layers}, with {len(weights)} weights in all",
+            f"config.json says num_hidden_layers {native.num_hidden_layers}, with {len(weights)} weights in all",
             fix="take config.json and the weights from one and the same checkpoint",
         )
-    # On the meta device a parameter has a shape and no memory: nothing is drawn at random, and the tensors
-    # that were read become the parameters instead of being copied into them.
-    with torch.device("meta"):
-        model = build(config, task, pooler="pooler.dense.weight" in weights)
+    pooler = "pooler.dense.weight" in weights
+    model = _without_weights(native, task, pooler=pooler)
     account_for(weights, {name: value.shape for name, value in model.state_dict().items()}, family)
-    model.load_state_dict(to_float32(weights), assign=True)
+    weights = to_float32(weights)
+    if config != native:
+        model = _without_weights(config, task, pooler=pooler)
+        weights = resize_positions(weights, native, config)
+    model.load_state_dict(weights, assign=True)
     return model.eval()
+
+
+def _without_weights(config: Config, task: Task, *, pooler: bool) -> Model:
+    """The module on the meta device, where a parameter has a shape and no memory: nothing is drawn at random, and the
+    tensors that were read become the parameters instead of being copied into them."""
+    with torch.device("meta"):
+        return build(config, task, pooler=pooler)

@@ -24,9 +24,12 @@ from ..runtime.masking import TubeletSize
 from ..runtime.parity import ParityReport, check_outputs
 from ..runtime.progress import Progress, silent
 from ..runtime.reference import Reference
+from ..runtime.rollout import Readout
 from ..runtime.stages import record_video
 from .checkpoint import Checkpoint
 from .models.videomae import VideoMAEConfig
+from .models.vivit import VivitConfig
+from .overrides import at_size
 from .precision import add_graph
 from .products import matrix_products
 from .reference import record_reference, torch_run
@@ -38,7 +41,8 @@ _TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-
 
 
 def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
-    """The input contract of a checkpoint: its processor's pixels, and the frames of its family's evaluation.
+    """The input contract of a checkpoint: its processor's pixels, at the size that was asked for, and the frames of its
+    family's evaluation.
 
     Raises CheckpointError where the processor does not make what the model takes.
     """
@@ -52,18 +56,20 @@ def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
     )
     if config.num_channels != 3:
         raise CheckpointError(f"the model takes {config.num_channels} channels; videos are read as 3, RGB")
-    if spec.size != config.image_size:
+    if spec.size != checkpoint.native_size:
         made = "frames of any width" if spec.size is None else "{}x{} pixels".format(*spec.size)
         raise CheckpointError(
-            f"the model takes {config.image_size[0]}x{config.image_size[1]} pixels (height x width), "
+            f"the model takes {checkpoint.native_size[0]}x{checkpoint.native_size[1]} pixels (height x width), "
             f"preprocessor_config.json makes {made}",
             fix="correct crop_size (or size) in preprocessor_config.json",
         )
-    return spec
+    return at_size(spec, config.image_size)
 
 
 def default_output(model: str) -> Path:
-    """artifacts/ and the last part of a folder, or of a Hub id without its revision."""
+    """artifacts/ and the last part of a folder, of a file without its suffix, or of a Hub id without its revision."""
+    if Path(model).is_file():
+        return Path("artifacts") / Path(model).stem
     folder = model if Path(model).is_dir() else model.split("@")[0]
     return Path("artifacts") / Path(folder).resolve().name
 
@@ -194,6 +200,13 @@ def _replace(output: Path, folder: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def _readout(config: VivitConfig | VideoMAEConfig) -> Readout:
+    """From which tokens a classifier of this config reads its answer."""
+    if isinstance(config, VivitConfig):
+        return "class-token"
+    return "mean" if config.use_mean_pooling else "first-token"
+
+
 def _norm_pix_loss(checkpoint: Checkpoint) -> bool | None:
     """None for a model that draws no pixels."""
     config = checkpoint.config
@@ -267,14 +280,14 @@ def export_bundle(
             spec=spec,
             labels=checkpoint.labels,
             tubelet=TubeletSize(*checkpoint.config.tubelet),
-            class_token=checkpoint.family == "vivit",
+            readout=_readout(checkpoint.config),
             norm_pix_loss=_norm_pix_loss(checkpoint),
             graphs=(graph,),
             products=matrix_products(asked),
             reference=BundleFile.of(folder / "reference.npz"),
             videos=tuple(recorded),
             versions={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},
-            notes=spec.notes(),
+            notes=(*checkpoint.notes, *spec.notes()),
         )
         report = _prove(bundle, reference, progress)
         bundle = replace(bundle, graphs=(replace(graph, parity=report.to_json()),))

@@ -50,7 +50,11 @@ def fetch_kinetics400_labels() -> Path:
 
     A JSON object of index to label. Raises CheckpointError, MissingExtra.
     """
-    dataset, name = "huggingface/label-files", "kinetics400-id2label.json"
+    return fetch_from_dataset("huggingface/label-files", "kinetics400-id2label.json")
+
+
+def fetch_from_dataset(dataset: str, name: str) -> Path:
+    """Fetches one file of a dataset. Raises CheckpointError, MissingExtra."""
     path = _download(dataset, name, revision=None, repo_type="dataset")
     if path is None:
         raise CheckpointError(f"the dataset {dataset} has no {name}")

@@ -23,12 +23,15 @@ from ..runtime.bench.child import Loaded, Settings, serve, stage_times
 from ..runtime.bundle import Bundle
 from .checkpoint import load_checkpoint
 from .models.attention import attend_with, eager_attention
+from .overrides import Overrides
 
 
 def load_baseline(values: dict[str, Any]) -> Loaded:
     settings = Settings(**values)
     torch.set_num_threads(settings.threads)
-    model: nn.Module = load_checkpoint(settings.model or "", report=lambda _: None).model
+    bundle = Bundle.open(settings.bundle)
+    overrides = Overrides(bundle.spec.size, bundle.spec.num_frames)  # the bundle may be of another size
+    model: nn.Module = load_checkpoint(settings.model or "", overrides=overrides, report=lambda _: None).model
     dtype = torch.float32
     match settings.engine:
         case "torch-eager":
@@ -48,7 +51,6 @@ def load_baseline(values: dict[str, Any]) -> Loaded:
         return logits
 
     inputs = np.load(settings.inputs)
-    bundle = Bundle.open(settings.bundle)
     spec = replace(bundle.spec, layout="TCHW")
     return Loaded(run=lambda: infer(inputs), stages=lambda: stage_times(infer, bundle, spec, settings))
 

@@ -7,8 +7,9 @@ means that the file is of another model: either way the answers would be wrong w
 import json
 import pickle
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         path = folder / name
         if path.is_file():
             return _read_shards(path) if path.suffix == ".json" else _read_file(path)
-    raise CheckpointError(f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}")
+    original = next(iter(sorted(folder.glob("*.pth"))), None)
+    raise CheckpointError(
+        f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}",
+        fix=None if original is None else f"name the file, with the config.json beside it: --model {original}",
+    )
 
 
 def shard_names(index: Path) -> list[str]:
@@ -112,16 +117,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
-    try:
-        # Files of torch before 1.6 are not zip archives and cannot be mapped into memory.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path.name} is damaged, or holds Python objects that could run code; only tensors are read",
-            fix="save the weights as model.safetensors",
-        ) from error
-    except Exception as error:  # what a damaged archive raises depends on where the damage is
-        raise CheckpointError(f"{path.name} is damaged: {error}", fix="fetch it again") from error
+    content = load_pickle(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path.name} must hold a dict of tensors, got {type(content).__name__}")
     others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
@@ -131,6 +127,24 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
             fix="save model.state_dict() alone",
         )
     return dict(content)
+
+
+def load_pickle(path: Path, *, harmless: Sequence[type] = ()) -> Any:
+    """What torch.save wrote to `path`, where that is tensors, plain values and objects of `harmless` classes.
+
+    Nothing else is read, so the file cannot run code. Raises CheckpointError.
+    """
+    try:
+        with torch.serialization.safe_globals(list(harmless)):
+            # Files of torch before 1.6 are not zip archives and cannot be mapped into memory.
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path.name} is damaged, or holds Python objects that could run code; only tensors are read",
+            fix="save the weights as model.safetensors",
+        ) from error
+    except Exception as error:  # what a damaged archive raises depends on where the damage is
+        raise CheckpointError(f"{path.name} is damaged: {error}", fix="fetch it again") from error
 
 
 def stored_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:

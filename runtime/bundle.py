@@ -31,6 +31,7 @@ from .graphs import (
     file_sha256,
 )
 from .masking import Grid, TubeletSize, token_grid
+from .rollout import Readout
 
 __all__ = [
     "FORMAT_VERSION",
@@ -63,8 +64,8 @@ class Bundle:
     was recorded, none unless they were named at the export. products are the matrix products that a clip takes in fp32,
     the heaviest first. versions are those of the tools that made the bundle.
 
-    tubelet is what one token covers; class_token, whether one more stands in front of those. Of a classifier there are
-    labels and a problem_type; of masked modeling there is norm_pix_loss: whether pixels come out normalised within each
+    tubelet is what one token covers; readout, from which tokens the answer is read (rollout.py). Of a classifier there
+    are labels and a problem_type; of masked modeling there is norm_pix_loss: whether pixels come out normalised within each
     tubelet.
     """
 
@@ -77,7 +78,7 @@ class Bundle:
     spec: ClipSpec
     labels: tuple[str, ...]
     tubelet: TubeletSize
-    class_token: bool
+    readout: Readout
     norm_pix_loss: bool | None
     graphs: tuple[Graph, ...]
     products: tuple[MatrixProduct, ...]
@@ -152,7 +153,7 @@ class Bundle:
 
     @property
     def grid(self) -> Grid:
-        """How the tokens of a clip lie, without the class token."""
+        """How the tokens of a clip lie; with readout "class-token", one more stands in front of them."""
         if self.spec.size is None:
             raise BundleError(f"{self.path} leaves the size of clips open, so its tokens have no grid")
         try:
@@ -196,7 +197,7 @@ _PLAIN_FIELDS = (
     "architecture",
     "task",
     "problem_type",
-    "class_token",
+    "readout",
     "norm_pix_loss",
     "versions",
 )

@@ -14,11 +14,13 @@ from .commands.build import build
 from .commands.check import check
 from .commands.classify import classify
 from .commands.doctor import doctor
+from .commands.explain import explain
 from .commands.export import export
 from .commands.features import features
 from .commands.info import info
 from .commands.options import EXIT_PARITY
 from .commands.quantize import quantize
+from .commands.reconstruct import reconstruct
 from .doctor import installed_version
 
 
@@ -55,5 +57,5 @@ def main() -> None:
     """
 
 
-for command in (bench, build, check, classify, doctor, export, features, info, quantize):
+for command in (bench, build, check, classify, doctor, explain, export, features, info, quantize, reconstruct):
     main.add_command(command)

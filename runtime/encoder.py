@@ -18,7 +18,7 @@ class VideoEncoder(VideoModel):
         hidden_states.i, attentions.i    (views, N, D) and (views, h, N, N), where they were asked for at the export
 
         The tokens N run along the width first, then the height, then time, behind the class token where there is one
-        (`bundle.grid`, `bundle.class_token`). Raises VideoError for what is no video, BackendError where the engine
+        (`bundle.grid`, `bundle.readout`). Raises VideoError for what is no video, BackendError where the engine
         fails.
         """
         return self.run(self.prepare(self.read(video)))

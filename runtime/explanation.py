@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,6 @@ from ..preprocess.prepare import normalise, prepare
 from ..preprocess.spec import ClipSpec
 from .masking import TubeletSize, token_grid
 from .pictures import over_tubelets, overlay
-from .reading import Video
 from .rollout import Method, Readout, attention_map
 
 # pixel_values float32 (1, T, C, H, W) or frames uint8 (1, T, H, W, C), as the graph takes them -> the attentions of
@@ -39,21 +37,6 @@ class Explanation:
         """The frames under the colours of the map: uint8 (T, H, W, 3)."""
         num_frames, height, width, _ = self.frames.shape
         return overlay(self.frames, over_tubelets(self.heat, (num_frames, height, width), self.tubelet))
-
-
-class AttentiveModel(Protocol):
-    """A bundle whose graph gives attentions at work, and a way to read videos; a context manager."""
-
-    def explain(self, video: Video, *, method: Method) -> Explanation:
-        """The map of one clip of a video. Raises VideoError for what is no video, BackendError where the engine
-        fails."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
 
 
 def explain_clip(

@@ -10,19 +10,22 @@ from numpy.typing import NDArray
 from ..preprocess.errors import BackendError, BundleError, VideoError
 from .backends import Backend
 from .bundle import Bundle, Task
+from .explanation import Explanation, explain_clip
 from .predictions import Prediction
 from .reading import Clips, Reading, Video, prepare_clips, read_clips
+from .reconstruction import Reconstruction
+from .rollout import Method
 
 if TYPE_CHECKING:
     from .classifier import Classification
-    from .reconstruction import Reconstruction
 
 
 class VideoModel:
     """A bundle with one of its graphs loaded into an engine, and a way to read videos; a context manager.
 
     What it can be asked depends on the task of the bundle: `classify` and `classify_many` (VideoClassifier), `features`
-    (VideoEncoder), or `reconstruct` (MaskedVideoModel). The others raise BundleError.
+    (VideoEncoder), or `reconstruct` (MaskedVideoModel). The others raise BundleError. `explain` is for any that gives
+    attentions.
 
     Attributes: bundle, spec (the input contract), reading.
     """
@@ -44,8 +47,27 @@ class VideoModel:
     def features(self, video: Video) -> dict[str, NDArray[np.float32]]:
         self._refuse("features", "feature-extraction", video)
 
-    def reconstruct(self, video: Video, *, seed: int = 0) -> "Reconstruction":
+    def reconstruct(self, video: Video, *, seed: int = 0) -> Reconstruction:
         self._refuse("reconstruct", "masked-modeling", video, seed)
+
+    def explain(self, video: Video, *, method: Method = "rollout") -> Explanation:
+        """What the model looked at in one clip of a video; of a bundle that was exported with attentions.
+
+        Raises BundleError for one that was not, VideoError for what is no video, BackendError where the engine fails.
+        """
+        names = [output.name for output in self.bundle.graphs[0].outputs if output.name.startswith("attentions.")]
+        if not names or self.bundle.task == "masked-modeling":  # which attends to a few tokens only
+            raise BundleError(
+                f"{self.bundle.path} gives no attentions over whole clips",
+                fix=f"tubelet export --model {self.bundle.model_id} --outputs attentions",
+            )
+
+        def infer(clips: NDArray[Any]) -> list[NDArray[np.float32]]:
+            outputs = self.run(clips)
+            return [outputs[name] for name in names]
+
+        frames = self.read(video).clip(0)
+        return explain_clip(frames, self.spec, self.bundle.tubelet, self.bundle.readout, infer, method=method)
 
     def _refuse(self, method: str, task: Task, *_: object) -> NoReturn:
         raise BundleError(

@@ -8,8 +8,7 @@ by its own mean and deviation; those are not predicted, so a picture takes them 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,6 @@ from ..preprocess.frames import Frames
 from ..preprocess.prepare import normalise, prepare
 from ..preprocess.spec import ClipSpec
 from .masking import Indices, TubeletSize, TubeMask, patchify, token_grid, tube_mask, unpatchify
-from .reading import Video
 
 Pixels = NDArray[np.uint8]
 Reals = NDArray[np.float32]
@@ -68,21 +66,6 @@ class Reconstruction:
     loss: float
 
 
-class MaskedModel(Protocol):
-    """A bundle for masked modelling at work, and a way to read videos; a context manager."""
-
-    def reconstruct(self, video: Video, *, seed: int) -> Reconstruction:
-        """One clip of a video with tokens hidden, chosen by `seed`, and predicted. Raises VideoError for what is no
-        video, BackendError where the engine fails."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
-
-
 def targets(clips: Pixels, spec: ClipSpec) -> Reals:
     """The frames that the reference loss compares with: uint8 (B, T, H, W, 3) -> float32 of that shape, in [0, 1]
     where the processor normalises as ImageNet does."""
@@ -104,9 +87,12 @@ def to_pixels(values: Reals, spec: ClipSpec) -> Pixels:
 def patch_statistics(patches: Reals) -> tuple[Reals, Reals]:
     """Mean, and deviation + 1e-6 that a patch is divided by, of each patch and channel: (B, N, P, C) -> (B, N, 1, C).
 
-    The variance is unbiased: over P - 1.
+    The variance is unbiased: over P - 1. Both are computed in float64, because in float32 the mean of a flat patch is
+    not its value, and what rounding leaves of it would be divided by 1e-6.
     """
-    return patches.mean(axis=2, keepdims=True), patches.std(axis=2, ddof=1, keepdims=True) + np.float32(1e-6)
+    mean: Reals = patches.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
+    deviation: Reals = patches.std(axis=2, ddof=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    return mean, deviation + np.float32(1e-6)
 
 
 def reconstruction_loss(

@@ -10,9 +10,11 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from tubelet.exporter import tasks
 from tubelet.exporter.models.videomae import VideoMAEConfig, VideoMAEForVideoClassification
 from tubelet.exporter.models.vivit import VivitConfig, VivitForVideoClassification
 from tubelet.preprocess.spec import Family
+from tubelet.runtime.bundle import Task
 
 WeightsForm = Literal["safetensors", "safetensors-sharded", "bin", "bin-sharded"]
 
@@ -92,10 +94,13 @@ def build(config: Config) -> Model:
     return VideoMAEForVideoClassification(config)
 
 
-def seeded_weights(config: Config, *, seed: int = 0) -> dict[str, Tensor]:
+def seeded_weights(
+    config: Config, *, seed: int = 0, task: Task = "video-classification", pooler: bool = False
+) -> dict[str, Tensor]:
     """Weights under their names on the Hub, large enough that every one of them shows in the logits."""
     with torch.device("meta"):
-        shapes = {name: value.shape for name, value in build(config).state_dict().items()}
+        model = tasks.build(config, task, pooler=pooler)
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
     generator = torch.Generator().manual_seed(seed)
     weights: dict[str, Tensor] = {}
     for name, shape in shapes.items():
@@ -137,6 +142,8 @@ def write_checkpoint(
     labels: Sequence[str] | None = None,
     extra: Mapping[str, Any] | None = None,
     processor: Mapping[str, Any] | None = None,
+    task: Task = "video-classification",
+    pooler: bool = False,
     **changes: Any,
 ) -> Path:
     """Writes a checkpoint of random weights into `folder`, which may not exist yet, and returns it.
@@ -144,13 +151,15 @@ def write_checkpoint(
     labels:     names by index; "activity 0", "activity 1" and so on where none are given
     extra:      keys to add to config.json or to replace there
     processor:  keys to add to preprocessor_config.json or to replace there
+    task:       what the checkpoint is of; pooler: whether a bare ViViT has one
     changes:    fields of the config that differ from the family's tiny one
     """
     config = tiny_config(family, **changes)
     names = labels if labels is not None else [f"activity {index}" for index in range(config.num_labels)]
     id2label = {str(index): name for index, name in enumerate(names)}
     label2id = {name: index for index, name in enumerate(names)}
-    settings = {**hub_config(config), "id2label": id2label, "label2id": label2id, **(extra or {})}
+    settings = {**hub_config(config), "id2label": id2label, "label2id": label2id}
+    settings |= {"architectures": [tasks.ARCHITECTURES[family][task]], **(extra or {})}
     height, width = config.image_size
     sizes = {
         "size": {"shortest_edge": min(height, width)},
@@ -161,6 +170,8 @@ def write_checkpoint(
     (folder / "preprocessor_config.json").write_text(
         json.dumps({**_PROCESSOR[family], **sizes, **(processor or {})}, indent=2)
     )
-    tensors = {name: value.to(dtype) for name, value in seeded_weights(config, seed=seed).items()}
+    tensors = {
+        name: value.to(dtype) for name, value in seeded_weights(config, seed=seed, task=task, pooler=pooler).items()
+    }
     write_weights(folder, tensors, weights)
     return folder

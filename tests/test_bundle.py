@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tubelet.runtime import Bundle, BundleError
+from tubelet.runtime.bundle import FORMAT_VERSION
 
 
 @pytest.fixture
@@ -89,7 +90,9 @@ def test_a_newer_format_is_refused(copy: Path) -> None:
 
 def test_an_older_format_is_refused(copy: Path) -> None:
     edit(copy, format_version=1)
-    with pytest.raises(BundleError, match=r"is of format version 1, of an older tubelet; this one reads 2\n.*export it"):
+    with pytest.raises(
+        BundleError, match=r"is of format version 1, of an older tubelet; this one reads 2\n.*export it"
+    ):
         Bundle.open(copy)
 
 

@@ -263,7 +263,9 @@ def test_a_pretraining_checkpoint_is_named(tmp_path: Path) -> None:
         folder, decoder_hidden_size=16, decoder_num_hidden_layers=1, decoder_num_attention_heads=2
     )
     transformers.VideoMAEForPreTraining(config).save_pretrained(folder)
-    assert refusal(folder, task="video-classification").startswith("videomae: this is a pretraining checkpoint, with a decoder")
+    assert refusal(folder, task="video-classification").startswith(
+        "videomae: this is a pretraining checkpoint, with a decoder"
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -461,7 +463,7 @@ def test_neither_a_folder_nor_an_id(tmp_path: Path) -> None:
 def test_a_file_is_no_checkpoint(tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, "vivit")
     file = folder / "model.safetensors"
-    assert refusal(file) == f"{file} is a file; a checkpoint is a folder or a Hub id"
+    assert refusal(file) == f"{file} is a file; a checkpoint is a folder, a .pth file or a Hub id"
 
 
 def test_a_folder_has_no_revisions(tmp_path: Path) -> None:

@@ -11,7 +11,19 @@ from checkpoints import write_checkpoint
 from click.testing import CliRunner, Result
 from tubelet.runtime.cli import main
 
-COMMANDS = ["bench", "build", "check", "classify", "doctor", "export", "features", "info", "quantize"]
+COMMANDS = [
+    "bench",
+    "build",
+    "check",
+    "classify",
+    "doctor",
+    "explain",
+    "export",
+    "features",
+    "info",
+    "quantize",
+    "reconstruct",
+]
 
 
 def tubelet(*arguments: object) -> Result:

@@ -28,6 +28,8 @@ class VideoMAEConfig(TransformerConfig):
     use_mean_pooling:  whether the mean of all tokens is classified, or the first token
     decoder_*:         of the decoder that `VideoMAEForPreTraining` has (videomae_pretraining.py)
     norm_pix_loss:     whether that learns the pixels of each tubelet normalised, or as they are
+    head_norm_eps:     of the norm right before a head, `fc_norm`. transformers leaves it at torch's default whatever
+                       layer_norm_eps says, and knows no such key; in the original code the two are one
     """
 
     patch_size: tuple[int, int] = (16, 16)
@@ -39,6 +41,7 @@ class VideoMAEConfig(TransformerConfig):
     decoder_num_hidden_layers: int = 4
     decoder_intermediate_size: int = 1536
     norm_pix_loss: bool = True
+    head_norm_eps: float = 1e-5
 
     @property
     def tubelet(self) -> tuple[int, int, int]:
@@ -138,8 +141,9 @@ class VideoMAEForVideoClassification(nn.Module):
         super().__init__()
         self.config = config
         self.videomae = VideoMAEModel(config)
-        # torch's default eps, 1e-5, whatever layer_norm_eps says: so the reference has it.
-        self.fc_norm = nn.LayerNorm(config.hidden_size) if config.use_mean_pooling else None
+        self.fc_norm: nn.LayerNorm | None = None
+        if config.use_mean_pooling:
+            self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.head_norm_eps)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, pixel_values: Tensor) -> Tensor:

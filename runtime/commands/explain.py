@@ -1,14 +1,11 @@
 """`tubelet explain`."""
 
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import click
 
-from ...preprocess.errors import BundleError
-from ..bundle import Bundle
-from ..classifier import load
-from ..explanation import AttentiveModel
+from ..loading import load
 from ..picture_files import check_picture, write_panels
 from ..progress import StatusLine
 from ..reading import Reading
@@ -56,18 +53,11 @@ def explain(
       tubelet explain artifacts/vivit-b-16x2-kinetics400 archery.mp4 -o archery-attention.png --method last
     """
     check_picture(output, force=force)
-    opened = Bundle.open(bundle)
-    if not any(result.name.startswith("attentions") for result in opened.graph(precision).outputs):
-        raise BundleError(
-            f"the {precision} graph of {bundle} gives no attentions",
-            fix="export it again: tubelet export --model ID --outputs attentions",
-        )
     with StatusLine() as progress:
         progress("loading")
-        model = load(bundle, backend=backend, precision=precision, threads=threads, reading=reading)
-        with cast(AttentiveModel, model) as attentive_model:
+        with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
             progress(f"explaining {video}")
-            found = attentive_model.explain(video, method=method)
+            found = model.explain(video, method=method)
         progress(f"writing {output}")
         write_panels(output, [found.frames, found.overlay()], found.seconds, shown=shown, force=force)
     if as_json:

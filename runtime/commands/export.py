@@ -12,7 +12,7 @@ from ...preprocess.spec import LAYOUTS, InputName
 from ..bundle import PRECISIONS, Graph, Precision, Task
 from ..graphs import EXTRAS, Extra
 from ..progress import StatusLine
-from .options import NameList, calibrate_option, json_option, note, print_json
+from .options import ImageSize, NameList, calibrate_option, json_option, note, print_json
 
 EXPORT_PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "onnxruntime")
 
@@ -33,7 +33,12 @@ def require_export_packages() -> None:
 
 
 @click.command()
-@click.option("--model", required=True, metavar="ID|FOLDER", help="A checkpoint on the Hub, or in a folder.")
+@click.option(
+    "--model",
+    required=True,
+    metavar="ID|FOLDER|FILE",
+    help="A checkpoint on the Hub, in a folder, or in a .pth file of the original VideoMAE.",
+)
 @click.option(
     "-o",
     "--output",
@@ -59,6 +64,16 @@ def require_export_packages() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Names of the labels: one a line, or JSON, for checkpoints that only have LABEL_0, LABEL_1, ...",
+)
+@click.option(
+    "--image-size",
+    type=ImageSize(),
+    metavar="N|HxW",
+    help="Clips of another size than the checkpoint's, in pixels; positions are made to fit.",
+)
+@click.option("--num-frames", type=click.IntRange(min=1), metavar="N", help="Clips of another length, in frames.")
+@click.option(
+    "--num-attention-heads", type=click.IntRange(min=1), metavar="N", help="Instead of what config.json says."
 )
 @click.option(
     "--input",
@@ -97,6 +112,9 @@ def export(
     task: Task | None,
     extras: tuple[Extra, ...],
     labels: Path | None,
+    image_size: tuple[int, int] | None,
+    num_frames: int | None,
+    num_attention_heads: int | None,
     input_name: InputName,
     videos: tuple[Path, ...],
     precisions: tuple[Precision, ...],
@@ -116,16 +134,25 @@ def export(
       tubelet export --model google/vivit-b-16x2-kinetics400
       tubelet export --model ./my-finetuned-videomae -o artifacts/gestures --precision fp16,int8
       tubelet export --model MCG-NJU/videomae-base --task feature-extraction --outputs hidden_states
+      tubelet export --model vit_b_k710_dl_from_giant.pth --labels k710.txt
     """
     require_export_packages()
     from ...exporter.checkpoint import load_checkpoint
     from ...exporter.export import check_target, default_output, export_bundle, plan_export
+    from ...exporter.overrides import Overrides
 
     target = default_output(model) if output is None else output
     check_target(target, force=force)  # before anything is downloaded
     with StatusLine() as progress:
         progress(f"loading {model}")
-        checkpoint = load_checkpoint(model, revision=revision, task=task, labels=labels, report=progress.aside(note))
+        checkpoint = load_checkpoint(
+            model,
+            revision=revision,
+            task=task,
+            labels=labels,
+            overrides=Overrides(image_size, num_frames, num_attention_heads),
+            report=progress.aside(note),
+        )
         plan = plan_export(checkpoint, target, input_name=input_name, extras=extras, opset=opset)
         for warning in plan.warnings():
             progress.clear()

@@ -57,6 +57,18 @@ class NameList(click.ParamType[tuple[Name, ...]], Generic[Name]):
         return tuple(dict.fromkeys(found))
 
 
+class ImageSize(click.ParamType[tuple[int, int]]):
+    """(height, width) in pixels, as N for both or HxW."""
+
+    name = "image size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        sides = value.lower().split("x")
+        if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
+            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH, such as 288 or 288x512", param, ctx)
+        return int(sides[0]), int(sides[-1])
+
+
 calibrate_option = click.option(
     "--calibrate",
     multiple=True,

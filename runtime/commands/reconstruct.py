@@ -1,22 +1,16 @@
 """`tubelet reconstruct`."""
 
 from pathlib import Path
-from typing import cast
 
 import click
 
-from ...preprocess.errors import BundleError
-from ..bundle import Bundle
-from ..classifier import load
+from ..loading import load
 from ..picture_files import check_picture, write_panels
 from ..progress import StatusLine
 from ..reading import Reading
-from ..reconstruction import MaskedModel
 from .options import bundle_argument, engine_options, json_option, print_json
 from .picture_options import picture_options
 from .reading_options import one_view_options
-
-TASK = "masked-modeling"
 
 
 @click.command()
@@ -51,18 +45,11 @@ def reconstruct(
       tubelet reconstruct artifacts/videomae-base archery.mp4 -o archery.mp4 --seed 7
     """
     check_picture(output, force=force)
-    opened = Bundle.open(bundle)
-    if opened.task != TASK:
-        raise BundleError(
-            f"{bundle} is a bundle for {opened.task}; reconstruct needs one for {TASK}",
-            fix=f"tubelet export --model ID --task {TASK}",
-        )
     with StatusLine() as progress:
         progress("loading")
-        model = load(bundle, backend=backend, precision=precision, threads=threads, reading=reading)
-        with cast(MaskedModel, model) as masked_model:
+        with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
             progress(f"reconstructing {video}")
-            found = masked_model.reconstruct(video, seed=seed)
+            found = model.reconstruct(video, seed=seed)
         progress(f"writing {output}")
         panels = [found.original, found.masked, found.reconstructed]
         write_panels(output, panels, found.seconds, shown=shown, force=force)

@@ -1,0 +1,143 @@
+"""What a caller may set against config.json: clips of another size, and another number of attention heads.
+
+A model that runs on another size than it was trained for is an extension of tubelet's: no published evaluation says how
+good it is. What changes with the size is here; how learned positions follow it is in models/positions.py.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..preprocess.errors import CheckpointError
+from ..preprocess.spec import ClipSpec, ExactSize, ShortestEdge
+from .models.positions import Grid, interpolate_positions
+from .models.videomae import VideoMAEConfig
+from .models.vivit import VivitConfig
+
+Config = VivitConfig | VideoMAEConfig
+
+# The small VideoMAE: its width, the heads that it was trained with, and those that its config.json on the Hub has.
+_SMALL_WIDTH, _SMALL_HEADS_TRAINED, _SMALL_HEADS_PUBLISHED = 384, 6, 16
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """None stands for what config.json says. image_size: (height, width) in pixels."""
+
+    image_size: tuple[int, int] | None = None
+    num_frames: int | None = None
+    num_attention_heads: int | None = None
+
+
+AS_PUBLISHED = Overrides()
+
+
+def apply_overrides(native: Config, overrides: Overrides) -> Config:
+    """`native`, which is what config.json says, with the overrides in their places.
+
+    Raises CheckpointError for a size that its tubelets do not divide, naming the nearest that they do, and for a number
+    of heads that does not divide hidden_size.
+    """
+    config = native
+    if overrides.num_attention_heads not in (None, native.num_attention_heads):
+        config = dataclasses.replace(config, num_attention_heads=overrides.num_attention_heads)
+    frames, height, width = config.tubelet
+    if overrides.num_frames not in (None, native.num_frames):
+        _check_divides("num_frames", (overrides.num_frames,), (frames,))
+        config = dataclasses.replace(config, num_frames=overrides.num_frames)
+    if overrides.image_size not in (None, native.image_size):
+        _check_divides("image_size", overrides.image_size, (height, width))
+        config = dataclasses.replace(config, image_size=overrides.image_size)
+    return config
+
+
+def _check_divides(name: str, size: tuple[int, ...], tubelet: tuple[int, ...]) -> None:
+    """Raises CheckpointError where the sides of a tubelet do not divide those of the clip."""
+    if all(side % step == 0 for side, step in zip(size, tubelet, strict=True)):
+        return
+    below = tuple(max(side // step, 1) * step for side, step in zip(size, tubelet, strict=True))
+    above = tuple(-(-side // step) * step for side, step in zip(size, tubelet, strict=True))
+    nearest = [_times(below)] if below == above else [_times(below), _times(above)]
+    raise CheckpointError(
+        f"{name} must be a multiple of {_times(tubelet)}, which is what a tubelet takes, got {_times(size)}",
+        fix=f"--{name.replace('_', '-')} {' or '.join(nearest)}",
+    )
+
+
+def override_notes(native: Config, config: Config) -> tuple[str, ...]:
+    """What a user of the bundle should know about how `config` differs from `native`, the config.json."""
+    notes = []
+    if config.clip_shape != native.clip_shape:
+        learned = isinstance(config, VivitConfig)
+        notes.append(
+            f"an extension that no published evaluation covers: clips are {_clip(config)}, the checkpoint's are "
+            f"{_clip(native)}; its {'learned positions are interpolated' if learned else 'positions are computed anew'}"
+        )
+    if config.num_attention_heads != native.num_attention_heads:
+        notes.append(
+            f"num_attention_heads is {config.num_attention_heads}, as asked for; config.json says "
+            f"{native.num_attention_heads}"
+        )
+    elif (
+        isinstance(config, VideoMAEConfig)
+        and (config.hidden_size, config.num_attention_heads) == (_SMALL_WIDTH, _SMALL_HEADS_PUBLISHED)
+    ):  # fmt: skip
+        notes.append(
+            f"config.json gives this small VideoMAE {_SMALL_HEADS_PUBLISHED} attention heads, and the original was "
+            f"trained with {_SMALL_HEADS_TRAINED}: followed as published; "
+            f"--num-attention-heads {_SMALL_HEADS_TRAINED} overrides it"
+        )
+    return tuple(notes)
+
+
+def _clip(config: Config) -> str:
+    return f"{config.num_frames} frames of {_times(config.image_size)}"
+
+
+def _times(sides: tuple[int, ...]) -> str:
+    """height x width, or the one number of equal sides."""
+    return str(sides[0]) if len(set(sides)) == 1 else "x".join(map(str, sides))
+
+
+def resize_positions(weights: Mapping[str, Tensor], native: Config, config: Config) -> dict[str, Tensor]:
+    """The weights of a model of `native`, float32, for one of `config`: a learned table of positions is interpolated.
+
+    VideoMAE has none: its module computes them from the size.
+    """
+    if not isinstance(native, VivitConfig):
+        return dict(weights)
+    before, after = _grid(native), _grid(config)
+    return {
+        name: interpolate_positions(value, before, after) if name.endswith("position_embeddings") else value
+        for name, value in weights.items()
+    }
+
+
+def _grid(config: Config) -> Grid:
+    frames, height, width = config.tubelet
+    return config.num_frames // frames, config.image_size[0] // height, config.image_size[1] // width
+
+
+def at_size(spec: ClipSpec, size: tuple[int, int]) -> ClipSpec:
+    """The contract for clips of another size, (height, width), that show as much of a frame as before.
+
+    The crop becomes `size`, and what a frame is resized to before it grows with it, to the nearest whole number: a
+    short side of 256 for a crop of 224 becomes one of 329 for 288. Where height and width do not grow alike, a short
+    side follows the shorter of the two.
+    """
+    native = spec.size
+    if native is None or native == size:
+        return spec
+    resize = spec.resize
+    if isinstance(resize, ShortestEdge):
+        resize = ShortestEdge(_scaled(resize.edge, min(size), min(native)))
+    elif resize is not None:
+        resize = ExactSize(_scaled(resize.height, size[0], native[0]), _scaled(resize.width, size[1], native[1]))
+    return dataclasses.replace(spec, resize=resize, crop=None if spec.crop is None else size)
+
+
+def _scaled(side: int, numerator: int, denominator: int) -> int:
+    """side * numerator / denominator, to the nearest whole number, halves up."""
+    return (2 * side * numerator + denominator) // (2 * denominator)

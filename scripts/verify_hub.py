@@ -1,0 +1,228 @@
+"""Published checkpoints against published logits: downloads, exports and runs each, and ends with PASS or FAIL.
+
+    python scripts/verify_hub.py
+    python scripts/verify_hub.py --model MCG-NJU/videomae-base-finetuned-kinetics
+
+The logits are those that the tests and conversion scripts of transformers state, for clips of the dataset
+hf-internal-testing/spaghetti-video and with the preprocessing of those tests, which is not always the checkpoint's own.
+PASS means that all of them are met, by ONNX Runtime and without torch. A checkpoint for which none are published is
+exported and proven against torch alone. All of it takes 9 GB of downloads, and as much memory as the largest needs.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from tubelet.exporter.checkpoint import load_checkpoint
+from tubelet.exporter.export import export_bundle
+from tubelet.exporter.hub import fetch_from_dataset
+from tubelet.preprocess.errors import CheckpointError, TubeletError
+from tubelet.preprocess.frames import Frames
+from tubelet.preprocess.hub_config import spec_from_hub
+from tubelet.preprocess.prepare import prepare
+from tubelet.preprocess.spec import Family
+from tubelet.runtime import Bundle
+from tubelet.runtime.backends import DEFAULT_BACKEND, open_backend
+from tubelet.runtime.progress import Progress, StatusLine
+
+CLIPS = "hf-internal-testing/spaghetti-video"
+CLIP_OF_16, CLIP_OF_32 = "eating_spaghetti.npy", "eating_spaghetti_32_frames.npy"
+# What transformers' own test of VideoMAE allows, beside numbers that are given to four places.
+LIMIT = 2e-4
+# VideoMAEImageProcessor as the tests of VideoMAE make it.
+HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A published classifier, and its first logits for a clip; none where nobody states any.
+
+    processor: the preprocessor_config.json of the test, whose clips are frames as they were decoded
+    """
+
+    model: str
+    family: Family
+    logits: Sequence[float] = ()
+    clip: str = CLIP_OF_16
+    processor: Mapping[str, Any] = field(default_factory=lambda: HALF)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A published pretraining checkpoint: the first three logits of its first three masked tubelets, and its loss.
+
+    For CLIP_OF_16, HALF, and the mask bool_masked_pos.pt of hf-internal-testing/bool-masked-pos.
+    """
+
+    model: str
+    logits: Sequence[Sequence[float]]
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A published encoder without a head, for which nobody states any numbers."""
+
+    model: str
+
+
+Published = Classifier | Pretraining | Encoder
+
+# transformers: tests/models/vivit/test_modeling_vivit.py, tests/models/videomae/test_modeling_videomae.py,
+# src/transformers/models/videomae/convert_videomae_to_pytorch.py
+CLASSIFIERS = (
+    Classifier("google/vivit-b-16x2-kinetics400", "vivit", (-0.9498, 2.7971, -1.4049, 0.1024, -1.8353), CLIP_OF_32, {}),
+    Classifier("google/vivit-b-16x2", "vivit"),
+    Classifier("MCG-NJU/videomae-small-finetuned-kinetics", "videomae", (-0.9291, -0.4061, -0.9307)),
+    Classifier("MCG-NJU/videomae-small-finetuned-ssv2", "videomae", (0.2671, -0.4689, -0.8235)),
+    Classifier("MCG-NJU/videomae-base-short-finetuned-kinetics", "videomae", (0.6588, 0.0990, -0.2493)),
+    Classifier("MCG-NJU/videomae-base-short-finetuned-ssv2", "videomae", (-0.0537, -0.1539, -0.3266)),
+    Classifier("MCG-NJU/videomae-base-finetuned-kinetics", "videomae", (0.3669, -0.0688, -0.2421)),
+    Classifier("MCG-NJU/videomae-base-finetuned-ssv2", "videomae", (0.1961, -0.8337, -0.6389)),
+    Classifier("MCG-NJU/videomae-large-finetuned-kinetics", "videomae", (0.0771, 0.0011, -0.3625)),
+    Classifier("MCG-NJU/videomae-huge-finetuned-kinetics", "videomae", (0.2433, 0.1632, -0.4894)),
+)
+PRETRAINING = (
+    Pretraining(
+        "MCG-NJU/videomae-base",
+        ((0.7739, 0.7968, 0.7089), (0.6701, 0.7487, 0.6209), (0.4287, 0.5158, 0.4773)),
+    ),
+    Pretraining(
+        "MCG-NJU/videomae-base-short",
+        ((0.7994, 0.9612, 0.8508), (0.7401, 0.8958, 0.8302), (0.5862, 0.7468, 0.7325)),
+        loss=0.5142,
+    ),
+    Pretraining(
+        "MCG-NJU/videomae-large",
+        ((0.7149, 0.7997, 0.6966), (0.6768, 0.7869, 0.6948), (0.5139, 0.6221, 0.5605)),
+    ),
+    Pretraining(
+        "MCG-NJU/videomae-base-ssv2",
+        ((0.8131, 0.8727, 0.8546), (0.7366, 0.9377, 0.8870), (0.5935, 0.8874, 0.8564)),
+    ),
+    Pretraining(
+        "MCG-NJU/videomae-base-short-ssv2",
+        ((0.4712, 0.5296, 0.5786), (0.2278, 0.2729, 0.4026), (0.0352, 0.0730, 0.2506)),
+    ),
+)
+ENCODERS = (Encoder("OpenGVLab/VideoMAEv2-Base"),)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one checkpoint. outcome: "pass", "fail", or "absent" for what cannot be exported yet."""
+
+    model: str
+    outcome: str
+    detail: str
+
+
+def verify_classifier(published: Classifier, folder: Path, progress: Progress) -> Outcome:
+    """Exports the checkpoint into `folder`, which raises where the graph is not torch's, and runs it on the clip."""
+    progress(f"loading {published.model}")
+    checkpoint = load_checkpoint(published.model, report=progress)
+    bundle, _ = export_bundle(checkpoint, folder / "bundle", progress=progress)
+    if not published.logits:
+        return Outcome(
+            published.model, "pass", f"commit {bundle.commit}: as torch computes it; no logits are published"
+        )
+    found = clip_logits(published, bundle)[: len(published.logits)]
+    limits = LIMIT + LIMIT * np.abs(published.logits)
+    differences = np.abs(found - np.asarray(published.logits))
+    good = bool((differences <= limits).all())
+    return Outcome(
+        published.model,
+        "pass" if good else "fail",
+        f"commit {bundle.commit}: {listed(found)}, published {listed(published.logits)}, largest difference "
+        f"{differences.max():.1e}",
+    )
+
+
+def clip_logits(published: Classifier, bundle: Bundle) -> NDArray[np.float32]:
+    """The K logits of the published clip, prepared as in the published test."""
+    pixels = np.load(fetch_from_dataset(CLIPS, published.clip))  # uint8 (T, H, W, 3)
+    spec = spec_from_hub(
+        published.processor,
+        family=published.family,
+        num_frames=bundle.spec.num_frames,
+        sampling=bundle.spec.sampling,
+    )
+    with open_backend(DEFAULT_BACKEND, bundle, "fp32") as backend:
+        logits: NDArray[np.float32] = backend.infer(prepare(Frames.from_array(pixels), spec)[np.newaxis])[0]
+    return logits
+
+
+def listed(values: Sequence[float] | NDArray[np.float32]) -> str:
+    return " ".join(f"{value:.4f}" for value in values)
+
+
+# Pretraining checkpoints and encoders have no bundles yet. Wire them here once they have.
+
+
+def verify_pretraining(published: Pretraining) -> Outcome:
+    return Outcome(published.model, "absent", "a pretraining checkpoint, which is not exported yet")
+
+
+def verify_encoder(published: Encoder) -> Outcome:
+    return Outcome(published.model, "absent", "an encoder without a classifier, which is not exported yet")
+
+
+def verify(published: Published, progress: Progress) -> Outcome:
+    """What came of one entry of the tables; an error of tubelet's own is a failure."""
+    try:
+        match published:
+            case Classifier():
+                with tempfile.TemporaryDirectory() as folder:
+                    return verify_classifier(published, Path(folder), progress)
+            case Pretraining():
+                return verify_pretraining(published)
+            case Encoder():
+                return verify_encoder(published)
+    except TubeletError as error:
+        return Outcome(published.model, "fail", str(error))
+
+
+def read_table(path: Path) -> tuple[Classifier, ...]:
+    """The classifiers in a JSON file: a list of objects with the fields of Classifier."""
+    try:
+        return tuple(Classifier(**entry) for entry in json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} must be a list of objects with the fields of Classifier: {error}") from error
+
+
+@click.command(help=__doc__)
+@click.option("--model", "models", multiple=True, metavar="ID", help="Only this one of the table; may be repeated.")
+@click.option(
+    "--table",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Other classifiers: JSON, a list of {model, family, logits, clip, processor}.",
+)
+def main(models: tuple[str, ...], table: Path | None) -> None:
+    try:
+        known: Sequence[Published] = (*CLASSIFIERS, *PRETRAINING, *ENCODERS) if table is None else read_table(table)
+    except TubeletError as error:
+        raise click.ClickException(str(error)) from error
+    by_name = {entry.model: entry for entry in known}
+    if unknown := [model for model in models if model not in by_name]:
+        raise click.UsageError(f"{', '.join(unknown)} is not in the table, which has {', '.join(by_name)}")
+    outcomes = []
+    with StatusLine() as progress:
+        for model in models or by_name:
+            outcomes.append(verify(by_name[model], progress))
+            progress.clear()
+            click.echo(f"{outcomes[-1].outcome:<8}{outcomes[-1].model}: {outcomes[-1].detail}")
+    found = [outcome.outcome for outcome in outcomes]
+    good = "pass" in found and "fail" not in found
+    click.echo(f"\n{'PASS' if good else 'FAIL'}: " + ", ".join(f"{found.count(one)} {one}" for one in sorted({*found})))
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
