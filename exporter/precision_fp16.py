@@ -54,7 +54,7 @@ def to_lower(path: Path, keep: Set[str], low: ir.DataType = ir.DataType.FLOAT16)
             if value is not None and _type_of(value, types) in (low, ir.DataType.FLOAT) and node.op_type != "Cast":
                 node.replace_input_with(index, _as_type(model, value, types, target))
         for value in node.outputs:
-            types[value] = target
+            types[value] = _integers(node, types) or target
     for index, value in enumerate(model.graph.outputs):
         if types[value] != ir.DataType.FLOAT:
             name = name_of(value)
@@ -96,6 +96,16 @@ def _computes_in_low(node: ir.Node, types: Mapping[ir.Value, ir.DataType], keep:
         return False  # what adds two activations, or positions to one, is the residual stream
     types_here = {types[value] for value in node.inputs if value is not None and not is_constant(value)}
     return bool(types_here) and ir.DataType.FLOAT not in types_here
+
+
+def _integers(node: ir.Node, types: Mapping[ir.Value, ir.DataType]) -> ir.DataType | None:
+    """The type of integers that are moved, such as the numbers of tokens; None where a node gives numbers to compute
+    with."""
+    first = node.inputs[0]
+    if first is None or node.op_type not in _FOLLOWERS:
+        return None
+    moved = _type_of(first, types)
+    return moved if moved is not None and moved.is_integer() else None
 
 
 def _adds_bias(node: ir.Node) -> bool:
