@@ -104,9 +104,12 @@ def to_pixels(values: Reals, spec: ClipSpec) -> Pixels:
 def patch_statistics(patches: Reals) -> tuple[Reals, Reals]:
     """Mean, and deviation + 1e-6 that a patch is divided by, of each patch and channel: (B, N, P, C) -> (B, N, 1, C).
 
-    The variance is unbiased: over P - 1.
+    The variance is unbiased: over P - 1. Both are computed in float64, because in float32 the mean of a flat patch is
+    not its value, and what rounding leaves of it would be divided by 1e-6.
     """
-    return patches.mean(axis=2, keepdims=True), patches.std(axis=2, ddof=1, keepdims=True) + np.float32(1e-6)
+    mean: Reals = patches.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
+    deviation: Reals = patches.std(axis=2, ddof=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    return mean, deviation + np.float32(1e-6)
 
 
 def reconstruction_loss(
