@@ -24,6 +24,7 @@ ENCODERS = {".png": "png", ".mp4": "libx264", ".gif": "gif"}
 
 LEAST_SIDE = 192  # of a panel; smaller clips are enlarged
 SHEET_COLUMNS = 8
+CRF = 16  # of x264: its artefacts must not be taken for the model's
 SLOWEST, FASTEST, UNTIMED = 4, 30, 8  # frames a second
 
 
@@ -69,8 +70,8 @@ def write_png(path: Path, picture: Pixels) -> None:
     path.write_bytes(b"".join(bytes(packet) for packet in packets))
 
 
-def write_video(path: Path, pixels: Pixels, rate: int) -> None:
-    """Writes uint8 RGB pixels (T, H, W, 3) as H.264 of `rate` frames a second.
+def write_video(path: Path, pixels: Pixels, rate: int, *, crf: int = 23) -> None:
+    """Writes uint8 RGB pixels (T, H, W, 3) as H.264 of `rate` frames a second; the lower `crf`, the fewer artefacts.
 
     Its colours are at half resolution, so that every player shows it; an odd side is made even by repeating the last
     row or column.
@@ -79,7 +80,7 @@ def write_video(path: Path, pixels: Pixels, rate: int) -> None:
     pixels = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     with av.open(path, "w") as container:
         # One thread, because x264's result depends on how many there are.
-        stream = container.add_stream("libx264", rate=rate, options={"crf": "23", "threads": "1"})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "threads": "1"})
         assert isinstance(stream, VideoStream)
         stream.height, stream.width = pixels.shape[1:3]
         stream.pix_fmt = "yuv420p"
@@ -133,12 +134,14 @@ def write_panels(
     check_picture(path, force=force)
     panels = [enlarged(panel, LEAST_SIDE) for panel in panels]
     with _written_beside(path) as beside:
-        if path.suffix.lower() == ".png":
-            chosen = spread(len(seconds), shown)
-            write_png(beside, contact_sheet([panel[chosen] for panel in panels], columns=SHEET_COLUMNS))
-        else:
-            write_film = write_gif if path.suffix.lower() == ".gif" else write_video
-            write_film(beside, side_by_side(panels), frame_rate(seconds))
+        match path.suffix.lower():
+            case ".png":
+                chosen = spread(len(seconds), shown)
+                write_png(beside, contact_sheet([panel[chosen] for panel in panels], columns=SHEET_COLUMNS))
+            case ".gif":
+                write_gif(beside, side_by_side(panels), frame_rate(seconds))
+            case _:
+                write_video(beside, side_by_side(panels), frame_rate(seconds), crf=CRF)
 
 
 @contextmanager

@@ -64,8 +64,7 @@ def rollout(layers: Sequence[Reals], weights: Reals) -> Reals:
     would be thrown away.
     """
     for layer in reversed(layers):
-        ones = np.ones(layer.shape[-1], np.float32)
-        weights = weights / ((layer @ ones).mean(axis=0) + 1)  # the rows of M + I sum to this
+        weights = weights / (layer.sum(axis=-1).mean(axis=0) + 1)  # the rows of M + I sum to this
         weights = through_attention(layer, weights) + weights
     return weights
 

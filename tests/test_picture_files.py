@@ -132,7 +132,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, suffix: str, monkeypatc
     path = tmp_path / f"a{suffix}"
     path.write_text("mine")
 
-    def fail(beside: Path, *_: Any) -> None:
+    def fail(beside: Path, *_: Any, **__: Any) -> None:
         beside.write_text("half")
         raise OSError(28, "No space left on device", str(beside))
 

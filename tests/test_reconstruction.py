@@ -98,8 +98,10 @@ def test_the_loss_is_that_of_transformers(spec: ClipSpec, norm_pix_loss: bool, t
 
 def test_a_flat_patch_keeps_its_colour_whatever_is_predicted() -> None:
     given = np.full((1, 4, 16, 16, 3), (10, 200, 90), np.uint8)
-    _, deviation = patch_statistics(patchify(targets(given, IMAGENET), TUBELET))
-    np.testing.assert_allclose(deviation, 1e-6, atol=1e-6)  # rounding, at most, beside it
+    patches = patchify(targets(given, IMAGENET), TUBELET)
+    mean, deviation = patch_statistics(patches)
+    assert (patches == mean).all()
+    assert (deviation == np.float32(1e-6)).all()
     mask = tube_mask(token_grid((4, 16, 16), TUBELET), 24, seed=2)
     logits = np.random.default_rng(0).normal(size=(1, 24, 96)).astype(np.float32)
     shown = reconstruct(given, logits, mask.masked, IMAGENET, Pretraining(TUBELET, 24, norm_pix_loss=True))
