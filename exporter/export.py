@@ -200,11 +200,12 @@ def _replace(output: Path, folder: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _readout(config: VivitConfig | VideoMAEConfig) -> Readout:
-    """From which tokens a classifier of this config reads its answer."""
-    if isinstance(config, VivitConfig):
+def _readout(checkpoint: Checkpoint) -> Readout:
+    """From which tokens the answer is read; of a VideoMAE without a classifier, from all of them alike."""
+    if isinstance(checkpoint.config, VivitConfig):
         return "class-token"
-    return "mean" if config.use_mean_pooling else "first-token"
+    classifies = checkpoint.task == "video-classification"
+    return "first-token" if classifies and not checkpoint.config.use_mean_pooling else "mean"
 
 
 def _norm_pix_loss(checkpoint: Checkpoint) -> bool | None:
@@ -280,7 +281,7 @@ def export_bundle(
             spec=spec,
             labels=checkpoint.labels,
             tubelet=TubeletSize(*checkpoint.config.tubelet),
-            readout=_readout(checkpoint.config),
+            readout=_readout(checkpoint),
             norm_pix_loss=_norm_pix_loss(checkpoint),
             graphs=(graph,),
             products=matrix_products(asked),

@@ -65,8 +65,8 @@ class Bundle:
     the heaviest first. versions are those of the tools that made the bundle.
 
     tubelet is what one token covers; readout, from which tokens the answer is read (rollout.py). Of a classifier there
-    are labels and a problem_type; of masked modeling there is norm_pix_loss: whether pixels come out normalised within each
-    tubelet.
+    are labels and a problem_type; of masked modeling there is norm_pix_loss: whether pixels come out normalised within
+    each tubelet.
     """
 
     path: Path

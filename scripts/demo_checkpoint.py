@@ -101,8 +101,9 @@ def hub_config(model: Model) -> dict[str, Any]:
     """The config.json of the model: its config under the Hub's names, and the labels."""
     values = asdict(model.config)
     for name in list(values):
-        # The length of id2label says how many labels there are; the others are of models with another head.
-        if name in ("num_labels", "norm_pix_loss") or name.startswith(("decoder_", "pooler_")):
+        # The length of id2label says how many labels there are; the others are of models with
+        # another head, or of files that are not from the Hub.
+        if name in ("num_labels", "norm_pix_loss", "head_norm_eps") or name.startswith(("decoder_", "pooler_")):
             del values[name]
     for name in ("image_size", "patch_size"):
         if name in values:

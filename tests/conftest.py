@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,12 +59,34 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _export(folder: Path, family: str, input_name: str = "pixel_values") -> Path:
+@pytest.fixture(scope="session")
+def masked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny pretrained VideoMAE, its checkpoint beside it in videomae/. Not to be changed."""
+    tiny = {
+        "use_mean_pooling": False,
+        "decoder_hidden_size": 24,
+        "decoder_num_attention_heads": 3,
+        "decoder_num_hidden_layers": 2,
+        "decoder_intermediate_size": 40,
+    }
+    return _export(tmp_path_factory.mktemp("masked"), "videomae", task="masked-modeling", **tiny)
+
+
+@pytest.fixture(scope="session")
+def attentive_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bare ViViT with a pooler that gives all there is; its checkpoint is in vivit/. Not to be changed."""
+    extras = ("hidden_states", "attentions")
+    return _export(tmp_path_factory.mktemp("attentive"), "vivit", extras=extras, task="feature-extraction", pooler=True)
+
+
+def _export(
+    folder: Path, family: str, *, input_name: str = "pixel_values", extras: tuple[str, ...] = (), **options: Any
+) -> Path:
     # Imported here, because the tests of the wheel run where there is no torch.
     from checkpoints import write_checkpoint
     from tubelet.exporter.checkpoint import load_checkpoint
     from tubelet.exporter.export import export_bundle
 
-    checkpoint = load_checkpoint(str(write_checkpoint(folder / family, family)), report=lambda _: None)
-    bundle, _ = export_bundle(checkpoint, folder / "bundle", input_name=input_name)
+    checkpoint = load_checkpoint(str(write_checkpoint(folder / family, family, **options)), report=lambda _: None)
+    bundle, _ = export_bundle(checkpoint, folder / "bundle", input_name=input_name, extras=extras)
     return bundle.path

@@ -110,7 +110,7 @@ class OriginalVideoMAE(nn.Module):
 
 
 class OriginalPretraining(nn.Module):
-    """What a pretraining file holds; never run here."""
+    """What a pretraining file holds, and what it computes."""
 
     def __init__(self, *, width: int = 64, depth: int = 2, decoder_width: int = 192, decoder_depth: int = 1) -> None:
         super().__init__()
@@ -125,6 +125,22 @@ class OriginalPretraining(nn.Module):
         self.decoder.head = nn.Linear(decoder_width, 3 * math.prod(tubelet))
         self.encoder_to_decoder = nn.Linear(width, decoder_width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_width))
+
+    def forward(self, clips: Tensor, mask: Tensor) -> Tensor:
+        """clips (B, C, T, H, W) and bool (B, N), True for what is hidden, to its pixels (B, M, P)."""
+        batch = len(clips)
+        tokens = self.encoder.patch_embed(clips)
+        tokens = (tokens + positions(*tokens.shape[1:]))[~mask].reshape(batch, -1, tokens.shape[2])
+        for block in self.encoder.blocks:
+            tokens = block(tokens)
+        tokens = self.encoder_to_decoder(self.encoder.norm(tokens))
+        table = positions(mask.shape[1], tokens.shape[2]).expand(batch, -1, -1)
+        shown = tokens + table[~mask].reshape(batch, -1, tokens.shape[2])
+        hidden = self.mask_token + table[mask].reshape(batch, -1, tokens.shape[2])
+        tokens = torch.cat([shown, hidden], dim=1)
+        for block in self.decoder.blocks:
+            tokens = block(tokens)
+        return self.decoder.head(self.decoder.norm(tokens[:, -hidden.shape[1] :]))
 
 
 def seeded(model: nn.Module, seed: int = 0) -> Any:

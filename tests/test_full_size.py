@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from checkpoints import write_checkpoint
+from checkpoints import tiny_config, write_checkpoint
 from tubelet.preprocess.spec import Family
 from tubelet.runtime import Bundle, load
+from tubelet.runtime.bundle import Task
 from videos import make_video
 
 FULL_SIZE = {
@@ -70,3 +72,63 @@ def test_a_full_size_checkpoint_becomes_a_bundle_that_classifies(family: Family,
     size = sum(file.bytes for file in graph.files) / 1e6
     print(f"\n{family}: export {export_seconds:.1f} s, largest difference {worst:.2e}, graph {size:.0f} MB")
     print(f"one clip {classify_seconds:.2f} s, the process that ran it {peak_mb():.0f} MB at its peak")
+
+
+@pytest.mark.full_size
+@pytest.mark.parametrize(
+    ("family", "task", "outputs"),
+    [
+        ("vivit", "feature-extraction", "hidden_states"),
+        ("videomae", "feature-extraction", "hidden_states,attentions"),
+        ("videomae", "masked-modeling", None),
+    ],
+)
+def test_a_full_size_checkpoint_becomes_a_bundle_of_every_task(
+    family: Family, task: Task, outputs: str | None, tmp_path: Path
+) -> None:
+    mean_pooling = {"use_mean_pooling": False} if family == "videomae" else {}
+    folder = write_checkpoint(
+        tmp_path / family, family, task=task, pooler=family == "vivit", **FULL_SIZE[family], **WIDTHS, **mean_pooling
+    )
+    start = time.perf_counter()
+    asked = [] if outputs is None else ["--outputs", outputs]
+    exported = run("export", "--model", folder, "-o", tmp_path / "bundle", "--json", *asked)
+    assert exported.returncode == 0, exported.stderr
+    parity = json.loads(exported.stdout)["parity"]
+    assert parity["passed"] is True
+    worst = max(batch["excess"] for batch in parity["batches"])
+    sizes = sorted({batch["batch"] for batch in parity["batches"]})
+    print(f"\n{family} {task}: export {time.perf_counter() - start:.1f} s, batches {sizes}, {worst:.1%} of the limit")
+    print(f"left out {parity['left_out']}; {exported.stderr.strip()}")
+
+
+@pytest.mark.full_size
+@pytest.mark.parametrize(
+    ("family", "task"),
+    [("vivit", "feature-extraction"), ("videomae", "feature-extraction"), ("videomae", "masked-modeling")],
+)
+def test_full_size_outputs_equal_those_of_transformers(family: Family, task: Task) -> None:
+    import torch
+    from test_models import LIMIT, clips
+    from test_tasks import masks, seeded
+    from tubelet.exporter.models.videomae_pretraining import split_tokens
+
+    torch.set_num_threads(2)
+    mean_pooling = {"use_mean_pooling": False} if family == "videomae" else {}
+    changes = {**FULL_SIZE[family], **WIDTHS, **mean_pooling}
+    with torch.inference_mode():
+        ours, theirs = seeded(family, task, changes)
+        pixel_values = clips(tiny_config(family, **changes), batch=1)
+        mask = masks(ours, 1) if task == "masked-modeling" else None
+        given = {} if mask is None else {"bool_masked_pos": mask}
+        expected = theirs(pixel_values, output_hidden_states=True, **given)
+        found = ours.outputs(pixel_values, *(() if mask is None else split_tokens(mask)))
+    name = "logits" if task == "masked-modeling" else "last_hidden_state"
+    pairs = [(found[name], expected[name])]
+    pairs += [(found[f"hidden_states.{i}"], state) for i, state in enumerate(expected.hidden_states)]
+    # Hidden states grow from layer to layer with seeded weights: 1e-5 of their size.
+    worst = max(float((a - b).abs().max() / max(1.0, float(b.abs().max()))) for a, b in pairs)
+    print(
+        f"\n{family} {task}: largest difference to transformers {worst:.1e} of {np.format_float_scientific(float(pairs[0][1].abs().max()), 2)}"
+    )
+    assert worst <= LIMIT

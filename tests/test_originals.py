@@ -17,12 +17,15 @@ from torch import Tensor
 from tubelet.exporter.checkpoint import Checkpoint, load_checkpoint
 from tubelet.exporter.export import clip_spec, default_output
 from tubelet.exporter.models.videomae import VideoMAEConfig
+from tubelet.exporter.models.videomae_pretraining import split_tokens
 from tubelet.exporter.originals import hub_names, infer_settings
 from tubelet.exporter.overrides import Overrides
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.spec import ShortestEdge
 
 LIMIT = 1e-5  # largest difference of any logit, float32
+# Of OriginalPretraining, whose only head is 64 wide.
+SMALL_PRETRAINED = Overrides(image_size=(32, 32), num_frames=4)
 SMALL = Overrides(image_size=(32, 32), num_frames=4, num_attention_heads=4)
 Content = dict[str, Any]
 
@@ -300,9 +303,19 @@ def test_a_pretraining_file_gets_the_names_and_the_config_of_transformers(tmp_pa
     assert torch.equal(weights["decoder.norm.bias"], original["decoder.norm.bias"])
 
 
-def test_a_pretraining_file_is_no_classifier(tmp_path: Path) -> None:
-    path = write(tmp_path / "p.pth", seeded(OriginalPretraining()))
-    assert refusal(path, Overrides()).startswith("videomae: this is a pretraining checkpoint, with a decoder")
+def test_a_pretraining_file_draws_what_the_original_draws(tmp_path: Path) -> None:
+    original = seeded(OriginalPretraining()).eval()
+    path = write(tmp_path / "p.pth", original)
+    checkpoint = load_checkpoint(str(path), overrides=SMALL_PRETRAINED, report=lambda _: None)
+    assert checkpoint.task == "masked-modeling"
+    mask = torch.zeros(2, 32, dtype=torch.bool)
+    mask[:, 5:25] = True
+    mask[1] = mask[1].flip(0)
+    pixel_values = torch.randn(2, *checkpoint.config.clip_shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = checkpoint.model(pixel_values, *split_tokens(mask))
+        expected = original(pixel_values.transpose(1, 2), mask)  # (B, T, C, H, W) -> (B, C, T, H, W)
+    assert (found - expected).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize("prefix", ["", "encoder.", "backbone.", "module.encoder."])

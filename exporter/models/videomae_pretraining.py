@@ -62,7 +62,7 @@ class VideoMAEDecoder(nn.Module):
         self.decoder_layers = nn.ModuleList(
             Layer(inner, VideoMAEProjections(inner)) for _ in range(inner.num_hidden_layers)
         )
-        self.norm = nn.LayerNorm(inner.hidden_size)  # torch's default eps, 1e-5, as in the reference
+        self.norm = nn.LayerNorm(inner.hidden_size, eps=config.head_norm_eps)
         height, width = config.patch_size
         self.head = nn.Linear(inner.hidden_size, config.tubelet_size * height * width * config.num_channels)
 
