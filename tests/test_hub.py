@@ -19,6 +19,8 @@ from typing import Any
 
 import checkpoints
 import pytest
+import test_videomae_v2
+from original_videomae import OriginalVideoMAE, seeded
 from tubelet.exporter.checkpoint import load_checkpoint
 from tubelet.preprocess.errors import CheckpointError
 
@@ -359,6 +361,13 @@ def test_an_unknown_architecture_costs_no_weights(hub: Hub, load: Any, tmp_path:
     hub.add("lab/other", tmp_path)
     assert load("lab/other").error.startswith("model_type 'timesformer'")
     assert hub.fetched("lab/other") == ["config.json"]
+
+
+def test_the_code_of_a_videomae_v2_is_not_fetched(hub: Hub, load: Any, tmp_path: Path) -> None:
+    hub.add("lab/v2", test_videomae_v2.write(tmp_path, seeded(OriginalVideoMAE())))
+    result = load("lab/v2")
+    assert (result.error, len(result.labels)) == ("", 5)
+    assert hub.fetched("lab/v2") == ["config.json", "preprocessor_config.json", "model.safetensors"]
 
 
 def test_a_download_that_is_cut_short_is_no_checkpoint(hub: Hub, load: Any, tmp_path: Path) -> None:
