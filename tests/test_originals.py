@@ -1,6 +1,7 @@
 """Files of the original VideoMAE: their names become the Hub's, and what is not in them is said."""
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -141,6 +142,18 @@ def test_sizes_that_are_given_are_the_file_s_own(tmp_path: Path) -> None:
     (note,) = checkpoint.notes
     assert note.startswith("there was no config.json: 4 attention heads")
     assert clip_spec(checkpoint, "frames").resize == ShortestEdge(32)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"image_size": (30, 32)}, "image_size must be a multiple of 8, which is what a tubelet takes, got 30x32"),
+        ({"num_frames": 3}, "num_frames must be a multiple of 2, which is what a tubelet takes, got 3"),
+    ],
+)
+def test_sizes_that_tubelets_do_not_divide_are_refused(overrides: Any, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "checkpoint.pth", seeded(OriginalVideoMAE()))
+    assert refusal(path, dataclasses.replace(SMALL, **overrides)).startswith(message)
 
 
 def test_a_width_that_no_original_has_needs_its_heads(tmp_path: Path) -> None:

@@ -240,6 +240,14 @@ def test_a_bundle_of_another_size_is_proven_and_classifies(family: Family, video
         assert abs(model.logits(batch) - expected).max() <= 1e-4
 
 
+def test_a_dry_run_says_what_is_unusual(tmp_path: Path) -> None:
+    folder = small(tmp_path / "m")
+    result = CliRunner().invoke(main, ["export", "--model", str(folder), "-o", str(tmp_path / "b"), "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "note: config.json gives this small VideoMAE 16 attention heads" in result.stderr
+    assert not (tmp_path / "b").exists()
+
+
 def baseline(bundle: Bundle, checkpoint: Path, folder: Path) -> Any:
     """What `tubelet bench --against torch` would run beside the bundle."""
     batch = torch.randn(1, *bundle.graphs[0].inputs[0].shape[1:], generator=torch.Generator().manual_seed(6)).numpy()

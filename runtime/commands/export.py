@@ -129,6 +129,8 @@ def export(
         plan = plan_export(checkpoint, target, input_name=input_name, opset=opset)
         if dry_run:
             progress.clear()
+            for message in checkpoint.notes:
+                note(message)
             print_json(plan.to_json()) if as_json else click.echo(plan.summary())
             return
         bundle, report = export_bundle(
