@@ -126,7 +126,7 @@ def load_checkpoint(
         weights = _named_as_on_the_hub(read_weights(source.folder))
     notes = override_notes(native, config)
     if source.is_lone_file and isinstance(config, VideoMAEConfig):
-        notes = (inference_note(config), *notes)
+        notes = (inference_note(config),)  # no config.json that it could differ from
     return Checkpoint(
         model=_load_model(native, config, family, task, weights, report),
         config=config,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..preprocess.errors import CheckpointError
 from .models.videomae import VideoMAEConfig
-from .overrides import Overrides
+from .overrides import Overrides, check_sizes
 from .weights import load_pickle
 
 SUFFIXES = (".pth", ".pt")
@@ -141,6 +141,7 @@ def infer_settings(
     """
     projection = _shape(weights, "videomae.embeddings.patch_embeddings.projection.weight", 5, name)
     width, channels, tubelet, *patch = projection  # (D, C, frames, height, width)
+    check_sizes(overrides, (tubelet, patch[0], patch[1]))
     settings: dict[str, Any] = {
         "model_type": "videomae",
         "hidden_size": width,

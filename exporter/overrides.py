@@ -40,17 +40,22 @@ def apply_overrides(native: Config, overrides: Overrides) -> Config:
     Raises CheckpointError for a size that its tubelets do not divide, naming the nearest that they do, and for a number
     of heads that does not divide hidden_size.
     """
-    config = native
-    if overrides.num_attention_heads not in (None, native.num_attention_heads):
-        config = dataclasses.replace(config, num_attention_heads=overrides.num_attention_heads)
-    frames, height, width = config.tubelet
-    if overrides.num_frames not in (None, native.num_frames):
-        _check_divides("num_frames", (overrides.num_frames,), (frames,))
-        config = dataclasses.replace(config, num_frames=overrides.num_frames)
-    if overrides.image_size not in (None, native.image_size):
-        _check_divides("image_size", overrides.image_size, (height, width))
-        config = dataclasses.replace(config, image_size=overrides.image_size)
-    return config
+    wanted = {
+        name: value
+        for name, value in dataclasses.asdict(overrides).items()
+        if value is not None and value != getattr(native, name)
+    }
+    sizes = Overrides(wanted.get("image_size"), wanted.get("num_frames"))
+    check_sizes(sizes, native.tubelet)  # a size that stays may leave something over, as it did in training
+    return dataclasses.replace(native, **wanted)
+
+
+def check_sizes(overrides: Overrides, tubelet: tuple[int, int, int]) -> None:
+    """Raises CheckpointError for a size among the overrides that a tubelet (frames, height, width) does not divide."""
+    if overrides.num_frames is not None:
+        _check_divides("num_frames", (overrides.num_frames,), tubelet[:1])
+    if overrides.image_size is not None:
+        _check_divides("image_size", overrides.image_size, tubelet[1:])
 
 
 def _check_divides(name: str, size: tuple[int, ...], tubelet: tuple[int, ...]) -> None:

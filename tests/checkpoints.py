@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -175,3 +176,13 @@ def write_checkpoint(
     }
     write_weights(folder, tensors, weights)
     return folder
+
+
+class Hostile:
+    """Pickled, it stands for a call of os.mkdir."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)

@@ -298,19 +298,9 @@ def test_weights_that_are_not_floats_are_refused(tmp_path: Path) -> None:
 # Files that are damaged, hostile or absent
 
 
-class Hostile:
-    """Pickled, it stands for a call of os.mkdir."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.path),)
-
-
 def test_a_pickle_cannot_run_code(tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, "vivit", weights="bin")
-    torch.save({"classifier.bias": Hostile(tmp_path / "owned")}, folder / "pytorch_model.bin")
+    torch.save({"classifier.bias": checkpoints.Hostile(tmp_path / "owned")}, folder / "pytorch_model.bin")
     message = refusal(folder)
     assert message.startswith("pytorch_model.bin is damaged, or holds Python objects that could run code")
     assert "weights_only" not in message

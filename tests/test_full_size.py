@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from checkpoints import tiny_config, write_checkpoint
 from tubelet.preprocess.spec import Family
@@ -128,7 +127,5 @@ def test_full_size_outputs_equal_those_of_transformers(family: Family, task: Tas
     pairs += [(found[f"hidden_states.{i}"], state) for i, state in enumerate(expected.hidden_states)]
     # Hidden states grow from layer to layer with seeded weights: 1e-5 of their size.
     worst = max(float((a - b).abs().max() / max(1.0, float(b.abs().max()))) for a, b in pairs)
-    print(
-        f"\n{family} {task}: largest difference to transformers {worst:.1e} of {np.format_float_scientific(float(pairs[0][1].abs().max()), 2)}"
-    )
+    print(f"\n{family} {task}: largest difference to transformers {worst:.1e} of the largest value")
     assert worst <= LIMIT

@@ -4,133 +4,26 @@ The client reads HF_ENDPOINT and HF_HOME when it is imported, so it lives in a p
 has repositories of its own, and with them its own part of the client's cache.
 """
 
-import hashlib
 import json
 import os
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import checkpoints
 import pytest
+from hub_server import Hub, commit_of
+from original_videomae import OriginalVideoMAE, seeded, write_v2
 from tubelet.exporter.checkpoint import load_checkpoint
 from tubelet.preprocess.errors import CheckpointError
 
 LABEL_FILES = "datasets/huggingface/label-files"
 LABELS = "kinetics400-id2label.json"
 PLACEHOLDERS = [f"LABEL_{index}" for index in range(400)]
-
-
-def commit_of(text: str) -> str:
-    return hashlib.sha1(text.encode()).hexdigest()
-
-
-@dataclass
-class Repository:
-    """Files by commit, and what branches and tags point at."""
-
-    commits: dict[str, dict[str, bytes]]
-    revisions: dict[str, str]
-    gated: bool = False
-
-
-@dataclass
-class Hub:
-    """What the server has, and what it was asked: "GET owner/name/file@commit"."""
-
-    home: Path
-    port: int = 0
-    repositories: dict[str, Repository] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    cut_short: str | None = None  # the file of which only half is sent
-    server: ThreadingHTTPServer | None = None
-
-    def start(self) -> None:
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), answer_for(self))
-        self.port = self.server.server_port
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def stop(self) -> None:
-        if self.server is not None:
-            self.server.shutdown()
-            self.server.server_close()
-            self.server = None
-
-    def add(self, name: str, *folders: Path, gated: bool = False) -> list[str]:
-        """Puts up a commit for each folder, the last of them as main, and returns their SHAs."""
-        shas = [commit_of(f"{name} {number}") for number in range(len(folders))]
-        commits = {
-            sha: {path.name: path.read_bytes() for path in folder.iterdir()}
-            for sha, folder in zip(shas, folders, strict=True)
-        }
-        self.repositories[name] = Repository(commits, {"main": shas[-1]}, gated)
-        return shas
-
-    def cached(self, repository: str) -> set[str]:
-        """The files that the client keeps of a repository, whole or half, as paths."""
-        folder = self.home / "hub" / f"models--{repository.replace('/', '--')}"
-        return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-
-    def fetched(self, repository: str) -> list[str]:
-        """The files of a repository whose content was asked for."""
-        wanted = f"GET {repository}/"
-        return [line.removeprefix(wanted).partition("@")[0] for line in self.asked if line.startswith(wanted)]
-
-
-def answer_for(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Answer(BaseHTTPRequestHandler):
-        """/{repository}/resolve/{revision}/{file}; weights are sent on to /cdn/..., as the Hub does."""
-
-        def do_HEAD(self) -> None:
-            self.answer(b"")
-
-        def do_GET(self) -> None:
-            self.answer(None)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def answer(self, body: bytes | None) -> None:
-            path = self.path.partition("?")[0].strip("/").removeprefix("cdn/")
-            repository, found, rest = path.partition("/resolve/")
-            revision, _, name = rest.partition("/")
-            hub.asked.append(f"{self.command} {repository}/{name}@{revision}" if found else f"? {self.path}")
-            entry = hub.repositories.get(repository)
-            if entry is None:
-                return self.send(404, {"X-Error-Code": "RepoNotFound"})
-            if entry.gated:
-                return self.send(403, {"X-Error-Code": "GatedRepo"})
-            sha = entry.revisions.get(revision, revision)
-            if sha not in entry.commits:
-                return self.send(404, {"X-Error-Code": "RevisionNotFound"})
-            content = entry.commits[sha].get(name)
-            if content is None:
-                return self.send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": sha})
-            etag = f'"{hashlib.sha256(content).hexdigest()}"'
-            headers = {"ETag": etag, "X-Repo-Commit": sha}
-            if name.endswith((".safetensors", ".bin")) and not self.path.startswith("/cdn/"):
-                headers |= {"X-Linked-ETag": etag, "X-Linked-Size": str(len(content))}
-                location = f"http://127.0.0.1:{hub.port}/cdn/{repository}/resolve/{sha}/{name}"
-                return self.send(302, {**headers, "Location": location})
-            if name == hub.cut_short and body is None:
-                content = content[: len(content) // 2]
-            return self.send(200, headers, content, show=body is None)
-
-        def send(self, status: int, headers: dict[str, str], content: bytes = b"", show: bool = True) -> None:
-            self.send_response(status)
-            for key, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if show:
-                self.wfile.write(content)
-
-    return Answer
 
 
 @dataclass
@@ -359,6 +252,13 @@ def test_an_unknown_architecture_costs_no_weights(hub: Hub, load: Any, tmp_path:
     hub.add("lab/other", tmp_path)
     assert load("lab/other").error.startswith("model_type 'timesformer'")
     assert hub.fetched("lab/other") == ["config.json"]
+
+
+def test_the_code_of_a_videomae_v2_is_not_fetched(hub: Hub, load: Any, tmp_path: Path) -> None:
+    hub.add("lab/v2", write_v2(tmp_path, seeded(OriginalVideoMAE())))
+    result = load("lab/v2")
+    assert (result.error, len(result.labels)) == ("", 5)
+    assert hub.fetched("lab/v2") == ["config.json", "preprocessor_config.json", "model.safetensors"]
 
 
 def test_a_download_that_is_cut_short_is_no_checkpoint(hub: Hub, load: Any, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Files of the original VideoMAE: their names become the Hub's, and what is not in them is said."""
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,8 @@ import checkpoints
 import pytest
 import torch
 import transformers
-from original_videomae import OriginalPretraining, OriginalVideoMAE, seeded
+from original_videomae import LIMIT, OriginalPretraining, OriginalVideoMAE, clips, difference, seeded
 from safetensors.torch import load_file
-from test_checkpoint import Hostile
 from torch import Tensor
 from tubelet.exporter.checkpoint import Checkpoint, load_checkpoint
 from tubelet.exporter.export import clip_spec, default_output
@@ -23,7 +23,6 @@ from tubelet.exporter.overrides import Overrides
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.spec import ShortestEdge
 
-LIMIT = 1e-5  # largest difference of any logit, float32
 # Of OriginalPretraining, whose only head is 64 wide.
 SMALL_PRETRAINED = Overrides(image_size=(32, 32), num_frames=4)
 SMALL = Overrides(image_size=(32, 32), num_frames=4, num_attention_heads=4)
@@ -43,18 +42,6 @@ def refusal(path: Path, overrides: Overrides = SMALL) -> str:
     with pytest.raises(CheckpointError) as caught:
         load(path, overrides)
     return str(caught.value)
-
-
-def clips(size: tuple[int, int] = (32, 32), frames: int = 4) -> Tensor:
-    """Small values, beside which an epsilon counts: (B, T, C, H, W)."""
-    return 0.05 * torch.randn(2, frames, 3, *size, generator=torch.Generator().manual_seed(3))
-
-
-def difference(checkpoint: Checkpoint, model: torch.nn.Module, pixel_values: Tensor) -> float:
-    with torch.inference_mode():
-        expected = model(pixel_values.transpose(1, 2))  # (B, T, C, H, W) -> (B, C, T, H, W)
-        assert expected.abs().max() > 0.1
-        return (checkpoint.model(pixel_values) - expected).abs().max().item()
 
 
 TRAINING = {"epoch": 40, "optimizer": {"step": torch.tensor(3.0)}, "args": argparse.Namespace(lr=1e-3, model="vit")}
@@ -158,6 +145,18 @@ def test_sizes_that_are_given_are_the_file_s_own(tmp_path: Path) -> None:
     (note,) = checkpoint.notes
     assert note.startswith("there was no config.json: 4 attention heads")
     assert clip_spec(checkpoint, "frames").resize == ShortestEdge(32)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"image_size": (30, 32)}, "image_size must be a multiple of 8, which is what a tubelet takes, got 30x32"),
+        ({"num_frames": 3}, "num_frames must be a multiple of 2, which is what a tubelet takes, got 3"),
+    ],
+)
+def test_sizes_that_tubelets_do_not_divide_are_refused(overrides: Any, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "checkpoint.pth", seeded(OriginalVideoMAE()))
+    assert refusal(path, dataclasses.replace(SMALL, **overrides)).startswith(message)
 
 
 def test_a_width_that_no_original_has_needs_its_heads(tmp_path: Path) -> None:
@@ -266,7 +265,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 def test_a_pth_file_cannot_run_code(tmp_path: Path) -> None:
     path = tmp_path / "c.pth"
-    torch.save({"model": seeded(OriginalVideoMAE()).state_dict(), "args": Hostile(tmp_path / "owned")}, path)
+    torch.save(
+        {"model": seeded(OriginalVideoMAE()).state_dict(), "args": checkpoints.Hostile(tmp_path / "owned")}, path
+    )
     assert refusal(path).startswith("c.pth is damaged, or holds Python objects that could run code")
     assert not (tmp_path / "owned").exists()
 

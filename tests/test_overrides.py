@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import checkpoints
+import numpy as np
 import pytest
 import torch
 import transformers
 from click.testing import CliRunner
 from tubelet.exporter.checkpoint import Checkpoint, load_checkpoint
-from tubelet.exporter.export import clip_spec
+from tubelet.exporter.export import clip_spec, export_bundle
 from tubelet.exporter.models.positions import interpolate_positions
 from tubelet.exporter.overrides import AS_PUBLISHED, Overrides, at_size, override_notes
+from tubelet.exporter.torch_baseline import load_baseline
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.spec import ClipSpec, ExactSize, Family, Sampling, ShortestEdge
 from tubelet.runtime import Bundle, load
@@ -236,6 +238,45 @@ def test_a_bundle_of_another_size_is_proven_and_classifies(family: Family, video
         with torch.inference_mode():
             expected = checkpoint.model(torch.from_numpy(batch)).numpy()
         assert abs(model.logits(batch) - expected).max() <= 1e-4
+
+
+def test_a_dry_run_says_what_is_unusual(tmp_path: Path) -> None:
+    folder = small(tmp_path / "m")
+    result = CliRunner().invoke(main, ["export", "--model", str(folder), "-o", str(tmp_path / "b"), "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "note: config.json gives this small VideoMAE 16 attention heads" in result.stderr
+    assert not (tmp_path / "b").exists()
+
+
+def baseline(bundle: Bundle, checkpoint: Path, folder: Path) -> Any:
+    """What `tubelet bench --against torch` would run beside the bundle."""
+    batch = torch.randn(1, *bundle.graphs[0].inputs[0].shape[1:], generator=torch.Generator().manual_seed(6)).numpy()
+    np.save(folder / "inputs.npy", batch)
+    return load_baseline(
+        {
+            "engine": "torch-sdpa",
+            "precision": "fp32",
+            "batch": 1,
+            "threads": 1,
+            "bundle": str(bundle.path),
+            "inputs": str(folder / "inputs.npy"),
+            "video": None,
+            "model": str(checkpoint),
+        }
+    ), batch
+
+
+def test_a_baseline_in_torch_is_of_the_bundle_s_size_and_heads(tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(tmp_path / "m", "vivit")
+    sized, _ = export_bundle(changed(folder, image_size=(48, 48), num_frames=6), tmp_path / "sized")
+    loaded, batch = baseline(sized, folder, tmp_path)
+    with load(sized.path) as model:
+        assert abs(loaded.run() - model.logits(batch)).max() <= 1e-4
+    headed, _ = export_bundle(changed(folder, num_attention_heads=2), tmp_path / "headed")
+    with pytest.raises(
+        CheckpointError, match=r"m has 4 attention heads, and .*headed was exported with another number"
+    ):
+        baseline(headed, folder, tmp_path)
 
 
 @pytest.mark.parametrize("value", ["", "0", "-16", "48x", "x48", "48x48x48", "4 8", "48,64", "٤٨", "1e2"])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from test_hub import Hub
+from hub_server import Hub
 from transformers import VideoMAEImageProcessorPil
 from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
 from tubelet.preprocess.spec import Family

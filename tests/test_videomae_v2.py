@@ -7,73 +7,13 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from original_videomae import OriginalVideoMAE, seeded
-from safetensors.torch import save_file
-from test_originals import LIMIT, clips, difference
+from original_videomae import LIMIT, OriginalVideoMAE, clips, config_v2, difference, seeded, write_v2
 from tubelet.exporter.checkpoint import Checkpoint, load_checkpoint
 from tubelet.exporter.models.videomae import VideoMAEConfig
 from tubelet.exporter.videomae_v2 import videomae_settings
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.runtime import Bundle, load
 from tubelet.runtime.cli import main
-
-MODEL_CONFIG: dict[str, Any] = {
-    "img_size": 32,
-    "patch_size": 8,
-    "in_chans": 3,
-    "num_classes": 5,
-    "embed_dim": 32,
-    "depth": 2,
-    "num_heads": 4,
-    "mlp_ratio": 1.5,
-    "qkv_bias": True,
-    "qk_scale": None,
-    "drop_rate": 0.0,
-    "attn_drop_rate": 0.0,
-    "drop_path_rate": 0.0,
-    "norm_layer": "nn.LayerNorm",
-    "layer_norm_eps": 1e-6,
-    "init_values": 0.0,
-    "use_learnable_pos_emb": False,
-    "tubelet_size": 2,
-    "use_mean_pooling": True,
-    "with_cp": False,
-    "num_frames": 4,
-    "cos_attn": False,
-}
-PROCESSOR = {
-    "crop_size": {"height": 32, "width": 32},
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_processor_type": "VideoMAEImageProcessor",
-    "image_std": [0.229, 0.224, 0.225],
-    "size": {"shortest_edge": 32},
-}
-
-
-def config_json(**changes: Any) -> dict[str, Any]:
-    """As OpenGVLab/VideoMAEv2-Base has it, but for the numbers."""
-    return {
-        "_name_or_path": "./",
-        "model_type": "VideoMAEv2_Base",
-        "architectures": ["VideoMAEv2_Base"],
-        "auto_map": {
-            "AutoModel": "modeling_videomaev2.VideoMAEv2",
-            "AutoConfig": "modeling_config.VideoMAEv2Config",
-        },
-        "model_config": {**MODEL_CONFIG, **changes},
-        "transformers_version": "4.38.0",
-        "use_cache": True,
-    }
-
-
-def write(folder: Path, model: torch.nn.Module, *, prefix: str = "model.", **changes: Any) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config_json(**changes)))
-    (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
-    (folder / "modeling_videomaev2.py").write_text("raise SystemExit('this code was run')")
-    (folder / "modeling_config.py").write_text("raise SystemExit('this code was run')")
-    save_file({prefix + name: value for name, value in model.state_dict().items()}, folder / "model.safetensors")
-    return folder
 
 
 def load_quietly(folder: Path) -> Checkpoint:
@@ -83,7 +23,7 @@ def load_quietly(folder: Path) -> Checkpoint:
 @pytest.mark.parametrize("prefix", ["model.", ""])
 def test_it_computes_what_the_papers_say(prefix: str, tmp_path: Path) -> None:
     model = seeded(OriginalVideoMAE())
-    checkpoint = load_quietly(write(tmp_path, model, prefix=prefix))
+    checkpoint = load_quietly(write_v2(tmp_path, model, prefix=prefix))
     assert checkpoint.config == VideoMAEConfig(
         image_size=(32, 32),
         num_frames=4,
@@ -113,25 +53,25 @@ def test_it_computes_what_the_papers_say(prefix: str, tmp_path: Path) -> None:
 )
 def test_its_config_is_followed(shape: dict[str, Any], changes: dict[str, Any], tmp_path: Path) -> None:
     model = seeded(OriginalVideoMAE(**shape))
-    assert difference(load_quietly(write(tmp_path, model, **changes)), model, clips()) <= LIMIT
+    assert difference(load_quietly(write_v2(tmp_path, model, **changes)), model, clips()) <= LIMIT
 
 
 def test_a_number_of_heads_that_is_not_the_trained_one_shows(tmp_path: Path) -> None:
     model = seeded(OriginalVideoMAE())
-    assert difference(load_quietly(write(tmp_path, model, num_heads=2)), model, clips()) > 100 * LIMIT
+    assert difference(load_quietly(write_v2(tmp_path, model, num_heads=2)), model, clips()) > 100 * LIMIT
 
 
 def test_the_giant_in_the_words_of_videomae() -> None:
     giant = {"embed_dim": 1408, "depth": 40, "num_heads": 16, "mlp_ratio": 48 / 11, "patch_size": 14, "img_size": 224}
-    settings = videomae_settings(config_json(**giant, num_frames=16, num_classes=710))
+    settings = videomae_settings(config_v2(**giant, num_frames=16, num_classes=710))
     config = VideoMAEConfig.from_hub(settings)
     assert (config.intermediate_size, config.patch_size, config.num_labels) == (6144, (14, 14), 710)
 
 
 def test_without_classes_it_is_an_encoder(tmp_path: Path) -> None:
-    assert videomae_settings(config_json(num_classes=0))["architectures"] == ["VideoMAEModel"]
-    assert videomae_settings(config_json())["architectures"] == ["VideoMAEForVideoClassification"]
-    folder = write(tmp_path, seeded(OriginalVideoMAE(classes=0)), num_classes=0)
+    assert videomae_settings(config_v2(num_classes=0))["architectures"] == ["VideoMAEModel"]
+    assert videomae_settings(config_v2())["architectures"] == ["VideoMAEForVideoClassification"]
+    folder = write_v2(tmp_path, seeded(OriginalVideoMAE(classes=0)), num_classes=0)
     assert load_quietly(folder).task == "feature-extraction"
 
 
@@ -152,14 +92,14 @@ def test_without_classes_it_is_an_encoder(tmp_path: Path) -> None:
 )
 def test_what_is_not_supported_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
-        load_quietly(write(tmp_path, seeded(OriginalVideoMAE()), **changes))
+        load_quietly(write_v2(tmp_path, seeded(OriginalVideoMAE()), **changes))
     assert str(caught.value).startswith(message)
 
 
 def test_a_config_with_nothing_in_it_is_refused() -> None:
     with pytest.raises(CheckpointError, match="must have an object model_config, got None"):
         videomae_settings({"model_type": "VideoMAEv2_Base"})
-    lacking = config_json()
+    lacking = config_v2()
     del lacking["model_config"]["num_heads"], lacking["model_config"]["num_classes"]
     with pytest.raises(CheckpointError, match=r"model_config of config\.json lacks num_heads, num_classes"):
         videomae_settings(lacking)
@@ -169,7 +109,7 @@ def test_a_config_with_nothing_in_it_is_refused() -> None:
 def test_from_the_command_line_to_labels(form: str, video: Path, tmp_path: Path) -> None:
     """Export, check, classify: what the authors' model makes of the very clip is what comes out."""
     model = seeded(OriginalVideoMAE())
-    arguments = ["--model", str(write(tmp_path / "v2", model))]
+    arguments = ["--model", str(write_v2(tmp_path / "v2", model))]
     if form == "file":
         torch.save({"module": model.state_dict()}, tmp_path / "vit_t.pth")
         sizes = ["--image-size", "32", "--num-frames", "4", "--num-attention-heads", "4"]

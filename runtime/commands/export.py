@@ -159,6 +159,8 @@ def export(
             note(warning)
         if dry_run:
             progress.clear()
+            for message in checkpoint.notes:
+                note(message)
             print_json(plan.to_json()) if as_json else click.echo(plan.summary())
             return
         bundle, report = export_bundle(
