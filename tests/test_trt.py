@@ -184,21 +184,63 @@ def test_out_of_memory(gpu: Gpu, bundle: Bundle, call: str) -> None:
         assert backend.infer(clips(1)).shape == (1, 5)
 
 
-def test_an_execution_that_tensorrt_refuses(gpu: Gpu, bundle: Bundle) -> None:
-    gpu.behaviour.fails_to_run = True
-    with open_engine(bundle) as backend, pytest.raises(BackendError, match="TensorRT could not execute a batch of 1"):
-        backend.infer(clips(1))
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("create_execution_context", "TensorRT gave no execution context: "),
+        ("set_optimization_profile_async", "TensorRT could not take optimization profile 0: "),
+        ("set_input_shape", r"TensorRT could not take pixel_values of shape \(1, 4, 3, 32, 32\): "),
+        ("set_tensor_address", "TensorRT could not take the address of pixel_values: "),
+        ("execute_async_v3", "TensorRT could not execute a batch of 1: "),
+    ],
+)
+def test_whatever_tensorrt_refuses_is_named(gpu: Gpu, bundle: Bundle, method: str, message: str) -> None:
+    gpu.behaviour.refused = {method}
+    with open_engine(bundle) as backend:
+        with pytest.raises(BackendError, match=message + "TensorRT logged no reason"):
+            backend.infer(clips(1))
+        gpu.behaviour.refused = ()
+        assert backend.infer(clips(1)).shape == (1, 5)
     assert gpu.cuda.live() == {}
 
 
-def test_an_error_that_shows_when_the_work_is_waited_for(gpu: Gpu, bundle: Bundle) -> None:
+@pytest.mark.parametrize(
+    ("call", "first"),
+    [
+        ("cudaStreamCreateWithFlags", True),
+        ("cudaMemcpyAsync", True),
+        ("cudaStreamSynchronize", True),
+        ("cudaStreamSynchronize", False),
+        ("cudaGraphLaunch", False),
+    ],
+)
+def test_whatever_cuda_refuses_is_named(gpu: Gpu, bundle: Bundle, call: str, first: bool) -> None:
     with open_engine(bundle) as backend:
-        backend.infer(clips(1))
-        gpu.cuda.failures["cudaStreamSynchronize"] = gpu.cuda.cudaError_t.cudaErrorIllegalAddress
-        with pytest.raises(BackendError, match="CUDA's cudaStreamSynchronize failed: an illegal memory access"):
+        if not first:
+            backend.infer(clips(1))
+        gpu.cuda.failures[call] = gpu.cuda.cudaError_t.cudaErrorIllegalAddress
+        with pytest.raises(BackendError, match=f"CUDA's {call} failed: an illegal memory access was encountered"):
             backend.infer(clips(1))
         gpu.cuda.failures.clear()
+        assert backend.infer(clips(1)).shape == (1, 5)
     assert gpu.cuda.live() == {}
+
+
+def test_a_quarter_of_the_bytes_cross_the_bus_as_uint8(
+    gpu: Gpu, lowered_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    moved = {}
+    for family, values in (("vivit", "pixel_values"), ("videomae", "frames")):
+        bundle = Bundle.open(shutil.copytree(lowered_bundles[family], tmp_path / family))
+        build_engine(bundle, EngineOptions("fp32", (Profile(2, 2, 2),)))
+        with open_engine(bundle) as backend:
+            batch = np.zeros((2, *bundle.graph("fp32").inputs[0].shape[1:]), bundle.graph("fp32").inputs[0].dtype)
+            gpu.cuda.copied.clear()
+            backend.infer(batch)
+        moved[values] = gpu.cuda.copied["in"]
+        assert set(gpu.cuda.copied["in"]) == {batch.nbytes}
+        assert set(gpu.cuda.copied["out"]) == {2 * 5 * 4}
+    assert moved["pixel_values"][0] == 4 * moved["frames"][0]
 
 
 @pytest.mark.parametrize(
