@@ -25,20 +25,20 @@ from .precision_qdq import round_linear_layers
 
 FLOAT8 = ir.DataType.FLOAT8E4M3FN.numpy()
 LARGEST = 448.0
-_LEAST_SCALE = float(np.finfo(np.float16).smallest_subnormal)
 
 
 def scale_for(magnitude: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The scale, or scales, that bring magnitudes to LARGEST; each a number that float16 holds, so that nothing is lost
-    when the graph around it becomes float16."""
-    scale = np.where(magnitude > 0, magnitude / LARGEST, 1)
-    return np.maximum(scale, _LEAST_SCALE).astype(np.float16).astype(np.float32)
+    """The scale, or scales, that bring magnitudes to LARGEST: the next number that float16 holds, so that nothing is
+    lost when the graph around it becomes float16."""
+    scale = np.minimum(np.where(magnitude > 0, magnitude / LARGEST, 1), np.finfo(np.float16).max)
+    half = scale.astype(np.float16)
+    return np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half).astype(np.float32)
 
 
 def quantized_weight(weight: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """weight (D_in, D_out) -> E4M3 of that shape, and the scale of each column, float32 (D_out,)."""
     scale = scale_for(np.abs(weight).max(axis=0))  # (D_out,)
-    return np.clip(weight / scale, -LARGEST, LARGEST).astype(FLOAT8), scale
+    return (weight / scale).astype(FLOAT8), scale
 
 
 def to_fp8(path: Path, keep: Set[str], *, magnitudes: Mapping[str, float], beyond_half: Set[str]) -> ir.Model:
