@@ -30,7 +30,7 @@ LARGEST = 448.0
 def scale_for(magnitude: NDArray[np.float32]) -> NDArray[np.float32]:
     """The scale, or scales, that bring magnitudes to LARGEST: the next number that float16 holds, so that nothing is
     lost when the graph around it becomes float16."""
-    scale = np.minimum(np.where(magnitude > 0, magnitude / LARGEST, 1), np.finfo(np.float16).max)
+    scale = np.minimum(np.where(magnitude > 0, magnitude / LARGEST, 1), 2.0**15)
     half = scale.astype(np.float16)
     return np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half).astype(np.float32)
 
