@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..preprocess.errors import BackendError
+from ..preprocess.errors import BackendError, NotAvailable
 from .bundle import Bundle, BundleFile, Graph
 
 FOLDER = "engines"
@@ -117,10 +117,10 @@ class Machine:
         return f"{self.gpu} (compute capability {major}.{minor}) with TensorRT {self.tensorrt}"
 
     def require(self, precision: str) -> None:
-        """Raises BackendError where the GPU cannot multiply in that precision."""
+        """Raises NotAvailable where the GPU cannot multiply in that precision."""
         needed = NEEDS_CAPABILITY.get(precision, (0, 0))
         if self.compute_capability < needed:
-            raise BackendError(
+            raise NotAvailable(
                 f"{precision} needs a GPU of compute capability {needed[0]}.{needed[1]} or newer, this is {self}",
                 fix="build another precision, such as fp16 or int8-static",
             )

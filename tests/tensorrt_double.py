@@ -13,6 +13,7 @@ import json
 import pickle
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,6 +70,7 @@ def make_tensorrt(version: str, cuda: HostCuda, behaviour: Behaviour, *, calls_i
     """A module like `tensorrt` of that version. calls_itself: another version that it claims to be."""
     listing = json.loads((API / f"{version}.json").read_text())["api"]
     module = ModuleType("tensorrt")
+    module.__spec__ = ModuleSpec("tensorrt", None)  # torch asks whether there is one
     module.__version__ = calls_itself or version  # type: ignore[attr-defined]
     module.cuda, module.behaviour = cuda, behaviour  # type: ignore[attr-defined]
     for name, members in listing.items():

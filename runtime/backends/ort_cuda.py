@@ -1,17 +1,21 @@
 """ONNX Runtime on NVIDIA GPUs: its CUDA provider, and its TensorRT provider, which needs TensorRT 10."""
 
+import io
 import threading
 import warnings
+from contextlib import redirect_stdout
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...preprocess.errors import BackendError
+from ...preprocess.errors import BackendError, MissingExtra, NotAvailable
 from ..bundle import Bundle
 from ..engines import FOLDER, require_private
 from .backend import Backend
 from .ort import CPU_PROVIDER, import_onnxruntime
+from .trt_library import load_tensorrt, tensorrt_version
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -23,6 +27,8 @@ _INSTALL = "pip uninstall onnxruntime, then pip install 'tubelet[gpu]'"
 # Precisions whose graphs a provider computes as they say. The 8-bit graphs would run on the CPU, piece by piece; and
 # the TensorRT provider has no switch to keep TF32 out of fp32.
 PRECISIONS = {CUDA_PROVIDER: ("fp32", "fp16"), TENSORRT_PROVIDER: ("fp16",)}
+# The TensorRT that ONNX Runtime's wheel is linked to.
+LINKED_TENSORRT = 10
 # Batch sizes that the TensorRT provider builds for: smallest, tuned for, largest. Larger batches are split.
 TENSORRT_BATCHES = (1, 4, 8)
 # Graphs that are captured at most, one for each batch size: each keeps memory on the GPU.
@@ -127,7 +133,8 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | Non
     """The bundle's graph of that precision on ONNX Runtime's TensorRT provider, which takes its types from the graph.
 
     Attention, for which the graph has ONNX Runtime's own operator, is done by the CUDA provider. Engines are kept in
-    the bundle's engines/, for the user alone. Raises BackendError as `open_onnxruntime_cuda` does.
+    the bundle's engines/, for the user alone. Raises BackendError as `open_onnxruntime_cuda` does, and NotAvailable
+    where TensorRT 10 is not installed.
     """
     graph = _usable_graph(bundle, precision, TENSORRT_PROVIDER, threads)
     require_provider(TENSORRT_PROVIDER)  # before anything is made
@@ -149,7 +156,27 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | Non
         **shapes,
     }
     providers = [(TENSORRT_PROVIDER, options), (CUDA_PROVIDER, {"device_id": "0", "use_tf32": "0"})]
-    return BoundSession(open_gpu_session(graph, providers), device="cuda", largest=TENSORRT_BATCHES[-1])
+    found = _import_tensorrt()
+    try:
+        session = open_gpu_session(graph, providers)
+    except BackendError as error:
+        if found is None or tensorrt_version(found)[0] != LINKED_TENSORRT:
+            have = "it is not installed" if found is None else f"{found.__version__} is installed"
+            raise NotAvailable(
+                f"ONNX Runtime's {TENSORRT_PROVIDER} links to TensorRT {LINKED_TENSORRT}, and {have}: {error.message}",
+                fix=f"pip install 'tensorrt<{LINKED_TENSORRT + 1}', or use --backend tensorrt",
+            ) from error
+        raise
+    return BoundSession(session, device="cuda", largest=TENSORRT_BATCHES[-1])
+
+
+def _import_tensorrt() -> ModuleType | None:
+    """tensorrt's module, whose libraries are then in the process, where ONNX Runtime's provider finds them; None where
+    it is not installed: they may be the system's."""
+    try:
+        return load_tensorrt()
+    except MissingExtra:
+        return None
 
 
 def _usable_graph(bundle: Bundle, precision: str, provider: str, threads: int | None) -> str:
@@ -165,9 +192,9 @@ def _usable_graph(bundle: Bundle, precision: str, provider: str, threads: int | 
 
 
 def require_provider(name: str) -> None:
-    """Raises BackendError where ONNX Runtime was built without it, MissingExtra where ONNX Runtime is absent."""
+    """Raises NotAvailable where ONNX Runtime was built without it, MissingExtra where ONNX Runtime is absent."""
     if name not in import_onnxruntime().get_available_providers():
-        raise BackendError(f"this ONNX Runtime was built without {name}", fix=_INSTALL)
+        raise NotAvailable(f"this ONNX Runtime was built without {name}", fix=_INSTALL)
 
 
 def open_gpu_session(graph: str | bytes, providers: list[tuple[str, dict[str, str]]]) -> "onnxruntime.InferenceSession":
@@ -176,7 +203,9 @@ def open_gpu_session(graph: str | bytes, providers: list[tuple[str, dict[str, st
     onnxruntime = import_onnxruntime()
     wanted = providers[0][0]
     require_provider(wanted)
-    onnxruntime.preload_dlls()  # CUDA and cuDNN from the packages of the gpu extra, where they are installed
+    # CUDA and cuDNN from the packages of the gpu extra, where they are installed. What it cannot load it prints.
+    with redirect_stdout(io.StringIO()) as printed:
+        onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings about graph optimisation are not for the user
     try:
@@ -189,6 +218,9 @@ def open_gpu_session(graph: str | bytes, providers: list[tuple[str, dict[str, st
     # A provider whose libraries cannot be loaded is dropped with no more than a line of log.
     missing = [name for name, _ in providers if name not in given]
     if missing:
-        raise BackendError(f"{', '.join(missing)} was requested, ONNX Runtime gave {', '.join(given)}", fix=_INSTALL)
+        reasons = "".join(f"\n  {line}" for line in printed.getvalue().splitlines())
+        raise BackendError(
+            f"{', '.join(missing)} was requested, ONNX Runtime gave {', '.join(given)}{reasons}", fix=_INSTALL
+        )
     session.disable_fallback()
     return session
