@@ -116,26 +116,35 @@ def _try_engine(bundle: Bundle, backend: str, precision: str) -> tuple[bool, str
     return report.passed, detail + (f"{worst:.1%} of the limit" if report.passed else f"\n{report.table()}")
 
 
-def open_subjects(bundles: list[Bundle], checks: list[Check], stack: ExitStack) -> Iterator[Subject]:
-    """Whatever passed, loaded once more, for timing."""
+def open_subjects(bundles: list[Bundle], checks: list[Check], stack: ExitStack) -> Iterator[Subject | Check]:
+    """Whatever passed, loaded once more, for timing; a check that fails for what does not load beside the others."""
     passed = {check.name for check in checks if check.outcome == "pass"}
     for bundle, backend, precision in engines_of(bundles):
         name = name_of(bundle, backend, precision)
         if name in passed:
-            engine: Backend = stack.enter_context(open_backend(backend, bundle, precision))
-            yield Subject(name, precision, bundle, engine.infer)
+            try:
+                engine: Backend = stack.enter_context(open_backend(backend, bundle, precision))
+            except Exception:  # the GPU's memory, say
+                yield Check(f"{name}, loaded beside the others", "fail", traceback.format_exc())
+            else:
+                yield Subject(name, precision, bundle, engine.infer)
 
 
-def baselines(model: str | None, bundles: list[Bundle], device: str | None) -> tuple[list[Subject], list[Check]]:
-    """torch, where it is asked for and has a GPU; a check that fails where it does not start."""
-    if model is None or device is None:
-        reason = "a checkpoint, --model, is what it computes" if device else "torch is not installed, or sees no GPU"
-        return [], [Check("torch", "absent", reason)]
+def torch_part(model: str | None, bundles: list[Bundle]) -> tuple[list[Subject], float | None, Check | None]:
+    """torch's baselines and the GPU's matrix peak, as far as torch is here and starts; what is wrong where it does
+    not."""
+    device = gpu_timing.torch_device()
+    if device is None:
+        return [], None, Check("torch", "absent", "it is not installed, or sees no GPU")
+    peak = None
     try:
+        peak = gpu_timing.matrix_peak(device)
+        if model is None:
+            return [], peak, Check("torch", "absent", "it computes a checkpoint, which --model names")
         pixels = next(bundle for bundle in bundles if bundle.spec.layout == "TCHW")
-        return torch_baselines(model, pixels, device), []
-    except Exception:  # the GPU's memory, say; engines are timed all the same
-        return [], [Check("torch", "fail", traceback.format_exc())]
+        return torch_baselines(model, pixels, device), peak, None
+    except Exception:  # engines are timed all the same
+        return [], peak, Check("torch", "fail", traceback.format_exc())
 
 
 def verdict(checks: list[Check], failures: list[Failure]) -> str:
@@ -166,25 +175,33 @@ def main(model: str | None, bundle: Path | None, batches: tuple[int, ...], repor
                 bundles = [Bundle.open(copy_of(Bundle.open(bundle or ""), folder / "bundle"))]
         except TubeletError as error:
             raise click.ClickException(str(error)) from error
-        checks = []
+        checks: list[Check] = []
+
+        def note(check: Check) -> None:
+            checks.append(check)
+            click.echo(f"{check.outcome:<8}{check.name}: {check.detail}")
+
         for engine in engines_of(bundles):
-            checks.append(check_engine(*engine))
-            click.echo(f"{checks[-1].outcome:<8}{checks[-1].name}: {checks[-1].detail}")
-        timings, failures, peak, of_torch = [], [], None, []
-        subjects = list(open_subjects(bundles, checks, stack))
+            note(check_engine(*engine))
+        subjects: list[Subject] = []
+        for opened in list(open_subjects(bundles, checks, stack)):
+            subjects.append(opened) if isinstance(opened, Subject) else note(opened)
+        timings: list[Timing] = []
+        failures: list[Failure] = []
+        peak = None
         if subjects:
-            device = gpu_timing.torch_device()
-            torch_subjects, of_torch = baselines(model, bundles, device)
-            peak = None if device is None else gpu_timing.matrix_peak(device)
-            timings, failures = time_everything([*subjects, *torch_subjects], batches, peak=peak)
-        say(timings, failures, of_torch, peak)
+            baselines, peak, trouble = torch_part(model, bundles)
+            if trouble is not None:
+                note(trouble)
+            timings, failures = time_everything([*subjects, *baselines], batches, peak=peak)
+        say(timings, failures, peak)
         outcome = verdict(checks, failures)
         if report is not None:
             document = {
                 "verdict": outcome,
                 "machine": examine().to_json(),
                 "peak_flops": peak,
-                "checks": [dataclasses.asdict(check) for check in [*checks, *of_torch]],
+                "checks": [dataclasses.asdict(check) for check in checks],
                 "failures": [dataclasses.asdict(failure) for failure in failures],
                 "timings": [dataclasses.asdict(row) for row in timings],
             }
@@ -202,9 +219,7 @@ def copy_of(bundle: Bundle, folder: Path) -> Path:
     return folder
 
 
-def say(timings: list[Timing], failures: list[Failure], of_torch: list[Check], peak: float | None) -> None:
-    for check in of_torch:
-        click.echo(f"{check.outcome:<8}{check.name}: {check.detail}")
+def say(timings: list[Timing], failures: list[Failure], peak: float | None) -> None:
     for failure in failures:
         click.echo(f"fail    {failure.subject} at batch {failure.batch}: {failure.reason}")
     if timings:

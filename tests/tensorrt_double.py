@@ -62,6 +62,7 @@ class Behaviour:
     at_run: Callable[[], object] = lambda: None
     # What was seen
     configs: list[Any] = field(default_factory=list)
+    decomposable: list[bool] = field(default_factory=list)  # of each attention that was built
     graphs: list[ModelProto] = field(default_factory=list)
     contexts: int = 0
 
@@ -165,6 +166,8 @@ def _build(self: Any, network: Any, config: Any) -> Any:
             monitor.phase_finish("Building Engine")
             return None
     monitor.phase_finish("Building Engine")
+    inputs = [layer for layer in network._layers if layer.type == self._trt.LayerType.ATTENTION_INPUT]
+    behaviour.decomposable += [layer._attention.decomposable for layer in inputs]
     # No fused kernel takes attention in float32, and what may not be taken apart then cannot be built.
     types = _types_of(graph)
     for layer in network._layers:

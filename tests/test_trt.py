@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import cuda_double
 import numpy as np
 import pytest
 from gpu import Gpu, plug_in
@@ -460,6 +461,39 @@ def test_the_double_has_what_tensorrt_has_and_nothing_else(version: str, gpu: Gp
         with pytest.raises(error):
             misuse()
     assert hasattr(trt.BuilderFlag, "FP16") == version.startswith("10.")
+
+
+def test_the_real_cuda_takes_what_the_backend_gives_it() -> None:
+    """Without a GPU every call fails, but with a status: types and numbers of arguments are checked before."""
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    stream, graph, executable = runtime.cudaStream_t(0), runtime.cudaGraph_t(0), runtime.cudaGraphExec_t(0)
+    if runtime.cudaGetDeviceCount()[0] == runtime.cudaError_t.cudaSuccess:
+        pytest.skip("there is a GPU")
+    calls = {
+        "cudaSetDevice": (0,),
+        "cudaGetDeviceProperties": (0,),
+        "cudaMalloc": (16,),
+        "cudaFree": (4096,),
+        "cudaMallocHost": (16,),
+        "cudaFreeHost": (4096,),
+        "cudaStreamCreateWithFlags": (runtime.cudaStreamNonBlocking,),
+        "cudaStreamSynchronize": (stream,),
+        "cudaStreamDestroy": (stream,),
+        "cudaMemcpyAsync": (4096, 8192, 16, runtime.cudaMemcpyKind.cudaMemcpyHostToDevice, stream),
+        "cudaStreamBeginCapture": (stream, runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal),
+        "cudaStreamEndCapture": (stream,),
+        "cudaGraphInstantiate": (graph, 0),
+        "cudaGraphLaunch": (executable, stream),
+        "cudaGraphDestroy": (graph,),
+        "cudaGraphExecDestroy": (executable,),
+    }
+    unchecked = {"cudaDriverGetVersion", "cudaGetLastError"}  # they take nothing
+    assert set(calls) | unchecked == set(cuda_double._IMPLEMENTED)
+    for name, arguments in calls.items():
+        status, *_ = getattr(runtime, name)(*arguments)
+        assert status != runtime.cudaError_t.cudaSuccess, name
+        with pytest.raises(TypeError):
+            getattr(runtime, name)(*arguments, None)
 
 
 def test_the_double_of_cuda_sees_what_a_gpu_would(gpu: Gpu) -> None:

@@ -228,10 +228,13 @@ def test_what_cannot_be_built_says_what_tensorrt_logged(latest: Gpu, bundle: Bun
     assert "warning" not in message
 
 
-@pytest.mark.usefixtures("latest")
-def test_attention_in_float32_may_be_taken_apart(bundle: Bundle) -> None:
-    # The double, like TensorRT, has no fused kernel for it, and fails where it may not.
-    assert build_engine(bundle, EngineOptions("fp32")).failed == ()
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-static", "fp8"])
+def test_attention_may_be_taken_apart_where_no_kernel_does_it_at_once(
+    latest: Gpu, bundle: Bundle, precision: str
+) -> None:
+    # The double, like TensorRT, has no fused kernel for float32, and fails where it may not.
+    assert build_engine(bundle, EngineOptions(precision)).failed == ()
+    assert latest.behaviour.decomposable == [True, True]
 
 
 def test_parser_errors_come_with_the_names_of_nodes(latest: Gpu, bundle: Bundle) -> None:
@@ -272,20 +275,21 @@ def test_ctrl_c_ends_the_build_soon_and_leaves_nothing(latest: Gpu, bundle: Bund
     assert list((bundle.path / "engines").iterdir()) == []
 
 
-@pytest.mark.usefixtures("latest")
 def test_timings_are_kept_for_the_next_build_and_those_of_another_version_are_not_used(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    latest: Gpu, bundle: Bundle
 ) -> None:
-    built = build_engine(bundle, EngineOptions("fp32"))
-    timings = built.plan.parent / "sm90-trt11.4.timing"
+    timings = build_engine(bundle, EngineOptions("fp32")).plan.parent / "sm90-trt11.4.timing"
     assert timings.read_bytes() == LATEST.encode()
+    assert stat.S_IMODE(timings.stat().st_mode) == 0o600
+    build_engine(bundle, EngineOptions("tf32"))
     timings.write_bytes(b"of another version")
-    plug_in(monkeypatch, LATEST)
     assert build_engine(bundle, EngineOptions("bf16")).report.passed
+    # What each build was given: nothing yet, what the first one learned, nothing again.
+    assert [config._cache._data for config in latest.behaviour.configs] == [b"", LATEST.encode(), b""]
     assert timings.read_bytes() == LATEST.encode()
     timings.chmod(0o666)
     with pytest.raises(BackendError, match="can be written by other users"):
-        build_engine(bundle, EngineOptions("tf32"))
+        build_engine(bundle, EngineOptions("fp16"))
 
 
 @pytest.mark.usefixtures("latest")

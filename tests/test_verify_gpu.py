@@ -111,7 +111,7 @@ def test_a_bundle_is_checked_and_not_changed(bundle: Bundle, tmp_path: Path) -> 
     before = sorted(copy.iterdir())
     result = run("--bundle", copy, "--batch", 2)
     assert result.exit_code == 0, result.output
-    assert "absent  torch: torch is not installed, or sees no GPU" in result.output
+    assert "absent  torch: it is not installed, or sees no GPU" in result.output
     assert "matrix peak: not measured" in result.output
     assert "on Hopper): not measured" in result.output
     assert sorted(copy.iterdir()) == before
@@ -187,6 +187,29 @@ def test_torch_that_does_not_start_is_said_and_no_fault_of_the_engines(
     assert "fail    torch: " in result.output
     assert "CUDA out of memory" in result.output
     assert torch_on_cpu == []
+
+
+def test_an_engine_that_does_not_load_beside_the_others_fails(
+    gpu: Gpu, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    open_one = verify_gpu.open_backend
+
+    def open_twice(backend: str, bundle: Bundle, precision: str) -> Any:
+        opened.append(f"{backend} {precision}")
+        if opened.count("tensorrt fp16") == 2 and opened[-1] == "tensorrt fp16":
+            gpu.cuda.failures["cudaSetDevice"] = gpu.cuda.cudaError_t.cudaErrorMemoryAllocation
+        try:
+            return open_one(backend, bundle, precision)
+        finally:
+            gpu.cuda.failures.clear()
+
+    monkeypatch.setattr(verify_gpu, "open_backend", open_twice)
+    result = run("--bundle", bundle.path, "--batch", 1)
+    assert result.exit_code == 1
+    assert result.output.endswith("\nFAIL: tensorrt fp16 pixel_values, loaded beside the others\n")
+    assert "CUDA's cudaSetDevice failed: out of memory" in result.output
+    assert "\ntensorrt fp32 pixel_values   " in result.output
 
 
 def test_one_of_model_and_bundle() -> None:

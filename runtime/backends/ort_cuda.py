@@ -29,8 +29,10 @@ _INSTALL = "pip uninstall onnxruntime, then pip install 'tubelet[gpu]'"
 PRECISIONS = {CUDA_PROVIDER: ("fp32", "fp16"), TENSORRT_PROVIDER: ("fp16",)}
 # The TensorRT that ONNX Runtime's wheel is linked to.
 LINKED_TENSORRT = 10
-# Batch sizes that the TensorRT provider builds for: smallest, tuned for, largest. Larger batches are split.
-TENSORRT_BATCHES = (1, 4, 8)
+# The largest batch that the TensorRT provider builds for; larger ones are split.
+LARGEST_TENSORRT_BATCH = 8
+# Where bound buffers lie.
+DEVICE = "cuda"
 # Graphs that are captured at most, one for each batch size: each keeps memory on the GPU.
 MOST_CAPTURED = 16
 
@@ -125,8 +127,8 @@ def open_onnxruntime_cuda(bundle: Bundle, precision: str, threads: int | None) -
             RuntimeWarning,
             stacklevel=2,
         )
-        return BoundSession(session, device="cuda")
-    return BoundSession(session, device="cuda", capture=True)
+        return BoundSession(session, device=DEVICE)
+    return BoundSession(session, device=DEVICE, capture=True)
 
 
 def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | None) -> BoundSession:
@@ -141,11 +143,6 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | Non
     folder = bundle.path / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     require_private(folder)
-    given = bundle.graph(precision).inputs[0]
-    shapes = {
-        f"trt_profile_{name}_shapes": f"{given.name}:{'x'.join(map(str, (size, *given.shape[1:])))}"
-        for name, size in zip(("min", "opt", "max"), TENSORRT_BATCHES, strict=True)
-    }
     options = {
         "device_id": "0",
         "trt_engine_cache_enable": "1",
@@ -153,7 +150,6 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | Non
         "trt_engine_cache_prefix": f"onnxruntime-{precision}",
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(folder),
-        **shapes,
     }
     providers = [(TENSORRT_PROVIDER, options), (CUDA_PROVIDER, {"device_id": "0", "use_tf32": "0"})]
     found = _import_tensorrt()
@@ -167,7 +163,13 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | Non
                 fix=f"pip install 'tensorrt<{LINKED_TENSORRT + 1}', or use --backend tensorrt",
             ) from error
         raise
-    return BoundSession(session, device="cuda", largest=TENSORRT_BATCHES[-1])
+    backend = BoundSession(session, device=DEVICE, largest=LARGEST_TENSORRT_BATCH)
+    # Its engines are built at the first run, for the sizes that were seen, and again for any size outside of those. To
+    # name them beforehand it would want those of every tensor on the border between it and the CUDA provider.
+    given = bundle.graph(precision).inputs[0]
+    for size in (LARGEST_TENSORRT_BATCH, 1):
+        backend.infer(np.zeros((size, *map(int, given.shape[1:])), given.dtype))
+    return backend
 
 
 def _import_tensorrt() -> ModuleType | None:
