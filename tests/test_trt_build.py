@@ -21,7 +21,7 @@ from tubelet.exporter.to_engine_build import BuildFailed, layer_types
 from tubelet.preprocess.errors import MissingExtra, ParityError
 from tubelet.runtime import BackendError, Bundle
 from tubelet.runtime.cli import main
-from tubelet.runtime.engines import EngineOptions, Profile
+from tubelet.runtime.engines import SOURCES, EngineOptions, Profile, graph_sha256
 
 LATEST = VERSIONS[-1]
 
@@ -86,7 +86,11 @@ def test_an_engine_is_built_proven_and_kept(gpu: Gpu, bundle: Bundle, precision:
     assert record["machine"]["gpu"] == "NVIDIA H200"
     assert record["machine"]["compute_capability"] == [9, 0]
     assert record["machine"]["tensorrt"] == gpu.tensorrt.__version__
+    assert {"driver", "cuda", "multiprocessors", "memory_bytes"} <= set(record["machine"])
     assert record["parity"]["passed"] is True
+    assert record["build_seconds"] > 0
+    assert record["graph_sha256"] == graph_sha256(bundle.graph(SOURCES[precision]))
+    assert (record["options"]["opt_level"], record["options"]["workspace_gb"]) == (4, 1.5)
     assert record["options"]["profiles"] == [{"min": 1, "opt": 1, "max": 1}, {"min": 2, "opt": 4, "max": 8}]
     narrow = {"tf32": "fp32", "int8-static": "int8"}.get(precision, precision)
     assert record["layers"][narrow] > 10
