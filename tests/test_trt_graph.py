@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -261,6 +262,24 @@ ONE = np.array(1, np.float32)
             "q has a zero point that is not 0",
         ),
         (_graph(helper.make_node("QuantizeLinear", ["x", "s"], ["y"], "q"), s=ONE), "q has a zero point"),
+        (
+            _graph(
+                helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
+                helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], "d"),
+                s=ONE,
+                z=np.array(1, ml_dtypes.float8_e4m3fn),
+            ),
+            "d has a zero point that is not 0",
+        ),
+        (
+            _graph(
+                helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
+                helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], "d"),
+                s=ONE,
+                z=np.array(0, ml_dtypes.float8_e5m2),
+            ),
+            "d is a DequantizeLinear of FLOAT8E5M2",
+        ),
         (
             _graph(helper.make_node("LayerNormalization", ["x", "s"], ["y", "mean"], "n"), s=np.ones(4, np.float32)),
             "n uses more than the first output",
