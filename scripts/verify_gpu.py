@@ -23,7 +23,7 @@ from pathlib import Path
 import click
 import gpu_timing
 from gpu_timing import Failure, Subject, Timing, goal_line, time_everything, timing_table, torch_baselines
-from tubelet.preprocess.errors import MissingExtra, NotAvailable, TubeletError
+from tubelet.preprocess.errors import MissingExtra, NotAvailable, ParityError, TubeletError
 from tubelet.preprocess.spec import LAYOUTS, InputName
 from tubelet.runtime import Bundle
 from tubelet.runtime.backends import Backend, open_backend
@@ -42,7 +42,7 @@ ENGINES = (
     ("tensorrt", "fp16"),
 )
 ONCE = (("tensorrt", "tf32"), ("tensorrt", "bf16"), ("tensorrt", "int8-static"), ("tensorrt", "fp8"))
-GRAPHS: tuple[Precision, ...] = ("fp16", "int8-static", "fp8")
+EIGHT_BIT: tuple[Precision, ...] = ("int8-static", "fp8")
 PROFILES = (Profile(1, 1, 1), Profile(2, 4, 8), Profile(9, 32, 32))
 
 
@@ -56,16 +56,25 @@ class Check:
 
 
 def export_forms(model: str, folder: Path) -> Iterator[Bundle]:
-    """A bundle with every graph that is needed for each form of input."""
+    """A bundle for each form of input, with fp32 and fp16 graphs; and in 8 bits the first."""
     from tubelet.exporter.checkpoint import load_checkpoint
     from tubelet.exporter.export import export_bundle
+    from tubelet.exporter.precision import add_graph
 
     checkpoint = load_checkpoint(model, report=click.echo)
     names: tuple[InputName, ...] = tuple(LAYOUTS)
     for name in names:
         click.echo(f"exporting with input {name}")
         with StatusLine() as progress:
-            yield export_bundle(checkpoint, folder / name, input_name=name, precisions=GRAPHS, progress=progress)[0]
+            bundle, _ = export_bundle(
+                checkpoint, folder / name, input_name=name, precisions=("fp16",), progress=progress
+            )
+            for precision in EIGHT_BIT if name == names[0] else ():
+                try:
+                    bundle, _ = add_graph(bundle, precision, progress=progress)
+                except ParityError as error:  # of this model in 8 bits; its engine is absent then
+                    click.echo(str(error))
+        yield bundle
 
 
 def engines_of(bundles: list[Bundle]) -> Iterator[tuple[Bundle, str, str]]:

@@ -94,7 +94,8 @@ def test_what_preloading_prints_goes_into_the_error_and_not_to_stdout(
     assert str(caught.value) == (
         f"{CUDA_PROVIDER} was requested, ONNX Runtime gave {CPU_PROVIDER}\n"
         "  Failed to load libcublasLt.so.13: no such file\n"
-        "  fix: pip uninstall onnxruntime, then pip install 'tubelet[gpu]'"
+        "  fix: pip install 'tubelet[gpu]' brings CUDA's libraries, the system the driver; "
+        "ONNX Runtime's log names what lacks"
     )
     assert capsys.readouterr().out == ""
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 _INSTALL = "pip uninstall onnxruntime, then pip install 'tubelet[gpu]'"
+_COMPLETE = (
+    "pip install 'tubelet[gpu]' brings CUDA's libraries, the system the driver; ONNX Runtime's log names what lacks"
+)
 
 # Precisions whose graphs a provider computes as they say. The 8-bit graphs would run on the CPU, piece by piece; and
 # the TensorRT provider has no switch to keep TF32 out of fp32.
@@ -215,14 +218,15 @@ def open_gpu_session(graph: str | bytes, providers: list[tuple[str, dict[str, st
             graph, options, providers=[*providers, (CPU_PROVIDER, {})], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
-        raise BackendError(f"ONNX Runtime could not load the graph on {wanted}: {error}") from error
+        reason = str(error).strip()
+        raise BackendError(f"ONNX Runtime could not load the graph on {wanted}: {reason}") from error
     given = session.get_providers()
     # A provider whose libraries cannot be loaded is dropped with no more than a line of log.
     missing = [name for name, _ in providers if name not in given]
     if missing:
         reasons = "".join(f"\n  {line}" for line in printed.getvalue().splitlines())
         raise BackendError(
-            f"{', '.join(missing)} was requested, ONNX Runtime gave {', '.join(given)}{reasons}", fix=_INSTALL
+            f"{', '.join(missing)} was requested, ONNX Runtime gave {', '.join(given)}{reasons}", fix=_COMPLETE
         )
     session.disable_fallback()
     return session
