@@ -3,10 +3,11 @@
     fp16          precision_fp16.py    what TensorRT and ONNX Runtime's CUDA provider are given
     int8          precision_int8.py    dynamic activations: what ONNX Runtime runs fastest on a CPU
     int8-static   precision_int8.py    calibrated: what OpenVINO and TensorRT read
+    fp8           precision_fp8.py     calibrated: for TensorRT on GPUs that multiply 8-bit floats
 
-A product that a precision cannot do stays in float32, and is listed in the bundle: in fp16 every one whose values on
-real clips come near the end of its range; then, where the logits are still outside the limit, as few of the most
-sensitive as bring them inside it. Needs onnx, onnx_ir and ONNX Runtime, and no torch.
+A product that a precision cannot do stays in a wider one, and is listed in the bundle: in fp16 and fp8 every one whose
+values on real clips come near the end of float16's range; then, where the logits are still outside the limit, as few of
+the most sensitive as bring them inside it. Needs onnx, onnx_ir and ONNX Runtime, and no torch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
 from ..runtime.reference import Reference
 from .graph_file import write_graph
+from .precision_fp8 import to_fp8
 from .precision_fp16 import LARGEST, beyond_half, half_tensors, to_lower
 from .precision_graph import given, is_constant, linear_layers, measure_magnitudes, name_of, open_graph, products
 from .precision_int8 import measure_noise, to_int8, to_int8_static
@@ -67,9 +69,10 @@ class Lowering:
     """How one precision is made of a graph.
 
     make:      the graph in that precision, but for the products named
-    must_keep: products that the precision cannot hold
+    must_keep: products that the precision cannot hold; they stay in float32
     products:  how many products it lowers
     order:     their names, those that lose most first; measured when it is asked for
+    sensitive: what those of them compute in that lose too much
     notes:     what else should be known of the graph
     """
 
@@ -77,13 +80,20 @@ class Lowering:
     must_keep: Keep
     products: int
     order: Callable[[], list[str]]
+    sensitive: str = "float32"
     notes: tuple[str, ...] = ()
+
+
+def _magnitudes_around_products(path: Path, clips: Clips) -> dict[str, float]:
+    """Of every activation that float16 would hold, by tensor name."""
+    nodes = products(open_graph(path))
+    names = {name_of(value) for node in nodes for value in half_tensors(node) if not is_constant(value)}
+    return measure_magnitudes(path, clips, names)
 
 
 def lower_to_fp16(path: Path, clips: Clips) -> Lowering:
     nodes = products(open_graph(path))
-    names = {name_of(value) for node in nodes for value in half_tensors(node) if not is_constant(value)}
-    magnitudes = measure_magnitudes(path, clips, names)
+    magnitudes = _magnitudes_around_products(path, clips)
     reach = {name_of(node): max(magnitudes.get(name_of(value), 0.0) for value in half_tensors(node)) for node in nodes}
     return Lowering(
         make=partial(to_lower, path),
@@ -116,6 +126,19 @@ def lower_to_int8_static(path: Path, clips: Clips) -> Lowering:
     )
 
 
+def lower_to_fp8(path: Path, clips: Clips) -> Lowering:
+    magnitudes = _magnitudes_around_products(path, clips)
+    beyond = frozenset(beyond_half(path, magnitudes))
+    return Lowering(
+        make=partial(to_fp8, path, magnitudes=magnitudes, beyond_half=beyond),
+        must_keep=beyond,
+        products=len(linear_layers(open_graph(path))),
+        order=partial(_noisiest_first, path, clips),  # to int8, which is near enough: it only decides what is tried
+        sensitive="float16",
+        notes=(f"calibrated on {clips}",),
+    )
+
+
 def _noisiest_first(path: Path, clips: Clips) -> list[str]:
     noise = measure_noise(path, clips)
     return sorted(noise, key=noise.__getitem__, reverse=True)
@@ -125,6 +148,7 @@ LOWERINGS: dict[Precision, Callable[[Path, Clips], Lowering]] = {
     "fp16": lower_to_fp16,
     "int8": lower_to_int8,
     "int8-static": lower_to_int8_static,
+    "fp8": lower_to_fp8,
 }
 
 
@@ -201,7 +225,7 @@ def _least_kept(
     limit = LIMITS[precision] if trial.ranked else LIMITS[precision].unranked()
 
     def attempt(keep: Keep) -> tuple[Graph, BatchParity]:
-        progress(f"{precision}: trying with {len(keep)} products in float32")
+        progress(f"{precision}: trying without {len(keep)} of the products")
         files = write_graph(lowering.make(keep), trial.path / f"model.{precision}.onnx")
         graph = replace(fp32, precision=precision, files=files)
         with open_backend(DEFAULT_BACKEND, replace(trial, graphs=(graph,)), precision) as backend:
@@ -218,7 +242,7 @@ def _least_kept(
     if lowering.must_keep:
         before, keep = parity, lowering.must_keep
         graph, parity = attempt(keep)
-        notes.append(_cost(keep, "values come near the end of the range", lowering, before, parity))
+        notes.append(_cost(keep, "float32", "values come near the end of the range", lowering, before, parity))
     if not parity.passed:
         before, fixed = parity, keep
         order = [name for name in lowering.order() if name not in fixed]
@@ -229,13 +253,13 @@ def _least_kept(
             fails, passes = (fails, middle) if parity.passed else (middle, passes)
         keep = fixed.union(order[:passes])
         graph, parity = attempt(keep)
-        notes.append(_cost(keep - fixed, "they lose most", lowering, before, parity))
+        notes.append(_cost(keep - fixed, lowering.sensitive, "they lose most", lowering, before, parity))
     return replace(graph, kept=tuple(sorted(keep)), notes=tuple(notes))
 
 
-def _cost(keep: Keep, why: str, lowering: Lowering, before: BatchParity, after: BatchParity) -> str:
+def _cost(keep: Keep, precision: str, why: str, lowering: Lowering, before: BatchParity, after: BatchParity) -> str:
     cosines = ["not finite" if parity.cosine is None else f"{parity.cosine:.7f}" for parity in (before, after)]
     return (
-        f"{len(keep)} of {lowering.products} matrix products stay in float32, because {why}: "
+        f"{len(keep)} of {lowering.products} matrix products stay in {precision}, because {why}: "
         f"cosine {cosines[0]} -> {cosines[1]}"
     )

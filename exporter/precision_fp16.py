@@ -8,6 +8,9 @@ one behind each block, instead of two around each norm.
 
 Biases and activation functions follow their product in float16, so that a reader can fuse them into it. The tanh form
 of GELU overflows in its cube for |x| > 40, harmlessly: tanh of infinity is 1.
+
+In a graph with 8-bit products, what quantizes and dequantizes follows the product too: scales and what comes out in
+float16, so that nothing lies between a product and its 8-bit operands.
 """
 
 from collections.abc import Mapping, Set
@@ -21,6 +24,7 @@ from .precision_graph import (
     add_constant,
     constant,
     finish,
+    given,
     is_constant,
     name_of,
     node_after,
@@ -41,20 +45,31 @@ _FOLLOWERS = frozenset(
         *("Unsqueeze",),
     }
 )
+_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def to_lower(path: Path, keep: Set[str], low: ir.DataType = ir.DataType.FLOAT16) -> ir.Model:
-    """The form of the fp32 graph at `path` that multiplies in `low`, FLOAT16 or BFLOAT16; products named in `keep` stay
-    in float32."""
-    model = open_graph(path)
+    """The form of the graph at `path` whose floats are multiplied in `low`, FLOAT16 or BFLOAT16; products named in
+    `keep` stay in float32. What is in 8 bits already remains so."""
+    return lower(open_graph(path), keep, low)
+
+
+def lower(model: ir.Model, keep: Set[str], low: ir.DataType = ir.DataType.FLOAT16) -> ir.Model:
+    """`to_lower` of a graph that is open for editing."""
+    keep = _with_shared_operands(model, keep)
     types: dict[ir.Value, ir.DataType] = {value: value.dtype for value in model.graph.inputs if value.dtype}
     for node in list(model.graph):
         target = low if _computes_in_low(node, types, keep) else ir.DataType.FLOAT
         for index, value in enumerate(node.inputs):
             if value is not None and _type_of(value, types) in (low, ir.DataType.FLOAT) and node.op_type != "Cast":
                 node.replace_input_with(index, _as_type(model, value, types, target))
+        if node.op_type in _QUANTIZERS:
+            _keep_scale_above_zero(given(node, 1))
         for value in node.outputs:
-            types[value] = _integers(node, types) or target
+            if node.op_type == "QuantizeLinear":
+                types[value] = _quantized_type(node)
+            else:
+                types[value] = _integers(node, types) or target
     for index, value in enumerate(model.graph.outputs):
         if types[value] != ir.DataType.FLOAT:
             name = name_of(value)
@@ -92,6 +107,8 @@ def half_tensors(product: ir.Node) -> list[ir.Value]:
 def _computes_in_low(node: ir.Node, types: Mapping[ir.Value, ir.DataType], keep: Set[str]) -> bool:
     if node.op_type in PRODUCTS:
         return node.name not in keep
+    if node.op_type in _QUANTIZERS:
+        return all(product.name not in keep for product in _products_behind(node))
     if node.op_type not in _FOLLOWERS or (node.op_type == "Add" and not _adds_bias(node)):
         return False  # what adds two activations, or positions to one, is the residual stream
     types_here = {types[value] for value in node.inputs if value is not None and not is_constant(value)}
@@ -106,6 +123,37 @@ def _integers(node: ir.Node, types: Mapping[ir.Value, ir.DataType]) -> ir.DataTy
         return None
     moved = _type_of(first, types)
     return moved if moved is not None and moved.is_integer() else None
+
+
+def _products_behind(quantizer: ir.Node) -> list[ir.Node]:
+    """The products whose operands it quantizes or dequantizes."""
+    found = []
+    for use in quantizer.outputs[0].uses():
+        found += _products_behind(use.node) if use.node.op_type in _QUANTIZERS else [use.node]
+    return found
+
+
+def _with_shared_operands(model: ir.Model, keep: Set[str]) -> frozenset[str]:
+    """`keep`, and the products that share an 8-bit operand with one of those, since it has one type around it."""
+    quantizers = [node for node in model.graph if node.op_type in _QUANTIZERS]
+    groups = [{name_of(product) for product in _products_behind(node)} for node in quantizers]
+    return frozenset(keep).union(*(group for group in groups if group & keep))
+
+
+def _quantized_type(node: ir.Node) -> ir.DataType:
+    """What a QuantizeLinear of ours makes: the type of its zero point, a constant."""
+    zero_point = given(node, 2).const_value
+    if zero_point is None:
+        raise TypeError(f"{node} has no constant zero point")
+    return zero_point.dtype
+
+
+def _keep_scale_above_zero(scale: ir.Value) -> None:
+    """A scale that float16 rounds to 0 becomes the least number above 0, because what is divided by 0 may be NaN."""
+    array = constant(scale)
+    if (array == 0).any():
+        least = np.nextafter(array.dtype.type(0), array.dtype.type(1))
+        scale.const_value = ir.tensor(np.where(array == 0, least, array), name=scale.name)
 
 
 def _adds_bias(node: ir.Node) -> bool:

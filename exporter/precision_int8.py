@@ -30,6 +30,7 @@ from .precision_graph import (
     observe,
     open_graph,
 )
+from .precision_qdq import round_linear_layers
 
 LEVELS = 127  # of a sign: -128 is left out, so that the range is symmetric
 
@@ -60,14 +61,8 @@ def to_int8_static(path: Path, keep: Set[str], magnitudes: Mapping[str, float]) 
     magnitudes: the largest absolute value of each activation that enters a linear layer, by tensor name
     """
     model = open_graph(path)
-    rounded: dict[ir.Value, ir.Value] = {}
-    for node in linear_layers(model):
-        if node.name not in keep:
-            activation = given(node, 0)
-            if activation not in rounded:
-                rounded[activation] = _round_activation(model, activation, magnitudes[name_of(activation)])
-            node.replace_input_with(0, rounded[activation])
-            node.replace_input_with(1, _round_weight(model, node))
+    scales = {name: np.array(size / LEVELS if size > 0 else 1, np.float32) for name, size in magnitudes.items()}
+    round_linear_layers(model, keep, scales, quantized_weight)
     return finish(model)
 
 
@@ -121,31 +116,3 @@ def _replace_by_integer_product(model: ir.Model, node: ir.Node, quantized: tuple
     product = _integer_product(model, node, quantized)
     ir.convenience.replace_all_uses_with(node.outputs[0], product)
     model.graph.remove(node, safe=True)
-
-
-def _round_activation(model: ir.Model, activation: ir.Value, magnitude: float) -> ir.Value:
-    name = name_of(activation)
-    scale = add_constant(model, f"{name}.scale", np.array(magnitude / LEVELS if magnitude > 0 else 1, np.float32))
-    zero_point = add_constant(model, "zero_point", np.array(0, np.int8))
-    (integers,) = node_after(
-        model, activation, "QuantizeLinear", [activation, scale, zero_point], outputs=[f"{name}.quantized"]
-    )
-    (rounded,) = node_after(
-        model, integers, "DequantizeLinear", [integers, scale, zero_point], outputs=[f"{name}.rounded"]
-    )
-    return rounded
-
-
-def _round_weight(model: ir.Model, node: ir.Node) -> ir.Value:
-    weight = given(node, 1)
-    name = name_of(weight)
-    values, scales = quantized_weight(constant(weight))
-    integers = add_constant(model, f"{name}.int8", values)
-    column_scales = add_constant(model, f"{name}.scale", scales)
-    zero_points = add_constant(model, f"zero_points_{len(scales)}", np.zeros(len(scales), np.int8))
-    dequantize = ir.node(
-        "DequantizeLinear", [integers, column_scales, zero_points], attributes={"axis": 1}, name=f"{name}.rounded"
-    )
-    dequantize.outputs[0].name = f"{name}.rounded"
-    model.graph.insert_before(node, dequantize)
-    return dequantize.outputs[0]

@@ -18,6 +18,7 @@ from ..runtime.backends.trt_library import load_tensorrt, tensorrt_version, this
 from ..runtime.bundle import Bundle, BundleFile
 from ..runtime.engines import (
     FOLDER,
+    HIDDEN,
     SOURCES,
     EngineOptions,
     EngineRecord,
@@ -36,7 +37,7 @@ from .to_engine_graph import require_documented
 from .to_engine_recipes import Recipe, make_graph, recipes_for
 
 # Precision of an engine -> type that the inspector must show in it (see to_engine_build.layer_types).
-INSPECTED = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8-static": "int8"}
+INSPECTED = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8-static": "int8", "fp8": "fp8"}
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,15 @@ def build_engine(
     `fallbacks` the next recipe is tried (see to_engine_recipes.py); what is kept is named after what it really is.
 
     Raises ParityError, with every table, where no recipe came within tolerance; BackendError where TensorRT cannot read
-    or build the graph, or where that engine exists (without `force`); BundleError for a graph that the bundle lacks;
-    MissingExtra. No engine is left behind in any case, only timings for the next build.
+    or build the graph, where the GPU does not multiply in that precision, or where that engine exists (without
+    `force`); BundleError for a graph that the bundle lacks; MissingExtra. No engine is left behind in any case, only
+    timings for the next build.
     """
     trt, cuda = load_tensorrt(), Cuda()
     machine = this_machine(cuda, trt)
-    recipes = recipes_for(options.precision, tensorrt_version(trt))[: None if fallbacks else 1]
+    machine.require(options.precision)
+    recipes = recipes_for(options.precision, tensorrt_version(trt), machine.compute_capability)
+    recipes = recipes[: None if fallbacks else 1]
     folder = open_folder(bundle)
     if not force:
         _refuse_existing(folder, bundle, plan_name(machine, recipes[0].name, options.profiles), machine)
@@ -150,7 +154,7 @@ def _build_and_check(
     with TensorRtBackend(plan, cuda, trt) as backend:
         layers = layer_types(backend.inspect())
         wanted = INSPECTED[recipe.precision]
-        if wanted not in layers:
+        if wanted not in layers and HIDDEN not in layers:  # what is hidden has the types of the graph, proven before
             found = ", ".join(f"{count} in {name}" for name, count in layers.items())
             raise BuildFailed(f"TensorRT built an engine without a layer in {wanted}: it has {found}")
         report = check_parity(

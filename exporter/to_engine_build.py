@@ -17,7 +17,7 @@ from typing import Any
 from ..preprocess.errors import BackendError
 from ..runtime.backends.trt_library import start, tensorrt_log
 from ..runtime.bundle import TensorInfo
-from ..runtime.engines import EngineOptions
+from ..runtime.engines import HIDDEN, EngineOptions
 from ..runtime.progress import Progress
 
 GIGABYTE = 10**9
@@ -166,18 +166,22 @@ def layer_types(information: str) -> dict[str, int]:
     """How many layers of an engine take in each floating-point or 8-bit type, from the inspector's JSON.
 
     A layer counts as the narrowest type among its inputs, which is what it multiplies, or among its outputs where it
-    takes in none; layers without any such tensor do not count. Raises BuildFailed where the JSON shows no layers.
+    takes in none; layers without any such tensor do not count. What TensorRT compiled as a whole and shows from outside
+    only counts as HIDDEN. Raises BuildFailed where the JSON shows no layers.
     """
     counts: Counter[str] = Counter()
     for layer in json.loads(information).get("Layers", []):
         if not isinstance(layer, dict):
             raise BuildFailed("the engine carries no types of its layers")
+        if "ForeignNode[" in str(layer.get("Name")):
+            counts[HIDDEN] += 1
+            continue
         found = _types_in(layer.get("Inputs", [])) or _types_in(layer.get("Outputs", []))
         if found:
             counts[min(found, key=_NARROWEST_FIRST.index)] += 1
     if not counts:
         raise BuildFailed("TensorRT's inspector shows no layer of the engine")
-    return dict(counts)
+    return dict(counts.most_common())
 
 
 # Type as tubelet writes it -> how the inspector may write it, narrowest first. A word must begin there, since uint8

@@ -200,15 +200,24 @@ def matrix_types(model: ModelProto) -> dict[str, tuple[str, ...]]:
     }
 
 
-def require_types(model: ModelProto, wanted: str, *, kept: Collection[str]) -> None:
+def require_types(model: ModelProto, wanted: str, *, kept: Collection[str], rest: str | None = None) -> None:
     """Raises BackendError unless every matrix product of the graph multiplies `wanted` ("FLOAT", "FLOAT16", "BFLOAT16",
-    "INT8"), but for the nodes in `kept`, which are known to compute in something wider."""
+    "INT8", "FLOAT8E4M3FN"), but for the nodes in `kept`, which are known to compute in something wider.
+
+    rest: what products other than linear layers must multiply, where that is another type
+    """
     found = matrix_types(model)
-    wrong = {name: types for name, types in found.items() if set(types) != {wanted} and name not in kept}
-    if wrong or len(wrong) == len(found):
+    operators = {node.name: node.op_type for node in model.graph.node}
+    wrong = {}
+    for name, types in found.items():
+        expected = wanted if rest is None or operators[name] == "MatMul" else rest
+        if set(types) != {expected} and name not in kept:
+            wrong[name] = types
+    if wrong or not any(set(types) == {wanted} for types in found.values()):
         counts = Counter(" x ".join(types) for types in found.values())
         listed = "".join(f"\n  {name}: {' x '.join(types)}" for name, types in list(wrong.items())[:10])
+        beside = "" if rest is None else f" in linear layers and {rest} elsewhere"
         raise BackendError(
-            f"the matrix products of the graph must be {wanted}, they are "
+            f"the matrix products of the graph must be {wanted}{beside}, they are "
             f"{', '.join(f'{count} of {types}' for types, count in counts.items()) or 'absent'}{listed}"
         )

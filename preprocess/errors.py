@@ -5,6 +5,7 @@ TubeletError
 ├── BundleError     (ValueError)    a folder is no bundle, or not the bundle that was written
 ├── CheckpointError (ValueError)    a checkpoint cannot be found, read or accounted for
 ├── BackendError    (RuntimeError)  an engine cannot be started, or failed while running
+│   └── NotAvailable                what it needs is not on this machine: a GPU, a provider, a newer GPU
 ├── ParityError     (RuntimeError)  what a graph computes is outside tolerance of the reference
 └── MissingExtra    (ImportError)   an optional dependency is not installed
 
@@ -36,6 +37,10 @@ class CheckpointError(TubeletError, ValueError):
 
 class BackendError(TubeletError, RuntimeError):
     """Raised when the engine that was asked for cannot run, or fails while running."""
+
+
+class NotAvailable(BackendError):
+    """Raised when the engine that was asked for needs what this machine does not have."""
 
 
 class ParityError(TubeletError, RuntimeError):

@@ -11,6 +11,7 @@ from typing import Any
 from ..preprocess.errors import BackendError, MissingExtra
 from .backends.cuda import Cuda
 from .backends.ort import import_onnxruntime, open_session
+from .backends.ort_cuda import CUDA_PROVIDER, TENSORRT_PROVIDER, open_gpu_session
 from .backends.trt_library import load_tensorrt
 
 # Distributions that matter, each with the extra of tubelet that brings it (None: always installed).
@@ -94,7 +95,10 @@ def examine_providers() -> tuple[Provider, ...]:
     providers = []
     for name in onnxruntime.get_available_providers():
         try:
-            open_session(_IDENTITY_MODEL, name)
+            if name in (CUDA_PROVIDER, TENSORRT_PROVIDER):
+                open_gpu_session(_IDENTITY_MODEL, [(name, {})])
+            else:
+                open_session(_IDENTITY_MODEL, name)
         except BackendError as error:
             providers.append(Provider(name, error.message.splitlines()[0]))
         else:
@@ -158,12 +162,13 @@ def examine() -> Examination:
     """Looks at this machine; takes a second or so, since it starts every provider there is."""
     packages = {name: installed_version(name) for name in PACKAGES}
     gpus, note = examine_gpus()
+    libraries = examine_libraries()  # first: ONNX Runtime's TensorRT provider finds what is loaded then
     return Examination(
         python=platform.python_version(),
         system=f"{sys.platform} {platform.machine()}",
         packages=packages,
+        libraries=libraries,
         providers=examine_providers(),
-        libraries=examine_libraries(),
         gpus=gpus,
         gpu_note=note,
         advice=_advice(packages, gpu=bool(gpus)),

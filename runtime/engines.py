@@ -19,14 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..preprocess.errors import BackendError
+from ..preprocess.errors import BackendError, NotAvailable
 from .bundle import Bundle, BundleFile, Graph
 
 FOLDER = "engines"
 
 # Precision of an engine -> precision of the bundle's graph that it is built from. tf32 is the fp32 graph with matrix
 # products on TF32 tensor cores: float32's range with 10 bits after the point.
-SOURCES = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "fp32", "int8-static": "int8-static"}
+SOURCES = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "fp32", "int8-static": "int8-static", "fp8": "fp8"}
+
+# What the layers of an engine are counted under whose types TensorRT does not show.
+HIDDEN = "hidden"
+
+# Precision -> compute capability of the first GPUs that multiply in it; the others are as old as TensorRT's own first.
+NEEDS_CAPABILITY = {"tf32": (8, 0), "bf16": (8, 0), "fp8": (8, 9)}
 
 
 @dataclass(frozen=True, order=True)
@@ -110,6 +116,15 @@ class Machine:
         major, minor = self.compute_capability
         return f"{self.gpu} (compute capability {major}.{minor}) with TensorRT {self.tensorrt}"
 
+    def require(self, precision: str) -> None:
+        """Raises NotAvailable where the GPU cannot multiply in that precision."""
+        needed = NEEDS_CAPABILITY.get(precision, (0, 0))
+        if self.compute_capability < needed:
+            raise NotAvailable(
+                f"{precision} needs a GPU of compute capability {needed[0]}.{needed[1]} or newer, this is {self}",
+                fix="build another precision, such as fp16 or int8-static",
+            )
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         return cls(**{**values, "compute_capability": tuple(values["compute_capability"])})
@@ -121,7 +136,8 @@ class EngineRecord:
 
     options.precision is what the engine really is, whatever was asked for; recipe says how its graph was made (see
     exporter/to_engine_recipes.py). graph_sha256: of the graph's files in the bundle. layers: how many layers the
-    engine computes in each type. parity: the report of the check that it was kept for. built: UTC, ISO 8601.
+    engine computes in each type, HIDDEN for those that do not show theirs. parity: the report of the check that it was
+    kept for. built: UTC, ISO 8601.
     """
 
     plan: BundleFile
@@ -133,6 +149,14 @@ class EngineRecord:
     parity: dict[str, Any]
     build_seconds: float
     built: str
+
+    def describe_layers(self) -> str:
+        """Such as "of 120 layers, by what they take in: 96 (80%) in fp16, 24 (20%) in fp32"."""
+        total = sum(self.layers.values())
+        shown = [f"{count} ({count / total:.0%}) in {name}" for name, count in self.layers.items() if name != HIDDEN]
+        if HIDDEN in self.layers:
+            shown.append(f"{self.layers[HIDDEN]} ({self.layers[HIDDEN] / total:.0%}) do not show their types")
+        return f"of {total} layers, by what they take in: {', '.join(shown)}"
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 # What the matrix products of a graph compute in; what a backend makes of a graph is its own affair.
-# int8: activations are quantized as they come; int8-static: with scales from calibration clips.
-Precision = Literal["fp32", "fp16", "int8", "int8-static"]
+# int8: activations are quantized as they come; int8-static and fp8: with scales from calibration clips.
+Precision = Literal["fp32", "fp16", "int8", "int8-static", "fp8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -87,8 +87,8 @@ class MatrixProduct:
 class Graph:
     """One ONNX graph of a bundle.
 
-    files: the graph first, then the weights beside it. kept: matrix products that stay in float32 though the precision
-    is lower; notes: why they do, and what it changed. parity: the report of the check that let the graph in, as JSON.
+    files: the graph first, then the weights beside it. kept: matrix products that stay in a type wider than the
+    precision; notes: why they do, and what it changed. parity: the report of the check that let the graph in, as JSON.
     """
 
     precision: Precision

@@ -108,6 +108,7 @@ LIMITS: dict[str, Limit] = {
     "int8": CosineLimit(0.99),
     "int8-static": CosineLimit(0.99),
     "int8-bf16": CosineLimit(0.99),
+    "fp8": CosineLimit(0.99),
 }
 
 

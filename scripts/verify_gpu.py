@@ -4,34 +4,37 @@ and ends with PASS or FAIL.
     python scripts/verify_gpu.py --model google/vivit-b-16x2-kinetics400 --report gpu.json
 
 PASS means that at least one GPU backend ran, and that every one that could run computed what torch computed, in every
-precision and with both forms of input. Times go from clips in host memory to logits in host memory.
+precision, with both forms of input and at every batch size that was timed. What is not installed here is absent, and no
+failure. Times go from clips in host memory to logits in host memory.
 """
 
+import dataclasses
 import json
-import statistics
+import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+import traceback
+import warnings
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
-from numpy.typing import NDArray
-from tubelet.preprocess.errors import BackendError, MissingExtra, ParityError, TubeletError
-from tubelet.preprocess.frames import Frames
-from tubelet.preprocess.prepare import prepare
+import gpu_timing
+from gpu_timing import Failure, Subject, Timing, goal_line, time_everything, timing_table, torch_baselines
+from tubelet.preprocess.errors import MissingExtra, NotAvailable, ParityError, TubeletError
 from tubelet.preprocess.spec import LAYOUTS, InputName
 from tubelet.runtime import Bundle
-from tubelet.runtime.backends import open_backend
-from tubelet.runtime.engines import EngineOptions, Profile
-from tubelet.runtime.parity import Infer, check_parity
+from tubelet.runtime.backends import Backend, open_backend
+from tubelet.runtime.bundle import Precision
+from tubelet.runtime.doctor import examine
+from tubelet.runtime.engines import SOURCES, EngineOptions, Profile
+from tubelet.runtime.parity import check_parity
+from tubelet.runtime.progress import StatusLine
 from tubelet.runtime.reference import Reference
 
+# What is checked and timed with each form of input, and what with the first alone: it differs in the first node only.
 ENGINES = (
     ("onnxruntime-cuda", "fp32"),
     ("onnxruntime-cuda", "fp16"),
@@ -39,205 +42,133 @@ ENGINES = (
     ("tensorrt", "fp32"),
     ("tensorrt", "fp16"),
 )
-BASELINE = "torch compiled fp16"
+ONCE = (("tensorrt", "tf32"), ("tensorrt", "bf16"), ("tensorrt", "int8-static"), ("tensorrt", "fp8"))
+EIGHT_BIT: tuple[Precision, ...] = ("int8-static", "fp8")
 PROFILES = (Profile(1, 1, 1), Profile(2, 4, 8), Profile(9, 32, 32))
-GOAL = 1.3  # clips a second against BASELINE at batches 1 and 8, on a Hopper GPU
-ROUNDS = 7
-PEAK_SIZE = 8192  # of the square matrices that the GPU's own limit is measured with
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried. outcome: "pass", "fail", or "absent" for what is not installed here."""
+    """One thing that was tried. outcome: "pass", "fail", or "absent" for what this machine or bundle does not have."""
 
     name: str
     outcome: str
     detail: str
 
 
-@dataclass(frozen=True)
-class Timing:
-    """The median over the rounds. share: of the matrix peak in half precision, None without torch to measure it."""
-
-    subject: str
-    batch: int
-    latency_ms: float
-    clips_per_second: float
-    against_baseline: float | None
-    share_of_peak: float | None
-
-
-def export_forms(model: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """A bundle with fp32 and fp16 graphs for each form of input."""
+def export_forms(model: str, folder: Path) -> Iterator[Bundle]:
+    """A bundle for each form of input, with fp32 and fp16 graphs; and in 8 bits the first."""
     from tubelet.exporter.checkpoint import load_checkpoint
     from tubelet.exporter.export import export_bundle
+    from tubelet.exporter.precision import add_graph
 
     checkpoint = load_checkpoint(model, report=click.echo)
     names: tuple[InputName, ...] = tuple(LAYOUTS)
     for name in names:
         click.echo(f"exporting with input {name}")
-        bundle, _ = export_bundle(checkpoint, folder / name, input_name=name, precisions=("fp16",))
-        yield name, bundle.path
+        with StatusLine() as progress:
+            bundle, _ = export_bundle(
+                checkpoint, folder / name, input_name=name, precisions=("fp16",), progress=progress
+            )
+            for precision in EIGHT_BIT if name == names[0] else ():
+                try:
+                    bundle, _ = add_graph(bundle, precision, progress=progress)
+                except ParityError as error:  # of this model in 8 bits; its engine is absent then
+                    click.echo(str(error))
+        yield bundle
+
+
+def engines_of(bundles: list[Bundle]) -> Iterator[tuple[Bundle, str, str]]:
+    for number, bundle in enumerate(bundles):
+        for backend, precision in (*ENGINES, *ONCE) if number == 0 else ENGINES:
+            yield bundle, backend, precision
+
+
+def name_of(bundle: Bundle, backend: str, precision: str) -> str:
+    return f"{backend} {precision} {bundle.graph('fp32').inputs[0].name}"
 
 
 def check_engine(bundle: Bundle, backend: str, precision: str) -> Check:
     """Builds the engine where the backend needs one, and compares it with torch's logits."""
-    name = f"{backend} {precision} {bundle.graph('fp32').inputs[0].name}"
+    name = name_of(bundle, backend, precision)
+    source = SOURCES[precision] if backend == "tensorrt" else precision
+    if source not in {graph.precision for graph in bundle.graphs}:
+        fix = f"tubelet quantize {bundle.path} --precision {source}"
+        return Check(name, "absent", f"the bundle has no {source} graph\n  fix: {fix}")
     try:
-        if backend == "tensorrt":
-            from tubelet.exporter.to_engine import build_engine
-
-            built = build_engine(bundle, EngineOptions(precision, PROFILES), fallbacks=False, force=True)
-            layers = ", ".join(f"{count} {kind}" for kind, count in built.record.layers.items())
-            detail = f"built in {built.record.build_seconds:.0f} s, layers: {layers}; "
-        else:
-            detail = ""
-        with open_backend(backend, bundle, precision) as engine:
-            reference = Reference.load(bundle.verified(bundle.reference))
-            report = check_parity(engine.infer, reference, bundle.spec, backend=backend, precision=precision)
-    except MissingExtra as error:
-        return Check(name, "absent", error.message)
-    except ParityError as error:
+        with warnings.catch_warnings(record=True) as noted:
+            warnings.simplefilter("always")
+            passed, detail = _try_engine(bundle, backend, precision)
+    except (MissingExtra, NotAvailable) as error:
+        return Check(name, "absent", str(error))
+    except TubeletError as error:
         return Check(name, "fail", str(error))
-    except BackendError as error:
-        absent = "was built without" in error.message or "cudaErrorInsufficientDriver" in error.message
-        return Check(name, "absent" if absent else "fail", str(error))
+    except Exception:  # of TensorRT, CUDA or ONNX Runtime: whatever it is, the rest is still to be checked
+        return Check(name, "fail", traceback.format_exc())
+    notes = [f"\n  {warning.category.__name__}: {warning.message}" for warning in noted]
+    return Check(name, "pass" if passed else "fail", detail + "".join(dict.fromkeys(notes)))
+
+
+def _try_engine(bundle: Bundle, backend: str, precision: str) -> tuple[bool, str]:
+    """Whether it computes what torch computes, and how nearly."""
+    detail = ""
+    if backend == "tensorrt":
+        from tubelet.exporter.to_engine import build_engine
+
+        options = EngineOptions(precision, PROFILES)
+        with StatusLine() as progress:
+            built = build_engine(bundle, options, fallbacks=False, force=True, progress=progress)
+        detail = f"built in {built.record.build_seconds:.0f} s; {built.record.describe_layers()}; "
+    with open_backend(backend, bundle, precision) as engine:
+        reference = Reference.load(bundle.verified(bundle.reference))
+        report = check_parity(engine.infer, reference, bundle.spec, backend=backend, precision=precision)
     worst = max((row.excess for row in report.batches if row.excess is not None), default=float("nan"))
-    return Check(name, "pass" if report.passed else "fail", f"{detail}{worst:.1%} of the limit")
+    return report.passed, detail + (f"{worst:.1%} of the limit" if report.passed else f"\n{report.table()}")
 
 
-def torch_subjects(model: str) -> dict[str, Infer]:
-    """Our own torch modules on the GPU in half precision: attention step by step, fused, and compiled."""
-    import torch
-    from tubelet.exporter.checkpoint import load_checkpoint
-    from tubelet.exporter.models.attention import attend_with, eager_attention
-
-    def load() -> Any:
-        return load_checkpoint(model, report=lambda _: None).model.eval().half().cuda()
-
-    eager, fused = load(), load()
-    attend_with(eager, eager_attention)
-    compiled = torch.compile(load(), mode="reduce-overhead")
-
-    def infer(module: Any, batch: NDArray[Any]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            clips = torch.from_numpy(batch).pin_memory().cuda(non_blocking=True).half()
-            logits: NDArray[np.float32] = module(clips).float().cpu().numpy()
-            return logits
-
-    modules = {"torch eager fp16": eager, "torch sdpa fp16": fused, BASELINE: compiled}
-    return {name: partial(infer, module) for name, module in modules.items()}
+def open_subjects(bundles: list[Bundle], checks: list[Check], stack: ExitStack) -> Iterator[Subject | Check]:
+    """Whatever passed, loaded once more, for timing; a check that fails for what does not load beside the others."""
+    passed = {check.name for check in checks if check.outcome == "pass"}
+    for bundle, backend, precision in engines_of(bundles):
+        name = name_of(bundle, backend, precision)
+        if name in passed:
+            try:
+                engine: Backend = stack.enter_context(open_backend(backend, bundle, precision))
+            except Exception:  # the GPU's memory, say
+                yield Check(f"{name}, loaded beside the others", "fail", traceback.format_exc())
+            else:
+                yield Subject(name, precision, bundle, engine.infer)
 
 
-def matrix_peak() -> float:
-    """Multiplications a second of a large product in float16, as torch does it: the best of several, in FLOP/s."""
-    import torch
-
-    left, right = (torch.randn(PEAK_SIZE, PEAK_SIZE, device="cuda", dtype=torch.float16) for _ in range(2))
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    best = float("inf")
-    for _ in range(20):
-        start.record()
-        torch.matmul(left, right)
-        end.record()
-        torch.cuda.synchronize()
-        best = min(best, start.elapsed_time(end) / 1000)
-    return float(2 * PEAK_SIZE**3 / best)
-
-
-def time_subjects(subjects: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median of each in seconds. In turn, so that a clock that drifts hurts all alike."""
-    for run in subjects.values():
-        for _ in range(3):
-            run()
-    times: dict[str, list[float]] = {name: [] for name in subjects}
-    for _ in range(rounds):
-        for name, run in subjects.items():
-            run()  # the caches and the clock are this subject's own then
-            started = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def time_everything(
-    engines: dict[str, tuple[Bundle, Infer]], baselines: dict[str, Infer], batches: list[int], peak: float | None
-) -> list[Timing]:
-    rows = []
-    for batch in batches:
-        subjects: dict[str, Callable[[], object]] = {}
-        for name, (bundle, infer) in engines.items():
-            subjects[name] = partial(infer, clips_of(bundle, batch))
-        pixels = next((bundle for bundle, _ in engines.values() if bundle.spec.layout == "TCHW"), None)
-        if pixels is not None:
-            subjects |= {name: partial(infer, clips_of(pixels, batch)) for name, infer in baselines.items()}
-        times = time_subjects(subjects, ROUNDS)
-        for name, seconds in times.items():
-            bundle = next(iter(engines.values()))[0]
-            flop = 2 * sum(product.macs for product in bundle.products) * batch
-            baseline = times.get(BASELINE)
-            rows.append(
-                Timing(
-                    name,
-                    batch,
-                    seconds * 1000,
-                    batch / seconds,
-                    None if baseline is None else baseline / seconds,
-                    None if peak is None else flop / seconds / peak,
-                )
-            )
-    return rows
-
-
-def clips_of(bundle: Bundle, batch: int) -> NDArray[Any]:
-    """The reference clips, prepared, one after the other until the batch is full."""
-    reference = Reference.load(bundle.verified(bundle.reference))
-    prepared = [prepare(Frames.from_array(clip), bundle.spec) for clip in reference.clips]
-    return np.stack([prepared[i % len(prepared)] for i in range(batch)])
-
-
-def timing_table(rows: list[Timing]) -> str:
-    lines = [f"{'':<36}{'batch':>6}{'ms':>10}{'clips/s':>10}{'x compiled':>12}{'of peak':>9}"]
-    for row in rows:
-        against = "-" if row.against_baseline is None else f"{row.against_baseline:.2f}"
-        share = "-" if row.share_of_peak is None else f"{row.share_of_peak:.1%}"
-        lines.append(
-            f"{row.subject:<36}{row.batch:>6}{row.latency_ms:>10.2f}{row.clips_per_second:>10.1f}{against:>12}{share:>9}"
-        )
-    return "\n".join(lines)
-
-
-def goal_line(rows: list[Timing]) -> str:
-    """Whether an fp16 engine reaches GOAL at batches 1 and 8; no part of PASS, since it is a goal for Hopper alone."""
-    best = {
-        batch: max(
-            (
-                row.against_baseline
-                for row in rows
-                if row.batch == batch and "torch" not in row.subject and "fp16" in row.subject and row.against_baseline
-            ),
-            default=None,
-        )
-        for batch in (1, 8)
-    }
-    if None in best.values():
-        return f"goal ({GOAL}x {BASELINE} on Hopper): not measured"
-    reached = ", ".join(f"{ratio:.2f}x at batch {batch}" for batch, ratio in best.items())
-    return f"goal ({GOAL}x {BASELINE} on Hopper): {reached}"
-
-
-def gpu_of_torch() -> str | None:
-    """The GPU's name, None where torch is absent or sees none."""
+def torch_part(model: str | None, bundles: list[Bundle]) -> tuple[list[Subject], float | None, Check | None]:
+    """torch's baselines and the GPU's matrix peak, as far as torch is here and starts; what is wrong where it does
+    not."""
+    device = gpu_timing.torch_device()
+    if device is None:
+        return [], None, Check("torch", "absent", "it is not installed, or sees no GPU")
+    peak = None
     try:
-        import torch
-    except ImportError:
-        return None
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+        peak = gpu_timing.matrix_peak(device)
+        if model is None:
+            return [], peak, Check("torch", "absent", "it computes a checkpoint, which --model names")
+        pixels = next(bundle for bundle in bundles if bundle.spec.layout == "TCHW")
+        return torch_baselines(model, pixels, device), peak, None
+    except Exception:  # engines are timed all the same
+        return [], peak, Check("torch", "fail", traceback.format_exc())
+
+
+def verdict(checks: list[Check], failures: list[Failure]) -> str:
+    """PASS, or FAIL and why. torch's own failures are no fault of an engine."""
+    if not any(check.outcome == "pass" for check in checks):
+        return "FAIL: no GPU backend could run here"
+    wrong = [check.name for check in checks if check.outcome == "fail" and check.name != "torch"]
+    wrong += [f"{one.subject} at batch {one.batch}" for one in failures if not one.subject.startswith("torch")]
+    return f"FAIL: {', '.join(wrong)}" if wrong else "PASS"
 
 
 @click.command(help=__doc__)
 @click.option("--model", metavar="ID|FOLDER", help="A checkpoint, exported first; torch on the GPU is timed beside it.")
-@click.option("--bundle", type=click.Path(exists=True, path_type=Path), help="A bundle, instead, with fp32 and fp16.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="A bundle, instead; it is copied, not changed.")
 @click.option(
     "--batch", "batches", multiple=True, type=click.IntRange(min=1), default=(1, 2, 4, 8, 16, 32), show_default=True
 )
@@ -246,47 +177,65 @@ def main(model: str | None, bundle: Path | None, batches: tuple[int, ...], repor
     if (model is None) == (bundle is None):
         raise click.UsageError("give either --model or --bundle")
     with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         try:
             if model is not None:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                paths = [path for _, path in export_forms(model, folder)]
+                bundles = list(export_forms(model, folder))
             else:
-                paths = [bundle] if bundle is not None else []
-            bundles = [Bundle.open(path) for path in paths]
-            checks = [check_engine(one, *engine) for one in bundles for engine in ENGINES]
+                bundles = [Bundle.open(copy_of(Bundle.open(bundle or ""), folder / "bundle"))]
         except TubeletError as error:
             raise click.ClickException(str(error)) from error
-        for check in checks:
+        checks: list[Check] = []
+
+        def note(check: Check) -> None:
+            checks.append(check)
             click.echo(f"{check.outcome:<8}{check.name}: {check.detail}")
-        engines: dict[str, tuple[Bundle, Infer]] = {}
-        passed = {check.name for check in checks if check.outcome == "pass"}
-        for one in bundles:
-            for backend, precision in ENGINES:
-                name = f"{backend} {precision} {one.graph('fp32').inputs[0].name}"
-                if name in passed:
-                    engines[name] = (one, stack.enter_context(open_backend(backend, one, precision)).infer)
-        gpu = gpu_of_torch()
-        baselines = torch_subjects(model) if model is not None and gpu is not None else {}
-        peak = matrix_peak() if gpu is not None else None
-        rows = time_everything(engines, baselines, list(batches), peak) if engines else []
-    if rows:
-        click.echo(f"\n{timing_table(rows)}\n\n{goal_line(rows)}")
-        click.echo(
-            "matrix peak: "
-            + ("not measured, without torch on the GPU" if peak is None else f"{peak / 1e12:.0f} TFLOP/s")
-        )
-    good = bool(engines) and all(check.outcome != "fail" for check in checks)
-    if report is not None:
-        document = {
-            "passed": good,
-            "gpu": gpu,
-            "peak_flops": peak,
-            "checks": [asdict(check) for check in checks],
-            "timings": [asdict(row) for row in rows],
-        }
-        report.write_text(json.dumps(document, indent=2) + "\n")
-    click.echo(f"\n{'PASS' if good else 'FAIL'}" + ("" if engines else ": no GPU backend could run here"))
-    sys.exit(0 if good else 1)
+
+        for engine in engines_of(bundles):
+            note(check_engine(*engine))
+        subjects: list[Subject] = []
+        for opened in list(open_subjects(bundles, checks, stack)):
+            subjects.append(opened) if isinstance(opened, Subject) else note(opened)
+        timings: list[Timing] = []
+        failures: list[Failure] = []
+        peak = None
+        if subjects:
+            baselines, peak, trouble = torch_part(model, bundles)
+            if trouble is not None:
+                note(trouble)
+            timings, failures = time_everything([*subjects, *baselines], batches, peak=peak)
+        say(timings, failures, peak)
+        outcome = verdict(checks, failures)
+        if report is not None:
+            document = {
+                "verdict": outcome,
+                "machine": examine().to_json(),
+                "peak_flops": peak,
+                "checks": [dataclasses.asdict(check) for check in checks],
+                "failures": [dataclasses.asdict(failure) for failure in failures],
+                "timings": [dataclasses.asdict(row) for row in timings],
+            }
+            report.write_text(json.dumps(document, indent=2) + "\n")
+    click.echo(f"\n{outcome}")
+    sys.exit(0 if outcome == "PASS" else 1)
+
+
+def copy_of(bundle: Bundle, folder: Path) -> Path:
+    """The bundle without the engines that it may have."""
+    folder.mkdir()
+    for path in bundle.path.iterdir():
+        if path.is_file():
+            shutil.copy(path, folder)
+    return folder
+
+
+def say(timings: list[Timing], failures: list[Failure], peak: float | None) -> None:
+    for failure in failures:
+        click.echo(f"fail    {failure.subject} at batch {failure.batch}: {failure.reason}")
+    if timings:
+        click.echo(f"\n{timing_table(timings)}\n\n{goal_line(timings)}")
+        rate = "not measured, without torch on the GPU" if peak is None else f"{peak / 1e12:.4g} TFLOP/s in float16"
+        click.echo(f"matrix peak: {rate}")
 
 
 if __name__ == "__main__":

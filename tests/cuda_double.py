@@ -7,7 +7,7 @@ allocation of the right kind fail; and what is not freed is counted.
 
 import ctypes
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -34,6 +34,9 @@ class HostCuda(ModuleType):
         self.gpu = (name, compute_capability)
         self.failures: dict[str, Any] = {}
         self.calls: Counter[str] = Counter()
+        self.copied: defaultdict[str, list[int]] = defaultdict(
+            list
+        )  # "in" or "out" -> bytes of each copy that was done
         self._lock = threading.RLock()
         self._memory: dict[int, tuple[str, Any]] = {}  # address -> "device" or "host", buffer
         self._streams: dict[int, list[Work]] = {}
@@ -158,6 +161,7 @@ class HostCuda(ModuleType):
 
         def work() -> bool:
             ctypes.memmove(target, source, size)
+            self.copied["in" if target_kind == "device" else "out"].append(size)
             return True
 
         return (OK,) if self.queue(int(stream), work) else (INVALID,)

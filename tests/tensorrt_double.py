@@ -11,8 +11,9 @@ import enum
 import functools
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,7 @@ _DTYPES = {
     TensorProto.FLOAT16: ("HALF", "Half"),
     TensorProto.BFLOAT16: ("BF16", "BFloat16"),
     TensorProto.INT8: ("INT8", "Int8"),
+    TensorProto.FLOAT8E4M3FN: ("FP8", "FP8"),
     TensorProto.UINT8: ("UINT8", "UInt8"),
     TensorProto.INT64: ("INT64", "Int64"),
 }
@@ -43,21 +45,24 @@ class Behaviour:
 
     wrong: whether an engine of that graph computes something else; unbuildable: whether there is no kernel for it;
     parser_errors: (node name, operator, description) of each; refuse_capture: nothing of it can be recorded;
-    fails_to_run: executions are refused; typeless: the inspector shows every layer as float; does_not_start: neither
-    the builder nor the runtime does; at_step: called at each step of a build; at_run: while an engine executes.
+    refused: methods of engines and contexts that give nothing, or False; typeless: the inspector shows every layer as
+    float; opaque: it shows one layer from outside; does_not_start: neither the builder nor the runtime does; at_step:
+    called at each step of a build; at_run: while an engine executes.
     """
 
     wrong: Callable[[ModelProto], bool] = lambda _: False
     unbuildable: Callable[[ModelProto], bool] = lambda _: False
     parser_errors: tuple[tuple[str, str, str], ...] = ()
     refuse_capture: bool = False
-    fails_to_run: bool = False
+    refused: Collection[str] = ()
     typeless: bool = False
+    opaque: bool = False
     does_not_start: bool = False
     at_step: Callable[[], None] = lambda: None
     at_run: Callable[[], object] = lambda: None
     # What was seen
     configs: list[Any] = field(default_factory=list)
+    decomposable: list[bool] = field(default_factory=list)  # of each attention that was built
     graphs: list[ModelProto] = field(default_factory=list)
     contexts: int = 0
 
@@ -66,6 +71,7 @@ def make_tensorrt(version: str, cuda: HostCuda, behaviour: Behaviour, *, calls_i
     """A module like `tensorrt` of that version. calls_itself: another version that it claims to be."""
     listing = json.loads((API / f"{version}.json").read_text())["api"]
     module = ModuleType("tensorrt")
+    module.__spec__ = ModuleSpec("tensorrt", None)  # torch asks whether there is one
     module.__version__ = calls_itself or version  # type: ignore[attr-defined]
     module.cuda, module.behaviour = cuda, behaviour  # type: ignore[attr-defined]
     for name, members in listing.items():
@@ -160,6 +166,8 @@ def _build(self: Any, network: Any, config: Any) -> Any:
             monitor.phase_finish("Building Engine")
             return None
     monitor.phase_finish("Building Engine")
+    inputs = [layer for layer in network._layers if layer.type == self._trt.LayerType.ATTENTION_INPUT]
+    behaviour.decomposable += [layer._attention.decomposable for layer in inputs]
     # No fused kernel takes attention in float32, and what may not be taken apart then cannot be built.
     types = _types_of(graph)
     for layer in network._layers:
@@ -244,12 +252,15 @@ def _profile_shape(engine: Any, name: str, profile_index: int) -> list[tuple[int
     return list(engine._plan["profiles"][profile_index])
 
 
-def _scratch(engine: Any, profile: int) -> int:
-    return 512 * engine._plan["profiles"][profile][2][0]
+def _scratch(engine: Any) -> int:
+    """Bytes for the largest profile: what a context must be given, whichever of them it runs."""
+    return 512 * max(largest[0] for _, _, largest in engine._plan["profiles"])
 
 
 def _create_context(self: Any, strategy: Any = None) -> Any:
     assert strategy == self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    if "create_execution_context" in self._trt.behaviour.refused:
+        return None
     self._trt.behaviour.contexts += 1
     return _new(
         self._trt,
@@ -269,15 +280,17 @@ def _set_memory(self: Any, memory: int, size: int) -> None:
 
 
 def _set_profile(self: Any, profile_index: int, stream_handle: int) -> bool:
-    if not 0 <= profile_index < len(self._engine._plan["profiles"]):
+    refused = "set_optimization_profile_async" in self._trt.behaviour.refused
+    if refused or not 0 <= profile_index < len(self._engine._plan["profiles"]):
         return False
-    self._profile = profile_index
+    self._profile, self._shape = profile_index, None
     self._changes += 1
     return self._trt.cuda.queue(stream_handle, lambda: True)
 
 
 def _set_input_shape(self: Any, name: str, shape: tuple[int, ...]) -> bool:
-    if self._profile is None or name != self._engine._graph.graph.input[0].name:
+    refused = "set_input_shape" in self._trt.behaviour.refused
+    if refused or self._profile is None or name != self._engine._graph.graph.input[0].name:
         return False
     smallest, _, largest = self._engine._plan["profiles"][self._profile]
     if not all(low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True)):
@@ -288,7 +301,8 @@ def _set_input_shape(self: Any, name: str, shape: tuple[int, ...]) -> bool:
 
 
 def _set_address(self: Any, name: str, memory: int) -> bool:
-    if name not in (self._engine._graph.graph.input[0].name, self._engine._graph.graph.output[0].name):
+    known = (self._engine._graph.graph.input[0].name, self._engine._graph.graph.output[0].name)
+    if "set_tensor_address" in self._trt.behaviour.refused or name not in known:
         return False
     self._addresses[name] = memory
     self._changes += 1
@@ -301,11 +315,12 @@ def _execute(self: Any, stream_handle: int) -> bool:
         cuda.spoil_recording(stream_handle)
     graph = engine._graph.graph
     given, returned = graph.input[0].name, graph.output[0].name
-    if self._shape is None or set(self._addresses) != {given, returned} or behaviour.fails_to_run:
+    ready = self._shape is not None and set(self._addresses) == {given, returned}
+    if not ready or "execute_async_v3" in behaviour.refused:
         return False
     dtype = helper.tensor_dtype_to_np_dtype(graph.input[0].type.tensor_type.elem_type)
     shape, labels, addresses = self._shape, _tensor_shape(engine, returned)[1], dict(self._addresses)
-    scratch, needed = self._scratch, _scratch(engine, self._profile)
+    scratch, needed = self._scratch, _scratch(engine)
     sizes = {given: int(np.prod(shape)) * dtype.itemsize, returned: shape[0] * labels * 4}
     changes = self._changes
 
@@ -349,6 +364,10 @@ def _information(self: Any, format: Any) -> str:
             if types[name] in _DTYPES
         ]
 
+    if self._trt.behaviour.opaque:
+        outside = [{"Name": "x", "Format/Datatype": "Float"}]
+        layer = {"Name": "{ForeignNode[a...b]}", "LayerType": "Myelin", "Inputs": outside, "Outputs": outside}
+        return json.dumps({"Layers": [layer]})
     layers = [
         {
             "Name": node.name,
@@ -438,7 +457,7 @@ _BEHIND: Behind = {
         "get_tensor_dtype": _tensor_dtype,
         "get_tensor_shape": _tensor_shape,
         "get_tensor_profile_shape": _profile_shape,
-        "get_device_memory_size_for_profile_v2": _scratch,
+        "device_memory_size_v2": _scratch,
         "create_execution_context": _create_context,
         "create_engine_inspector": lambda self: _new(self._trt, "EngineInspector", _engine=self),
     },

@@ -60,7 +60,7 @@ def test_an_unknown_precision_names_those_there_are(vivit_bundle: Path) -> None:
     bundle = Bundle.open(vivit_bundle)
     with pytest.raises(BundleError, match=r"has no int8 graph; it has fp32\n  fix: tubelet quantize .* int8$"):
         bundle.graph("int8")
-    with pytest.raises(BundleError, match=r"no graph of precision 'int4'; there are fp32, fp16, int8, int8-static$"):
+    with pytest.raises(BundleError, match=r"precision 'int4'; there are fp32, fp16, int8, int8-static, fp8$"):
         bundle.graph("int4")
 
 

@@ -1,7 +1,9 @@
 """The trained demo checkpoints, the scripts that score them, and the drawing of their predictions."""
 
+import functools
 import json
 import math
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, get_args
 
 import av
 import numpy as np
+import onnxruntime
 import pytest
 import score_demo
 import torch
@@ -23,11 +26,13 @@ from score_demo import Score, filmed_frames, rendered_frames, score, wilson_inte
 from transformers import AutoModelForVideoClassification
 from tubelet.exporter.checkpoint import Checkpoint, load_checkpoint
 from tubelet.exporter.export import clip_spec, export_bundle
+from tubelet.exporter.precision import add_graph
+from tubelet.exporter.to_engine_recipes import Recipe, make_graph
 from tubelet.preprocess.decode import probe, read_frames
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.spec import Family
-from tubelet.runtime import load
+from tubelet.runtime import Bundle, load
 from tubelet.runtime.picture_files import write_gif, write_video
 
 DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
@@ -93,6 +98,23 @@ def test_the_bundle_is_as_often_right_as_torch(demo: Demo) -> None:
     assert bundle_score == torch_score
     assert bundle_score.clips == CLIPS
     assert bundle_score.top1 > 0.9
+
+
+def test_in_8_bits_it_is_right_as_often_within_a_point(demo: Demo, tmp_path: Path) -> None:
+    bundle = Bundle.open(shutil.copytree(demo.bundle, tmp_path / "bundle"))
+    for precision in ("int8", "int8-static", "fp8"):
+        bundle, _ = add_graph(bundle, precision)
+    read = functools.cache(partial(rendered_frames, bundle.spec))
+    right = {}
+    for precision in ("fp32", "int8", "int8-static", "fp8"):
+        with load(bundle.path, precision=precision) as model:
+            right[precision] = score(model.logits, bundle.spec, read, clips=2 * CLIPS).top1
+    # The form that TensorRT is given, with the rest in float16, step by step
+    graph = make_graph(bundle, Recipe("int8-static"), tmp_path)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    infer = lambda batch: session.run(None, {"pixel_values": batch})[0]  # noqa: E731
+    right["engine"] = score(infer, bundle.spec, read, clips=2 * CLIPS).top1
+    assert all(found >= right["fp32"] - 0.01 for found in right.values()), right
 
 
 def test_one_frame_is_not_enough(demo: Demo) -> None:

@@ -2,12 +2,17 @@
 provider was given; and what is refused."""
 
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from gpu import plug_in
+from tensorrt_double import VERSIONS
+from tubelet.preprocess.errors import NotAvailable
 from tubelet.runtime import BackendError, Bundle
 from tubelet.runtime.backends import open_backend, ort_cuda
 from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
@@ -77,6 +82,62 @@ def test_a_provider_that_is_dropped_without_a_word_is_noticed(graph: Path, monke
         open_gpu_session(str(graph), [(CUDA_PROVIDER, {})])
 
 
+def test_what_preloading_prints_goes_into_the_error_and_not_to_stdout(
+    graph: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = onnxruntime.InferenceSession(str(graph), providers=[CPU_PROVIDER])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA_PROVIDER, CPU_PROVIDER])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcublasLt.so.13: no such file"))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
+    with pytest.raises(BackendError) as caught:
+        open_gpu_session(str(graph), [(CUDA_PROVIDER, {})])
+    assert str(caught.value) == (
+        f"{CUDA_PROVIDER} was requested, ONNX Runtime gave {CPU_PROVIDER}\n"
+        "  Failed to load libcublasLt.so.13: no such file\n"
+        "  fix: pip install 'tubelet[gpu]' brings CUDA's libraries, the system the driver; "
+        "ONNX Runtime's log names what lacks"
+    )
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [(None, "and it is not installed: "), (VERSIONS[-1], f"and {VERSIONS[-1]} is installed: ")]
+)
+def test_the_tensorrt_provider_needs_tensorrt_10(
+    lowered_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, said: str
+) -> None:
+    if version is None:
+        monkeypatch.setitem(sys.modules, "tensorrt", None)
+    else:
+        plug_in(monkeypatch, version)
+    bundle = Bundle.open(shutil.copytree(lowered_bundles["vivit"], tmp_path / "bundle"))
+    dropped = BackendError(f"{TENSORRT_PROVIDER} was requested, ONNX Runtime gave {CPU_PROVIDER}")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT_PROVIDER, CPU_PROVIDER])
+    monkeypatch.setattr(ort_cuda, "open_gpu_session", lambda *_: (_ for _ in ()).throw(dropped))
+    with pytest.raises(NotAvailable, match=f"links to TensorRT 10, {said}.*(?s:.*)fix: pip install 'tensorrt<11'"):
+        open_backend("onnxruntime-tensorrt", bundle, "fp16")
+    plug_in(monkeypatch, VERSIONS[0])  # with the right one, the reason is another
+    with pytest.raises(BackendError) as caught:
+        open_backend("onnxruntime-tensorrt", bundle, "fp16")
+    assert caught.value is dropped
+
+
+def test_tensorrt_is_in_the_process_before_its_provider_starts(
+    lowered_bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The provider's library names libnvinfer.so.10, which lies in a folder of Python's packages.
+    order: list[str] = []
+    bundle = Bundle.open(shutil.copytree(lowered_bundles["vivit"], tmp_path / "bundle"))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT_PROVIDER])
+    monkeypatch.setattr(ort_cuda, "DEVICE", "cpu")
+    monkeypatch.setattr(ort_cuda, "load_tensorrt", lambda: order.append("tensorrt"))
+    monkeypatch.setattr(
+        ort_cuda, "open_gpu_session", lambda path, _: order.append("session") or open_session(Path(path), CPU_PROVIDER)
+    )
+    open_backend("onnxruntime-tensorrt", bundle, "fp16").close()
+    assert order == ["tensorrt", "session"]
+
+
 def test_without_cuda_graphs_it_runs_and_says_so(vivit_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
@@ -106,12 +167,21 @@ def test_the_tensorrt_provider_keeps_its_engines_to_the_user(
         return open_session(Path(graph), CPU_PROVIDER)
 
     monkeypatch.setattr(ort_cuda, "open_gpu_session", start)
+    monkeypatch.setattr(ort_cuda, "DEVICE", "cpu")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT_PROVIDER])
-    open_backend("onnxruntime-tensorrt", bundle, "fp16")
+    ran = []
+    infer = BoundSession.infer
+    monkeypatch.setattr(BoundSession, "infer", lambda self, batch: ran.append(batch.shape) or infer(self, batch))
+    with open_backend("onnxruntime-tensorrt", bundle, "fp16") as backend:
+        # The range of batch sizes that its engines are built for, before anybody waits.
+        assert ran == [(8, 4, 32, 32, 3), (1, 4, 32, 32, 3)]
+        with open_backend("onnxruntime", bundle, "fp16") as expected:
+            batch = np.random.default_rng(0).integers(0, 256, (11, 4, 32, 32, 3), dtype=np.uint8)
+            np.testing.assert_allclose(backend.infer(batch), expected.infer(batch), atol=2e-3)
     assert [name for name, _ in asked] == [TENSORRT_PROVIDER, CUDA_PROVIDER]
     options = asked[0][1]
     assert options["trt_engine_cache_path"] == str(bundle.path / "engines")
-    assert options["trt_profile_max_shapes"] == "frames:8x4x32x32x3"
+    assert not any("profile" in option for option in options)  # see open_onnxruntime_tensorrt
     (bundle.path / "engines").chmod(0o777)
     with pytest.raises(BackendError, match="can be written by other users"):
         open_backend("onnxruntime-tensorrt", bundle, "fp16")

@@ -14,6 +14,7 @@ from checkpoints import write_checkpoint
 from onnx import TensorProto, numpy_helper
 from safetensors.torch import load_file, save_file
 from tubelet.exporter import graph_file, precision
+from tubelet.exporter import precision_fp8 as fp8
 from tubelet.exporter.checkpoint import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.precision import Clips, add_graph, calibration_videos
@@ -29,7 +30,7 @@ from tubelet.runtime.limits import CosineLimit
 from tubelet.runtime.reference import Reference
 from videos import make_video
 
-LOWER = ("fp16", "int8", "int8-static")
+LOWER = ("fp16", "int8", "int8-static", "fp8")
 
 
 @pytest.fixture(scope="module", params=["vivit_bundle", "videomae_bundle"])
@@ -99,7 +100,7 @@ def test_it_is_valid_onnx_with_or_without_the_fused_attention(lowered: Bundle, n
         fused = backend.infer(batch)
     session = onnxruntime.InferenceSession(inlined.SerializeToString(), providers=["CPUExecutionProvider"])
     (standard,) = session.run(None, {session.get_inputs()[0].name: batch})
-    np.testing.assert_allclose(standard, fused, atol=2e-2 if name != "fp16" else 2e-3)
+    np.testing.assert_allclose(standard, fused, atol={"fp16": 2e-3, "fp8": 5e-2}.get(name, 2e-2))
 
 
 def test_fp16_multiplies_in_float16_and_normalises_in_float32(lowered: Bundle) -> None:
@@ -155,6 +156,68 @@ def test_static_scales_are_symmetric_and_reach_the_largest_value(lowered: Bundle
         assert arrays[node.input[1]] * 127 == pytest.approx(magnitudes[node.input[0]], rel=1e-6)
         assert arrays[node.input[2]] == 0
         assert arrays[node.input[2]].dtype == np.int8
+
+
+def test_fp8_multiplies_weights_in_8_bit_floats_and_the_rest_as_fp16_does(lowered: Bundle) -> None:
+    model = graph_of(lowered, "fp8")
+    types, arrays = element_types(model), {i.name: i for i in model.graph.initializer}
+    makers = {output: node for node in model.graph.node for output in node.output}
+    matrices = [node for node in model.graph.node if node.op_type == "MatMul"]
+    assert len(matrices) == 12
+    for node in matrices:
+        activation, weight = (makers[name] for name in node.input)
+        assert (activation.op_type, weight.op_type) == ("DequantizeLinear", "DequantizeLinear")
+        assert types[activation.input[0]] == types[weight.input[0]] == TensorProto.FLOAT8E4M3FN
+        assert [types[name] for name in [*node.input, *node.output]] == [TensorProto.FLOAT16] * 3
+        assert list(arrays[activation.input[1]].dims) == []  # one scale a tensor
+        assert list(arrays[weight.input[1]].dims) == list(arrays[weight.input[0]].dims)[1:]  # and one a column
+        assert arrays[weight.input[1]].data_type == TensorProto.FLOAT16
+    half = element_types(graph_of(lowered, "fp16"))
+    for node in graph_of(lowered, "fp16").graph.node:
+        if node.op_type not in ("MatMul", "Cast"):
+            assert {types[name] for name in node.output} == {half[name] for name in node.output}, node.name
+    assert not any(numpy_helper.to_array(arrays[node.input[2]]).astype(np.float32).any() for node in makers.values()
+                   if node.op_type in ("QuantizeLinear", "DequantizeLinear"))  # fmt: skip
+
+
+def test_fp8_scales_reach_the_largest_value_and_float16_holds_them() -> None:
+    random = np.random.default_rng(0)
+    weight = random.normal(size=(300, 7)).astype(np.float32) * np.float32([1, 1e3, 1e-2, 1e-4, 1e-6, 1e-9, 0])
+    floats, scales = fp8.quantized_weight(weight)
+    assert floats.dtype.name == "float8_e4m3fn"
+    np.testing.assert_array_equal(scales, scales.astype(np.float16))
+    assert (scales > 0).all()
+    restored = floats.astype(np.float32) * scales
+    assert np.isfinite(restored).all()
+    # Half a step of 3 bits beside the value, or half of the smallest step of the format: nothing is cut off.
+    assert (np.abs(restored - weight) <= np.maximum(np.abs(weight) / 16, scales * 2**-10)).all()
+    assert (np.abs(floats[:, :3].astype(np.float32)).max(axis=0) == 448).all()
+    assert np.isfinite(fp8.scale_for(np.float32([1e30, 0, 1e-30]))).all()
+
+
+def test_what_is_larger_than_calibrated_saturates_in_fp8(lowered: Bundle) -> None:
+    batch = np.stack([prepare(Frames.from_array(clip), lowered.spec) for clip in Reference.load(
+        lowered.path / "reference.npz").clips])  # fmt: skip
+    larger = (
+        np.clip(batch.astype(np.float32) * 100, 0, 255).astype(batch.dtype) if batch.dtype == np.uint8 else batch * 100
+    )
+    with open_backend("onnxruntime", lowered, "fp8") as backend:
+        assert np.isfinite(backend.infer(larger)).all()
+
+
+def test_what_is_too_sensitive_for_fp8_stays_in_float16(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(precision.LIMITS, "fp8", CosineLimit(0.99999))
+    bundle, report = add_graph(copy, "fp8")
+    graph = bundle.graph("fp8")
+    assert report.passed
+    assert 0 < len(graph.kept) <= 12
+    assert f"{len(graph.kept)} of 12 matrix products stay in float16, because they lose most: " in graph.notes[-1]
+    types = element_types(graph_of(bundle, "fp8"))
+    constants = {initializer.name for initializer in graph_of(bundle, "fp8").graph.initializer}
+    for node in graph_of(bundle, "fp8").graph.node:
+        if node.op_type == "MatMul":
+            assert (node.input[1] in constants) == (node.name in graph.kept)
+            assert types[node.input[1]] == TensorProto.FLOAT16
 
 
 def test_magnitudes_are_those_of_the_tensors(vivit_bundle: Path) -> None:
@@ -214,11 +277,16 @@ def test_what_float16_cannot_hold_stays_in_float32_and_is_listed(tmp_path: Path)
     assert graph.kept == (f"{MLP}.intermediate.dense.MatMul", f"{MLP}.output.dense.MatMul")
     assert "2 of 16 matrix products stay in float32, because values come near the end of the range" in graph.notes[1]
     assert "cosine not finite -> 0.99999" in graph.notes[1] or "cosine 0" in graph.notes[1]
-    types = element_types(graph_of(bundle, "fp16"))
-    for node in graph_of(bundle, "fp16").graph.node:
-        if node.op_type in ("MatMul", "Gemm", "Conv"):
-            kept = node.name in graph.kept
-            assert types[node.input[0]] == (TensorProto.FLOAT if kept else TensorProto.FLOAT16)
+    for name in ("fp16", "fp8"):
+        if name == "fp8":
+            bundle, report = add_graph(bundle, name)
+            assert report.passed
+            assert bundle.graph(name).kept == graph.kept
+        types = element_types(graph_of(bundle, name))
+        for node in graph_of(bundle, name).graph.node:
+            if node.op_type in ("MatMul", "Gemm", "Conv"):
+                kept = node.name in graph.kept
+                assert types[node.input[0]] == (TensorProto.FLOAT if kept else TensorProto.FLOAT16)
 
 
 def test_as_few_layers_as_the_limit_allows_stay_in_float32(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +302,7 @@ def test_as_few_layers_as_the_limit_allows_stay_in_float32(copy: Bundle, monkeyp
         f"{len(graph.kept)} of 12 matrix products stay in float32, because they lose most: cosine 0.99"
         in graph.notes[-1]
     )
-    assert f"int8: trying with {len(graph.kept) - 1} products in float32" in messages  # one less was not enough
+    assert f"int8: trying without {len(graph.kept) - 1} of the products" in messages  # one less was not enough
 
 
 def test_outside_its_limit_a_graph_is_not_kept(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,7 +388,9 @@ def test_calibration_on_what_is_no_video_changes_nothing(copy: Bundle, tmp_path:
 
 @pytest.mark.parametrize("name", ["fp32", "int4"])
 def test_a_precision_that_cannot_be_made(copy: Bundle, name: str) -> None:
-    with pytest.raises(BundleError, match=f"there is no precision '{name}' to make; there are fp16, int8, int8-static"):
+    with pytest.raises(
+        BundleError, match=f"there is no precision '{name}' to make; there are fp16, int8, int8-static, fp8"
+    ):
         add_graph(copy, name)  # type: ignore[arg-type]
 
 

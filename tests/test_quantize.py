@@ -64,8 +64,8 @@ def test_the_fix_for_a_missing_precision_is_the_command_that_adds_it(copy: Path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--precision", "int4"], "'int4' is none of fp32, fp16, int8, int8-static"),
-        (["--precision", ""], "'' is none of fp32, fp16, int8, int8-static"),
+        (["--precision", "int4"], "'int4' is none of fp32, fp16, int8, int8-static, fp8"),
+        (["--precision", ""], "'' is none of fp32, fp16, int8, int8-static, fp8"),
         ([], "Missing option '--precision'"),
         (["--precision", "int8-static", "--calibrate", "no/such/folder"], "'no/such/folder' does not exist"),
     ],
@@ -101,7 +101,17 @@ def test_export_makes_them_at_once(tmp_path: Path) -> None:
 def test_it_needs_no_torch(copy: Path, tmp_path: Path) -> None:
     blocked = ("torch", "transformers", "onnxscript", "safetensors", "huggingface_hub")
     code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); from tubelet.runtime.cli import main; main()"
-    command = [sys.executable, "-W", "error", "-c", code, "quantize", str(copy), "--precision", "fp16,int8,int8-static"]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        code,
+        "quantize",
+        str(copy),
+        "--precision",
+        "fp16,int8,int8-static,fp8",
+    ]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stderr
 

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import cuda_double
 import numpy as np
 import pytest
 from gpu import Gpu, plug_in
@@ -184,21 +185,63 @@ def test_out_of_memory(gpu: Gpu, bundle: Bundle, call: str) -> None:
         assert backend.infer(clips(1)).shape == (1, 5)
 
 
-def test_an_execution_that_tensorrt_refuses(gpu: Gpu, bundle: Bundle) -> None:
-    gpu.behaviour.fails_to_run = True
-    with open_engine(bundle) as backend, pytest.raises(BackendError, match="TensorRT could not execute a batch of 1"):
-        backend.infer(clips(1))
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("create_execution_context", "TensorRT gave no execution context: "),
+        ("set_optimization_profile_async", "TensorRT could not take optimization profile 0: "),
+        ("set_input_shape", r"TensorRT could not take pixel_values of shape \(1, 4, 3, 32, 32\): "),
+        ("set_tensor_address", "TensorRT could not take the address of pixel_values: "),
+        ("execute_async_v3", "TensorRT could not execute a batch of 1: "),
+    ],
+)
+def test_whatever_tensorrt_refuses_is_named(gpu: Gpu, bundle: Bundle, method: str, message: str) -> None:
+    gpu.behaviour.refused = {method}
+    with open_engine(bundle) as backend:
+        with pytest.raises(BackendError, match=message + "TensorRT logged no reason"):
+            backend.infer(clips(1))
+        gpu.behaviour.refused = ()
+        assert backend.infer(clips(1)).shape == (1, 5)
     assert gpu.cuda.live() == {}
 
 
-def test_an_error_that_shows_when_the_work_is_waited_for(gpu: Gpu, bundle: Bundle) -> None:
+@pytest.mark.parametrize(
+    ("call", "first"),
+    [
+        ("cudaStreamCreateWithFlags", True),
+        ("cudaMemcpyAsync", True),
+        ("cudaStreamSynchronize", True),
+        ("cudaStreamSynchronize", False),
+        ("cudaGraphLaunch", False),
+    ],
+)
+def test_whatever_cuda_refuses_is_named(gpu: Gpu, bundle: Bundle, call: str, first: bool) -> None:
     with open_engine(bundle) as backend:
-        backend.infer(clips(1))
-        gpu.cuda.failures["cudaStreamSynchronize"] = gpu.cuda.cudaError_t.cudaErrorIllegalAddress
-        with pytest.raises(BackendError, match="CUDA's cudaStreamSynchronize failed: an illegal memory access"):
+        if not first:
+            backend.infer(clips(1))
+        gpu.cuda.failures[call] = gpu.cuda.cudaError_t.cudaErrorIllegalAddress
+        with pytest.raises(BackendError, match=f"CUDA's {call} failed: an illegal memory access was encountered"):
             backend.infer(clips(1))
         gpu.cuda.failures.clear()
+        assert backend.infer(clips(1)).shape == (1, 5)
     assert gpu.cuda.live() == {}
+
+
+def test_a_quarter_of_the_bytes_cross_the_bus_as_uint8(
+    gpu: Gpu, lowered_bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    moved = {}
+    for family, values in (("vivit", "pixel_values"), ("videomae", "frames")):
+        bundle = Bundle.open(shutil.copytree(lowered_bundles[family], tmp_path / family))
+        build_engine(bundle, EngineOptions("fp32", (Profile(2, 2, 2),)))
+        with open_engine(bundle) as backend:
+            batch = np.zeros((2, *bundle.graph("fp32").inputs[0].shape[1:]), bundle.graph("fp32").inputs[0].dtype)
+            gpu.cuda.copied.clear()
+            backend.infer(batch)
+        moved[values] = gpu.cuda.copied["in"]
+        assert set(gpu.cuda.copied["in"]) == {batch.nbytes}
+        assert set(gpu.cuda.copied["out"]) == {2 * 5 * 4}
+    assert moved["pixel_values"][0] == 4 * moved["frames"][0]
 
 
 @pytest.mark.parametrize(
@@ -418,6 +461,39 @@ def test_the_double_has_what_tensorrt_has_and_nothing_else(version: str, gpu: Gp
         with pytest.raises(error):
             misuse()
     assert hasattr(trt.BuilderFlag, "FP16") == version.startswith("10.")
+
+
+def test_the_real_cuda_takes_what_the_backend_gives_it() -> None:
+    """Without a GPU every call fails, but with a status: types and numbers of arguments are checked before."""
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    stream, graph, executable = runtime.cudaStream_t(0), runtime.cudaGraph_t(0), runtime.cudaGraphExec_t(0)
+    if runtime.cudaGetDeviceCount()[0] == runtime.cudaError_t.cudaSuccess:
+        pytest.skip("there is a GPU")
+    calls = {
+        "cudaSetDevice": (0,),
+        "cudaGetDeviceProperties": (0,),
+        "cudaMalloc": (16,),
+        "cudaFree": (4096,),
+        "cudaMallocHost": (16,),
+        "cudaFreeHost": (4096,),
+        "cudaStreamCreateWithFlags": (runtime.cudaStreamNonBlocking,),
+        "cudaStreamSynchronize": (stream,),
+        "cudaStreamDestroy": (stream,),
+        "cudaMemcpyAsync": (4096, 8192, 16, runtime.cudaMemcpyKind.cudaMemcpyHostToDevice, stream),
+        "cudaStreamBeginCapture": (stream, runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal),
+        "cudaStreamEndCapture": (stream,),
+        "cudaGraphInstantiate": (graph, 0),
+        "cudaGraphLaunch": (executable, stream),
+        "cudaGraphDestroy": (graph,),
+        "cudaGraphExecDestroy": (executable,),
+    }
+    unchecked = {"cudaDriverGetVersion", "cudaGetLastError"}  # they take nothing
+    assert set(calls) | unchecked == set(cuda_double._IMPLEMENTED)
+    for name, arguments in calls.items():
+        status, *_ = getattr(runtime, name)(*arguments)
+        assert status != runtime.cudaError_t.cudaSuccess, name
+        with pytest.raises(TypeError):
+            getattr(runtime, name)(*arguments, None)
 
 
 def test_the_double_of_cuda_sees_what_a_gpu_would(gpu: Gpu) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import sys
@@ -20,7 +21,7 @@ from tubelet.exporter.to_engine_build import BuildFailed, layer_types
 from tubelet.preprocess.errors import MissingExtra, ParityError
 from tubelet.runtime import BackendError, Bundle
 from tubelet.runtime.cli import main
-from tubelet.runtime.engines import EngineOptions, Profile
+from tubelet.runtime.engines import SOURCES, EngineOptions, Profile, graph_sha256
 
 LATEST = VERSIONS[-1]
 
@@ -63,7 +64,7 @@ def has_attention(graph: ModelProto) -> bool:
     return any(node.op_type == "Attention" for node in graph.graph.node)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "int8-static"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "int8-static", "fp8"])
 def test_an_engine_is_built_proven_and_kept(gpu: Gpu, bundle: Bundle, precision: str) -> None:
     options = EngineOptions(precision, (Profile(1, 1, 1), Profile(2, 4, 8)), opt_level=4, workspace_gb=1.5)
     said: list[str] = []
@@ -85,10 +86,16 @@ def test_an_engine_is_built_proven_and_kept(gpu: Gpu, bundle: Bundle, precision:
     assert record["machine"]["gpu"] == "NVIDIA H200"
     assert record["machine"]["compute_capability"] == [9, 0]
     assert record["machine"]["tensorrt"] == gpu.tensorrt.__version__
+    assert {"driver", "cuda", "multiprocessors", "memory_bytes"} <= set(record["machine"])
     assert record["parity"]["passed"] is True
+    assert record["build_seconds"] > 0
+    assert record["graph_sha256"] == graph_sha256(bundle.graph(SOURCES[precision]))
+    assert (record["options"]["opt_level"], record["options"]["workspace_gb"]) == (4, 1.5)
     assert record["options"]["profiles"] == [{"min": 1, "opt": 1, "max": 1}, {"min": 2, "opt": 4, "max": 8}]
-    narrow = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8-static": "int8"}[precision]
+    narrow = {"tf32": "fp32", "int8-static": "int8"}.get(precision, precision)
     assert record["layers"][narrow] > 10
+    if narrow in ("int8", "fp8"):  # the rest is where the fp16 graph has it
+        assert record["layers"]["fp16"] > 10
     folder = built.plan.parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {path.name for path in folder.iterdir()} == {
@@ -164,6 +171,57 @@ def test_an_engine_without_half_layers_is_not_called_fp16(latest: Gpu, bundle: B
     assert built.failed[0].describe().startswith("fp16: TensorRT built an engine without a layer in fp16: it has ")
 
 
+def test_where_tensorrt_hides_the_layers_the_proof_is_that_of_the_graph(latest: Gpu, bundle: Bundle) -> None:
+    # A strongly typed network has the types of its graph, which were proven before the build.
+    latest.behaviour.opaque = True
+    built = build_engine(bundle, EngineOptions("fp16"))
+    assert (built.record.recipe, built.record.layers) == ("fp16", {"hidden": 1})
+    assert built.record.describe_layers() == "of 1 layers, by what they take in: 1 (100%) do not show their types"
+
+
+@pytest.mark.parametrize(
+    ("precision", "capability", "needed"), [("fp8", (8, 6), "8.9"), ("bf16", (7, 5), "8.0"), ("tf32", (7, 5), "8.0")]
+)
+def test_a_gpu_that_is_too_old_for_a_precision_is_refused(
+    monkeypatch: pytest.MonkeyPatch, bundle: Bundle, precision: str, capability: tuple[int, int], needed: str
+) -> None:
+    gpu = plug_in(monkeypatch, LATEST, name="NVIDIA A10", compute_capability=capability)
+    result = tubelet("build", bundle.path, "--precision", precision)
+    assert result.exit_code == 1
+    assert (
+        f"Error: {precision} needs a GPU of compute capability {needed} or newer, this is NVIDIA A10 (" in result.stderr
+    )
+    assert "\n  fix: build another precision, such as fp16 or int8-static" in result.stderr
+    assert gpu.behaviour.configs == []
+    assert not (bundle.path / "engines").exists()
+
+
+def test_fp8_is_built_where_it_can_be(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:
+    gpu = plug_in(monkeypatch, LATEST, name="NVIDIA L4", compute_capability=(8, 9))
+    built = build_engine(bundle, EngineOptions("fp8"))
+    assert built.plan.name == "sm89-trt11.4-fp8-b1-4-8.plan"
+    (graph,) = gpu.behaviour.graphs
+    assert TensorProto.FLOAT8E4M3FN in {tensor.data_type for tensor in graph.graph.initializer}
+    checked = tubelet("check", bundle.path, "--backend", "tensorrt", "--precision", "fp8")
+    assert checked.exit_code == 0, checked.output
+
+
+@pytest.mark.parametrize("precision", ["int8-static", "fp8"])
+def test_a_projection_that_is_wrong_in_8_bits_is_taken_back(latest: Gpu, bundle: Bundle, precision: str) -> None:
+    def eight_bit(graph: ModelProto) -> int:
+        return sum(node.op_type == "DequantizeLinear" and "output" in node.name for node in graph.graph.node)
+
+    counts: list[int] = []
+    latest.behaviour.wrong = lambda graph: counts.append(eight_bit(graph)) or len(counts) == 1
+    result = tubelet("build", bundle.path, "--precision", precision)
+    assert result.exit_code == 0, result.output
+    assert counts[1] < counts[0]
+    assert f"note: {precision} is outside tolerance" in result.stderr
+    assert f"note: the engine that was kept is {precision}-projection16, after 1 that did not do" in result.stderr
+    record = json.loads(next((bundle.path / "engines").glob("*.json")).read_text())
+    assert (record["recipe"], record["options"]["precision"]) == (f"{precision}-projection16", precision)
+
+
 def test_what_cannot_be_built_says_what_tensorrt_logged(latest: Gpu, bundle: Bundle) -> None:
     latest.behaviour.unbuildable = lambda _: True
     with pytest.raises(BackendError) as caught:
@@ -174,10 +232,13 @@ def test_what_cannot_be_built_says_what_tensorrt_logged(latest: Gpu, bundle: Bun
     assert "warning" not in message
 
 
-@pytest.mark.usefixtures("latest")
-def test_attention_in_float32_may_be_taken_apart(bundle: Bundle) -> None:
-    # The double, like TensorRT, has no fused kernel for it, and fails where it may not.
-    assert build_engine(bundle, EngineOptions("fp32")).failed == ()
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-static", "fp8"])
+def test_attention_may_be_taken_apart_where_no_kernel_does_it_at_once(
+    latest: Gpu, bundle: Bundle, precision: str
+) -> None:
+    # The double, like TensorRT, has no fused kernel for float32, and fails where it may not.
+    assert build_engine(bundle, EngineOptions(precision)).failed == ()
+    assert latest.behaviour.decomposable == [True, True]
 
 
 def test_parser_errors_come_with_the_names_of_nodes(latest: Gpu, bundle: Bundle) -> None:
@@ -218,20 +279,21 @@ def test_ctrl_c_ends_the_build_soon_and_leaves_nothing(latest: Gpu, bundle: Bund
     assert list((bundle.path / "engines").iterdir()) == []
 
 
-@pytest.mark.usefixtures("latest")
 def test_timings_are_kept_for_the_next_build_and_those_of_another_version_are_not_used(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    latest: Gpu, bundle: Bundle
 ) -> None:
-    built = build_engine(bundle, EngineOptions("fp32"))
-    timings = built.plan.parent / "sm90-trt11.4.timing"
+    timings = build_engine(bundle, EngineOptions("fp32")).plan.parent / "sm90-trt11.4.timing"
     assert timings.read_bytes() == LATEST.encode()
+    assert stat.S_IMODE(timings.stat().st_mode) == 0o600
+    build_engine(bundle, EngineOptions("tf32"))
     timings.write_bytes(b"of another version")
-    plug_in(monkeypatch, LATEST)
     assert build_engine(bundle, EngineOptions("bf16")).report.passed
+    # What each build was given: nothing yet, what the first one learned, nothing again.
+    assert [config._cache._data for config in latest.behaviour.configs] == [b"", LATEST.encode(), b""]
     assert timings.read_bytes() == LATEST.encode()
     timings.chmod(0o666)
     with pytest.raises(BackendError, match="can be written by other users"):
-        build_engine(bundle, EngineOptions("tf32"))
+        build_engine(bundle, EngineOptions("fp16"))
 
 
 @pytest.mark.usefixtures("latest")
@@ -260,7 +322,9 @@ def test_the_command_says_what_was_built(latest: Gpu, bundle: Bundle) -> None:
     assert "note: the engine that was kept is bf16, after 1 that did not do" in result.stderr
     plan = bundle.path / "engines" / "sm90-trt11.4-bf16-b2-2-2+1-4-8.plan"
     assert f"{plan} is ready\n  tubelet classify {bundle.path} VIDEO --backend tensorrt" in result.stdout
-    assert " take in bf16" in result.stdout
+    assert re.search(
+        r"\nof \d+ layers, by what they take in: \d+ \(\d+%\) in bf16, \d+ \(\d+%\) in fp32\n", result.stdout
+    )
     checked = tubelet("check", bundle.path, "--backend", "tensorrt", "--precision", "bf16")
     assert checked.exit_code == 0, checked.output
     document = json.loads(tubelet("build", bundle.path, "--precision", "fp32", "--json").stdout)

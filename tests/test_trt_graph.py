@@ -1,11 +1,14 @@
 """The graphs that TensorRT is given: standard operators only, of types that its parser documents, and the same function
 as the bundle's."""
 
+import dataclasses
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -17,6 +20,7 @@ from tubelet.exporter.checkpoint import load_checkpoint
 from tubelet.exporter.export import clip_spec
 from tubelet.exporter.tasks import answers
 from tubelet.exporter.to_engine_graph import (
+    element_types,
     load_standard_graph,
     matrix_types,
     require_documented,
@@ -74,7 +78,12 @@ def test_the_standard_graph_computes_what_the_bundle_computes(bundle: Bundle) ->
         (Recipe("bf16", "attention32"), 0.1),
         (Recipe("bf16", "written-out"), 0.1),
         (Recipe("int8-static"), 0.3),
+        (Recipe("int8-static", "projection16"), 0.3),
         (Recipe("int8-static", "written-out"), 0.3),
+        (Recipe("int8-static", "rest32"), 0.3),
+        (Recipe("fp8"), 0.3),
+        (Recipe("fp8", "projection16"), 0.3),
+        (Recipe("fp8", "written-out"), 0.3),
     ],
     ids=lambda value: value.name if isinstance(value, Recipe) else "",
 )
@@ -89,7 +98,7 @@ def test_every_recipe_computes_the_same_with_documented_operators(
         expected = backend.infer(batch)
     np.testing.assert_allclose(run(graph, batch), expected, atol=tolerance)
     operators = {node.op_type for node in graph.graph.node}
-    assert ("Attention" in operators) == (recipe.attention != "written-out")
+    assert ("Attention" in operators) == (recipe.change != "written-out")
 
 
 @pytest.mark.parametrize("activation", ["hardswish", "leaky_relu", "mish", "quick_gelu", "relu6"])
@@ -115,8 +124,76 @@ def test_what_multiplies_in_which_type(bundle: Bundle, tmp_path: Path) -> None:
     wide = {name for name, types in raised.items() if set(types) == {"FLOAT"}}
     assert len(wide) == 2
     assert all(name.endswith("MultiHeadAttention") for name in wide)
-    quantized = matrix_types(make_graph(bundle, Recipe("int8-static"), tmp_path))
-    assert list(quantized.values()).count(("INT8", "INT8")) == 12
+
+
+@pytest.mark.parametrize(("precision", "narrow"), [("int8-static", "INT8"), ("fp8", "FLOAT8E4M3FN")])
+def test_in_8_bits_linear_layers_and_nothing_else_multiply_8_bits(
+    bundle: Bundle, precision: str, narrow: str, tmp_path: Path
+) -> None:
+    graph = make_graph(bundle, Recipe(precision), tmp_path)
+    found = Counter(matrix_types(graph).values())
+    # Linear layers; the embedding and the classifier; attention
+    assert found == {(narrow,) * 2: 12, ("FLOAT16",) * 2: 2, ("FLOAT16",) * 3: 2}
+    # An operand in 8 bits has nothing but its scale, in float16, between it and the product.
+    makers = {name: node for node in graph.graph.node for name in node.output}
+    types = element_types(graph)
+    for node in graph.graph.node:
+        if node.op_type == "MatMul":
+            assert {makers[name].op_type for name in node.input} == {"DequantizeLinear"}
+            assert {types[makers[name].input[1]] for name in node.input} == {TensorProto.FLOAT16}
+    # The residual stream and the norms stay where the fp16 graph has them.
+    half = make_graph(bundle, Recipe("fp16"), tmp_path)
+    for operator in ("LayerNormalization", "Gelu", "Add", "Softmax"):
+        inputs = [
+            Counter(types[node.input[0]] for node in model.graph.node if node.op_type == operator)
+            for model, types in ((graph, types), (half, element_types(half)))
+        ]
+        assert inputs[0] == inputs[1], operator
+
+
+@pytest.mark.parametrize("precision", ["int8-static", "fp8"])
+def test_projections_can_be_taken_back_alone(bundle: Bundle, precision: str, tmp_path: Path) -> None:
+    before = matrix_types(make_graph(bundle, Recipe(precision), tmp_path))
+    graph = make_graph(bundle, Recipe(precision, "projection16"), tmp_path)
+    after = matrix_types(graph)
+    changed = {name for name in before if before[name] != after[name]}
+    assert len(changed) == 2
+    assert all("attention.output.dense" in name for name in changed)
+    assert {after[name] for name in changed} == {("FLOAT16",) * 2}
+    read = {name for node in graph.graph.node for name in node.input} | {"logits"}
+    assert {name for node in graph.graph.node for name in node.output} <= read
+    assert {tensor.name for tensor in graph.graph.initializer} <= read
+
+
+def test_the_rest_can_stay_in_float32(bundle: Bundle, tmp_path: Path) -> None:
+    found = Counter(matrix_types(make_graph(bundle, Recipe("int8-static", "rest32"), tmp_path)).values())
+    assert found == {("INT8",) * 2: 12, ("FLOAT",) * 2: 2, ("FLOAT",) * 3: 2}
+
+
+def test_what_float16_cannot_hold_stays_in_float32_beside_int8(bundle: Bundle, tmp_path: Path) -> None:
+    # As the fp16 graph of the bundle says: here one of the layers that share what they take in, and an attention.
+    nodes = onnx.load(bundle.path / "model.onnx").graph.node
+    linear = [node for node in nodes if node.op_type == "MatMul"]
+    sharing = [node.name for node in linear if node.input[0] == linear[0].input[0]]
+    assert len(sharing) == 3
+    attention = next(node.name for node in nodes if node.op_type == "MultiHeadAttention")
+    half = dataclasses.replace(bundle.graph("fp16"), kept=(sharing[1], attention))
+    others = tuple(graph for graph in bundle.graphs if graph.precision != "fp16")
+    graph = make_graph(dataclasses.replace(bundle, graphs=(*others, half)), Recipe("int8-static"), tmp_path)
+    onnx.checker.check_model(graph, full_check=True)
+    found = matrix_types(graph)
+    assert found[attention] == ("FLOAT",) * 3
+    types, makers = element_types(graph), {name: node for node in graph.graph.node for name in node.output}
+    wide = set()
+    for node in graph.graph.node:
+        if node.op_type == "MatMul":
+            assert found[node.name] == ("INT8", "INT8")
+            (scale,) = {types[makers[name].input[1]] for name in node.input}
+            wide |= {node.name} if scale == TensorProto.FLOAT else set()
+    assert wide == set(sharing)
+    batch = BATCH[graph.graph.input[0].name]()
+    with open_backend("onnxruntime", bundle, "fp32") as backend:
+        np.testing.assert_allclose(run(graph, batch), backend.infer(batch), atol=0.3)
 
 
 def test_an_fp32_graph_is_never_taken_for_another(bundle: Bundle) -> None:
@@ -130,6 +207,15 @@ def test_an_fp32_graph_is_never_taken_for_another(bundle: Bundle) -> None:
         require_types(graph, "FLOAT16", kept=some)
     with pytest.raises(BackendError, match="absent"):
         require_types(ModelProto(), "FLOAT16", kept=())
+
+
+def test_an_8_bit_graph_with_another_rest_is_not_taken_either(bundle: Bundle, tmp_path: Path) -> None:
+    wide = make_graph(bundle, Recipe("int8-static", "rest32"), tmp_path)
+    with pytest.raises(BackendError, match=r"INT8 in linear layers and FLOAT16 elsewhere, they are 2 of FLOAT x"):
+        require_types(wide, "INT8", kept=(), rest="FLOAT16")
+    half = make_graph(bundle, Recipe("fp16"), tmp_path)
+    with pytest.raises(BackendError, match="must be INT8 in linear layers"):
+        require_types(half, "INT8", kept=list(matrix_types(half)), rest="FLOAT16")
 
 
 def test_dynamic_int8_is_refused_node_by_node(lowered_bundles: dict[str, Path]) -> None:
@@ -178,6 +264,24 @@ ONE = np.array(1, np.float32)
         ),
         (_graph(helper.make_node("QuantizeLinear", ["x", "s"], ["y"], "q"), s=ONE), "q has a zero point"),
         (
+            _graph(
+                helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
+                helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], "d"),
+                s=ONE,
+                z=np.array(1, ml_dtypes.float8_e4m3fn),
+            ),
+            "d has a zero point that is not 0",
+        ),
+        (
+            _graph(
+                helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
+                helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], "d"),
+                s=ONE,
+                z=np.array(0, ml_dtypes.float8_e5m2),
+            ),
+            "d is a DequantizeLinear of FLOAT8E5M2",
+        ),
+        (
             _graph(helper.make_node("LayerNormalization", ["x", "s"], ["y", "mean"], "n"), s=np.ones(4, np.float32)),
             "n uses more than the first output",
         ),
@@ -188,17 +292,20 @@ def test_what_the_parser_does_not_document(graph: ModelProto, reason: str) -> No
 
 
 def test_fallbacks_come_in_order_and_an_old_parser_gets_no_attention() -> None:
-    assert [recipe.name for recipe in recipes_for("fp16", (11, 4))] == [
-        "fp16",
+    def names(precision: str, tensorrt: tuple[int, int] = (11, 4), gpu: tuple[int, int] = (9, 0)) -> list[str]:
+        return [recipe.name for recipe in recipes_for(precision, tensorrt, gpu)]
+
+    assert names("fp16") == ["fp16", "bf16", "fp16-attention32", "fp16-written-out", "fp32"]
+    assert names("fp16", (10, 13)) == ["fp16-written-out", "bf16-written-out", "fp32-written-out"]
+    assert names("fp16", gpu=(7, 5)) == ["fp16", "fp16-attention32", "fp16-written-out", "fp32"]
+    assert names("fp8") == ["fp8", "fp8-projection16", "fp8-written-out", "bf16", "fp32"]
+    assert names("int8-static") == [
+        "int8-static",
+        "int8-static-projection16",
+        "int8-static-written-out",
+        "int8-static-rest32",
         "bf16",
-        "fp16-attention32",
-        "fp16-written-out",
         "fp32",
-    ]
-    assert [recipe.name for recipe in recipes_for("fp16", (10, 13))] == [
-        "fp16-written-out",
-        "bf16-written-out",
-        "fp32-written-out",
     ]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...preprocess.errors import BackendError, MissingExtra
+from ...preprocess.errors import BackendError, MissingExtra, NotAvailable
 
 # The GPU that work goes to is the first that the process sees; CUDA_VISIBLE_DEVICES chooses which that is.
 DEVICE = 0
@@ -50,7 +50,7 @@ class Cuda:
     """The CUDA runtime on DEVICE. It holds nothing itself: what it allocates belongs to the caller."""
 
     def __init__(self) -> None:
-        """Raises MissingExtra without cuda.bindings, and BackendError where there is no GPU or no driver."""
+        """Raises MissingExtra without cuda.bindings, and NotAvailable where there is no GPU or no driver."""
         self._runtime = load_cuda()
         self.call("cudaSetDevice", DEVICE)
 
@@ -73,7 +73,7 @@ class Cuda:
         if status == errors.cudaErrorMemoryAllocation:
             return OutOfDeviceMemory(message, fix="free the GPU's memory, or use a smaller batch")
         if status in (errors.cudaErrorInsufficientDriver, errors.cudaErrorNoDevice):
-            return BackendError(message, fix="run where a GPU and its driver are; `tubelet doctor` shows what is there")
+            return NotAvailable(message, fix="run where a GPU and its driver are; `tubelet doctor` shows what is there")
         return BackendError(message)
 
     def constant(self, name: str) -> Any:

@@ -1,17 +1,21 @@
 """ONNX Runtime on NVIDIA GPUs: its CUDA provider, and its TensorRT provider, which needs TensorRT 10."""
 
+import io
 import threading
 import warnings
+from contextlib import redirect_stdout
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...preprocess.errors import BackendError
+from ...preprocess.errors import BackendError, MissingExtra, NotAvailable
 from ..bundle import Bundle
 from ..engines import FOLDER, require_private
 from .backend import Backend
 from .ort import CPU_PROVIDER, import_onnxruntime
+from .trt_library import load_tensorrt, tensorrt_version
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -19,12 +23,19 @@ if TYPE_CHECKING:
 CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 _INSTALL = "pip uninstall onnxruntime, then pip install 'tubelet[gpu]'"
+_COMPLETE = (
+    "pip install 'tubelet[gpu]' brings CUDA's libraries, the system the driver; ONNX Runtime's log names what lacks"
+)
 
 # Precisions whose graphs a provider computes as they say. The 8-bit graphs would run on the CPU, piece by piece; and
 # the TensorRT provider has no switch to keep TF32 out of fp32.
 PRECISIONS = {CUDA_PROVIDER: ("fp32", "fp16"), TENSORRT_PROVIDER: ("fp16",)}
-# Batch sizes that the TensorRT provider builds for: smallest, tuned for, largest. Larger batches are split.
-TENSORRT_BATCHES = (1, 4, 8)
+# The TensorRT that ONNX Runtime's wheel is linked to.
+LINKED_TENSORRT = 10
+# The largest batch that the TensorRT provider builds for; larger ones are split.
+LARGEST_TENSORRT_BATCH = 8
+# Where bound buffers lie.
+DEVICE = "cuda"
 # Graphs that are captured at most, one for each batch size: each keeps memory on the GPU.
 MOST_CAPTURED = 16
 
@@ -119,26 +130,22 @@ def open_onnxruntime_cuda(bundle: Bundle, precision: str, threads: int | None) -
             RuntimeWarning,
             stacklevel=2,
         )
-        return BoundSession(session, device="cuda")
-    return BoundSession(session, device="cuda", capture=True)
+        return BoundSession(session, device=DEVICE)
+    return BoundSession(session, device=DEVICE, capture=True)
 
 
 def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | None) -> BoundSession:
     """The bundle's graph of that precision on ONNX Runtime's TensorRT provider, which takes its types from the graph.
 
     Attention, for which the graph has ONNX Runtime's own operator, is done by the CUDA provider. Engines are kept in
-    the bundle's engines/, for the user alone. Raises BackendError as `open_onnxruntime_cuda` does.
+    the bundle's engines/, for the user alone. Raises BackendError as `open_onnxruntime_cuda` does, and NotAvailable
+    where TensorRT 10 is not installed.
     """
     graph = _usable_graph(bundle, precision, TENSORRT_PROVIDER, threads)
     require_provider(TENSORRT_PROVIDER)  # before anything is made
     folder = bundle.path / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     require_private(folder)
-    given = bundle.graph(precision).inputs[0]
-    shapes = {
-        f"trt_profile_{name}_shapes": f"{given.name}:{'x'.join(map(str, (size, *given.shape[1:])))}"
-        for name, size in zip(("min", "opt", "max"), TENSORRT_BATCHES, strict=True)
-    }
     options = {
         "device_id": "0",
         "trt_engine_cache_enable": "1",
@@ -146,10 +153,35 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | Non
         "trt_engine_cache_prefix": f"onnxruntime-{precision}",
         "trt_timing_cache_enable": "1",
         "trt_timing_cache_path": str(folder),
-        **shapes,
     }
     providers = [(TENSORRT_PROVIDER, options), (CUDA_PROVIDER, {"device_id": "0", "use_tf32": "0"})]
-    return BoundSession(open_gpu_session(graph, providers), device="cuda", largest=TENSORRT_BATCHES[-1])
+    found = _import_tensorrt()
+    try:
+        session = open_gpu_session(graph, providers)
+    except BackendError as error:
+        if found is None or tensorrt_version(found)[0] != LINKED_TENSORRT:
+            have = "it is not installed" if found is None else f"{found.__version__} is installed"
+            raise NotAvailable(
+                f"ONNX Runtime's {TENSORRT_PROVIDER} links to TensorRT {LINKED_TENSORRT}, and {have}: {error.message}",
+                fix=f"pip install 'tensorrt<{LINKED_TENSORRT + 1}', or use --backend tensorrt",
+            ) from error
+        raise
+    backend = BoundSession(session, device=DEVICE, largest=LARGEST_TENSORRT_BATCH)
+    # Its engines are built at the first run, for the sizes that were seen, and again for any size outside of those. To
+    # name them beforehand it would want those of every tensor on the border between it and the CUDA provider.
+    given = bundle.graph(precision).inputs[0]
+    for size in (LARGEST_TENSORRT_BATCH, 1):
+        backend.infer(np.zeros((size, *map(int, given.shape[1:])), given.dtype))
+    return backend
+
+
+def _import_tensorrt() -> ModuleType | None:
+    """tensorrt's module, whose libraries are then in the process, where ONNX Runtime's provider finds them; None where
+    it is not installed: they may be the system's."""
+    try:
+        return load_tensorrt()
+    except MissingExtra:
+        return None
 
 
 def _usable_graph(bundle: Bundle, precision: str, provider: str, threads: int | None) -> str:
@@ -165,9 +197,9 @@ def _usable_graph(bundle: Bundle, precision: str, provider: str, threads: int | 
 
 
 def require_provider(name: str) -> None:
-    """Raises BackendError where ONNX Runtime was built without it, MissingExtra where ONNX Runtime is absent."""
+    """Raises NotAvailable where ONNX Runtime was built without it, MissingExtra where ONNX Runtime is absent."""
     if name not in import_onnxruntime().get_available_providers():
-        raise BackendError(f"this ONNX Runtime was built without {name}", fix=_INSTALL)
+        raise NotAvailable(f"this ONNX Runtime was built without {name}", fix=_INSTALL)
 
 
 def open_gpu_session(graph: str | bytes, providers: list[tuple[str, dict[str, str]]]) -> "onnxruntime.InferenceSession":
@@ -176,7 +208,9 @@ def open_gpu_session(graph: str | bytes, providers: list[tuple[str, dict[str, st
     onnxruntime = import_onnxruntime()
     wanted = providers[0][0]
     require_provider(wanted)
-    onnxruntime.preload_dlls()  # CUDA and cuDNN from the packages of the gpu extra, where they are installed
+    # CUDA and cuDNN from the packages of the gpu extra, where they are installed. What it cannot load it prints.
+    with redirect_stdout(io.StringIO()) as printed:
+        onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings about graph optimisation are not for the user
     try:
@@ -184,11 +218,15 @@ def open_gpu_session(graph: str | bytes, providers: list[tuple[str, dict[str, st
             graph, options, providers=[*providers, (CPU_PROVIDER, {})], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
-        raise BackendError(f"ONNX Runtime could not load the graph on {wanted}: {error}") from error
+        reason = str(error).strip()
+        raise BackendError(f"ONNX Runtime could not load the graph on {wanted}: {reason}") from error
     given = session.get_providers()
     # A provider whose libraries cannot be loaded is dropped with no more than a line of log.
     missing = [name for name, _ in providers if name not in given]
     if missing:
-        raise BackendError(f"{', '.join(missing)} was requested, ONNX Runtime gave {', '.join(given)}", fix=_INSTALL)
+        reasons = "".join(f"\n  {line}" for line in printed.getvalue().splitlines())
+        raise BackendError(
+            f"{', '.join(missing)} was requested, ONNX Runtime gave {', '.join(given)}{reasons}", fix=_COMPLETE
+        )
     session.disable_fallback()
     return session

@@ -89,13 +89,8 @@ class LoadedEngine:
 
     @property
     def scratch_bytes(self) -> int:
-        """The memory on the GPU that an execution needs beside its input, output and weights."""
-        return int(
-            max(
-                self.engine.get_device_memory_size_for_profile_v2(i)
-                for i in range(self.engine.num_optimization_profiles)
-            )
-        )
+        """The memory on the GPU that an execution needs beside its input, output and weights, whatever its profile."""
+        return int(self.engine.device_memory_size_v2)
 
 
 @dataclass
@@ -153,7 +148,6 @@ class Lane:
         context = engine.engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
             raise BackendError(f"TensorRT gave no execution context: {engine.log.take_errors()}")
-        context.set_device_memory(self._scratch.address, self._scratch.size_bytes)
         self._must(
             context.set_optimization_profile_async(run.profile, int(self._stream.handle)),
             f"take optimization profile {run.profile}",
@@ -161,6 +155,7 @@ class Lane:
         self._stream.wait()
         shape = (run.size, *engine.clip_shape)
         self._must(context.set_input_shape(engine.input_name, shape), f"take {engine.input_name} of shape {shape}")
+        context.set_device_memory(self._scratch.address, self._scratch.size_bytes)
         for name, array in ((engine.input_name, self._input), (engine.output_name, self._output)):
             self._must(context.set_tensor_address(name, array.address), f"take the address of {name}")
         # Once without capturing: TensorRT leaves some of its work for the first execution of a shape.

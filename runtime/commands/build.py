@@ -67,7 +67,8 @@ def build(
 
     Ends by running the bundle's reference clips through the engine and comparing with torch's logits.
     Outside tolerance the engine is not kept, and other recipes are tried and named: bf16, attention in
-    float32, attention written out, fp32. Exits with 3 when none is within tolerance.
+    float32, attention written out, fp32. In int8-static and fp8 the linear layers multiply 8 bits and the
+    rest float16. Exits with 3 when none is within tolerance.
 
     \b
     Example:
@@ -91,9 +92,8 @@ def build(
     if as_json:
         print_json({"engine": str(built.plan)} | dataclasses.asdict(record))
         return
-    layers = ", ".join(f"{count} take in {name}" for name, count in record.layers.items())
     click.echo(
-        f"{built.report.table()}\n\nof {sum(record.layers.values())} layers, {layers}\n"
+        f"{built.report.table()}\n\n{record.describe_layers()}\n"
         f"built in {record.build_seconds:.0f} s on {record.machine}\n\n{built.plan} is ready\n"
         f"  tubelet classify {opened.path} VIDEO --backend tensorrt --precision {record.options.precision}"
     )

@@ -98,7 +98,7 @@ def require_export_packages() -> None:
     show_default=True,
     type=NameList(PRECISIONS),
     metavar="P[,P...]",
-    help="The graphs to make: fp32, which is always made, fp16, int8, int8-static.",
+    help="The graphs to make: fp32, which is always made, fp16, int8, int8-static, fp8.",
 )
 @calibrate_option
 @click.option("--opset", type=click.IntRange(23, 24), default=23, show_default=True, help="ONNX opset.")

@@ -74,7 +74,7 @@ calibrate_option = click.option(
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
     metavar="FOLDER|FILE",
-    help="Videos to observe activations on, for fp16 and int8-static; may be repeated.  [default: the reference clips]",
+    help="Videos to observe activations on, for all but int8; may be repeated.  [default: the reference clips]",
 )
 
 

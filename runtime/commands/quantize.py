@@ -26,7 +26,7 @@ def require_quantize_packages() -> None:
     required=True,
     type=NameList(PRECISIONS),
     metavar="P[,P...]",
-    help="The graphs to add: fp16, int8, int8-static.",
+    help="The graphs to add: fp16, int8, int8-static, fp8.",
 )
 @calibrate_option
 @click.option("--force", is_flag=True, help="Replace graphs that are there already.")
