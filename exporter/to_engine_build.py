@@ -167,10 +167,15 @@ def layer_types(information: str) -> dict[str, int]:
 
     A layer counts as the narrowest type among its inputs, which is what it multiplies, or among its outputs where it
     takes in none; layers without any such tensor do not count. What TensorRT compiled as a whole and shows from outside
-    only counts as HIDDEN. Raises BuildFailed where the JSON shows no layers.
+    counts as HIDDEN, as does an engine that it does not describe in JSON. Raises BuildFailed where the JSON shows no
+    layers.
     """
     counts: Counter[str] = Counter()
-    for layer in json.loads(information).get("Layers", []):
+    try:
+        layers = json.loads(information).get("Layers", [])
+    except ValueError:
+        return {HIDDEN: 1}
+    for layer in layers:
         if not isinstance(layer, dict):
             raise BuildFailed("the engine carries no types of its layers")
         if "ForeignNode[" in str(layer.get("Name")):
@@ -196,7 +201,8 @@ _INSPECTED = {
 _NARROWEST_FIRST = list(_INSPECTED)
 
 
-def _types_in(tensors: list[dict[str, Any]]) -> set[str]:
+def _types_in(tensors: list[Any]) -> set[str]:
     """Of tensors in the inspector's JSON: "Format/Datatype" is "Half", or "Row major linear FP16 format"."""
-    written = [str(tensor.get("Format/Datatype") or tensor.get("Datatype") or "") for tensor in tensors]
+    described = [tensor for tensor in tensors if isinstance(tensor, dict)]
+    written = [str(tensor.get("Format/Datatype") or tensor.get("Datatype") or "") for tensor in described]
     return {name for text in written for name, form in _INSPECTED.items() if form.search(text)}

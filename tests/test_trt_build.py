@@ -360,6 +360,9 @@ def test_the_inspectors_words_for_types() -> None:
         layer(),
     ]
     assert layer_types(json.dumps({"Layers": layers})) == {"fp16": 2, "bf16": 1, "int8": 1, "fp8": 1, "fp32": 3}
+    named_only = {"Name": "y", "Inputs": ["a"], "Outputs": ["b"]}
+    assert layer_types(json.dumps({"Layers": [layer("Half"), named_only]})) == {"fp16": 1}
+    assert layer_types('{"Layers": [{"Alpha": nan}]}') == {"hidden": 1}
     with pytest.raises(BuildFailed, match="carries no types"):
         layer_types('{"Layers": ["a", "b"]}')
     with pytest.raises(BuildFailed, match="shows no layer"):
