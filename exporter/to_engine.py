@@ -88,9 +88,10 @@ def build_engine(
 
     Raises ParityError, with every table, where no recipe came within tolerance; BackendError where TensorRT cannot read
     or build the graph, where the GPU does not multiply in that precision, or where that engine exists (without
-    `force`); BundleError for a graph that the bundle lacks; MissingExtra. No engine is left behind in any case, only
-    timings for the next build.
+    `force`); BundleError for a graph that the bundle lacks, or for a bundle of another task; MissingExtra. No engine is
+    left behind in any case, only timings for the next build.
     """
+    bundle.require_classifier("an engine")
     trt, cuda = load_tensorrt(), Cuda()
     machine = this_machine(cuda, trt)
     machine.require(options.precision)

@@ -166,6 +166,16 @@ class Bundle:
         """Whether logits are those of labels, of which the best count."""
         return self.task == "video-classification"
 
+    def require_classifier(self, purpose: str) -> None:
+        """Raises BundleError, which names the purpose, unless the graphs give logits of labels and nothing else."""
+        outputs = [output.name for output in self.graphs[0].outputs]
+        if self.task != "video-classification" or outputs != ["logits"]:
+            raise BundleError(
+                f"{self.path} is for {self.task} and gives {outputs[0]}{' and more' if outputs[1:] else ''}; {purpose} "
+                "takes a bundle for video-classification that gives logits alone",
+                fix=f"tubelet export --model {shlex.quote(self.model_id)} --task video-classification",
+            )
+
     def graph(self, precision: str) -> Graph:
         """The graph of that precision; BundleError says which there are."""
         for graph in self.graphs:

@@ -18,7 +18,7 @@ from onnx import ModelProto, TensorProto
 from tensorrt_double import VERSIONS
 from tubelet.exporter.to_engine import build_engine
 from tubelet.exporter.to_engine_build import BuildFailed, layer_types
-from tubelet.preprocess.errors import MissingExtra, ParityError
+from tubelet.preprocess.errors import BundleError, MissingExtra, ParityError
 from tubelet.runtime import BackendError, Bundle
 from tubelet.runtime.cli import main
 from tubelet.runtime.engines import SOURCES, EngineOptions, Profile, graph_sha256
@@ -367,3 +367,10 @@ def test_the_inspectors_words_for_types() -> None:
         layer_types('{"Layers": ["a", "b"]}')
     with pytest.raises(BuildFailed, match="shows no layer"):
         layer_types("{}")
+
+
+@pytest.mark.parametrize("fixture", ["attentive_bundle", "masked_bundle"])
+def test_engines_are_of_classifiers(fixture: str, request: pytest.FixtureRequest) -> None:
+    bundle = Bundle.open(request.getfixturevalue(fixture))
+    with pytest.raises(BundleError, match="; an engine takes a bundle for video-classification that gives logits"):
+        build_engine(bundle, EngineOptions("fp32", (Profile(1, 1, 1),)))
