@@ -26,7 +26,14 @@ from .originals import (
     original_processor,
     read_original,
 )
-from .overrides import AS_PUBLISHED, Overrides, apply_overrides, override_notes, resize_positions
+from .overrides import (
+    AS_PUBLISHED,
+    Overrides,
+    apply_overrides,
+    interpolate_sinusoids,
+    override_notes,
+    resize_positions,
+)
 from .tasks import ARCHITECTURES, Config, Model, build, task_of
 from .videomae_v2 import is_videomae_v2, videomae_settings
 from .weights import account_for, of_encoder, read_weights, shortened, stored_names, to_float32
@@ -68,6 +75,7 @@ class Checkpoint:
     labels:        of a classifier, K names by index
     problem_type:  of a classifier, whether the scores are a softmax over the labels (single) or a sigmoid for each
                    (multi)
+    overrides:     what the caller set against config.json
     notes:         what is unusual about the model and worth saying once
     """
 
@@ -80,6 +88,7 @@ class Checkpoint:
     labels: tuple[str, ...]
     problem_type: ProblemType | None
     source: Source
+    overrides: Overrides
     notes: tuple[str, ...]
 
 
@@ -124,11 +133,11 @@ def load_checkpoint(
     processor = _read_processor(source, native.image_size, report)
     if weights is None:
         weights = _named_as_on_the_hub(read_weights(source.folder))
-    notes = override_notes(native, config)
-    if source.is_lone_file and isinstance(config, VideoMAEConfig):
-        notes = (inference_note(config),)  # no config.json that it could differ from
+    notes = override_notes(native, config, overrides)
+    if source.is_lone_file and isinstance(native, VideoMAEConfig):
+        notes = (inference_note(native), *(notes if config != native else ()))  # there is no config.json to speak of
     return Checkpoint(
-        model=_load_model(native, config, family, task, weights, report),
+        model=_load_model(native, config, family, task, weights, overrides, report),
         config=config,
         family=family,
         task=task,
@@ -137,6 +146,7 @@ def load_checkpoint(
         labels=names,
         problem_type=problem_type,
         source=source,
+        overrides=overrides,
         notes=notes,
     )
 
@@ -314,6 +324,7 @@ def _load_model(
     family: Family,
     task: Task,
     weights: Mapping[str, Tensor],
+    overrides: Overrides,
     report: Callable[[str], None],
 ) -> Model:
     """The module of `config` with the weights, each checked against `native`, the config that they were stored with."""
@@ -334,6 +345,8 @@ def _load_model(
     if config != native:
         model = _without_weights(config, task, pooler=pooler)
         weights = resize_positions(weights, native, config)
+        if overrides.positions == "interpolated" and isinstance(native, VideoMAEConfig):
+            interpolate_sinusoids(model, native, config)
     model.load_state_dict(weights, assign=True)
     return model.eval()
 

@@ -289,6 +289,7 @@ def export_bundle(
             videos=tuple(recorded),
             versions={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},
             notes=(*checkpoint.notes, *spec.notes()),
+            overrides=checkpoint.overrides.to_json(),
         )
         report = _prove(bundle, reference, progress)
         bundle = replace(bundle, graphs=(replace(graph, parity=report.to_json()),))

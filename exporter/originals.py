@@ -188,10 +188,12 @@ def _unseen_settings(width: int, overrides: Overrides, report: Callable[[str], N
         heads = _original_heads(width, "num_attention_heads", "--num-attention-heads N")
         report(f"num_attention_heads is {heads}, as in the original code for width {width}")
     report(f"layer_norm_eps is {_LAYER_NORM_EPS:g} for every norm, as in the original code")
-    frames, (height, image_width) = overrides.num_frames or _NUM_FRAMES, overrides.image_size or _IMAGE_SIZE
+    frames, (height, image_width) = _NUM_FRAMES, _IMAGE_SIZE
+    if overrides.positions != "interpolated":  # else the caller says that the sizes are not those of the training
+        frames, (height, image_width) = overrides.num_frames or frames, overrides.image_size or _IMAGE_SIZE
     report(
-        f"clips are {frames} frames of {height}x{image_width}: positions are not stored, so no weight shows it; "
-        "--num-frames and --image-size set it"
+        f"clips of the training are taken to be {frames} frames of {height}x{image_width}: positions are not stored, "
+        "so no weight shows it; --num-frames and --image-size set it"
     )
     return {
         "num_attention_heads": heads,

@@ -5,15 +5,17 @@ good it is. What changes with the size is here; how learned positions follow it 
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal, Self
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import ClipSpec, ExactSize, ShortestEdge
 from .models.positions import Grid, interpolate_positions
-from .models.videomae import VideoMAEConfig
+from .models.videomae import VideoMAEConfig, sinusoid_table
 from .models.vivit import VivitConfig
 
 Config = VivitConfig | VideoMAEConfig
@@ -22,13 +24,32 @@ Config = VivitConfig | VideoMAEConfig
 _SMALL_WIDTH, _SMALL_HEADS_TRAINED, _SMALL_HEADS_PUBLISHED = 384, 6, 16
 
 
+Positions = Literal["recomputed", "interpolated"]
+
+
 @dataclass(frozen=True)
 class Overrides:
-    """None stands for what config.json says. image_size: (height, width) in pixels."""
+    """None stands for what config.json says, and for the positions, for what the family does at another size.
+
+    image_size:  (height, width) in pixels
+    positions:   of a VideoMAE at another size: recomputed, as transformers does for a config of that size, or
+                 interpolated from those that it was trained with. ViViT's are learned, and always interpolated
+    """
 
     image_size: tuple[int, int] | None = None
     num_frames: int | None = None
     num_attention_heads: int | None = None
+    positions: Positions | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Those that are set, as `json.dumps` takes them."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_json` gave."""
+        size = values.get("image_size")
+        return cls(**{**values, "image_size": None if size is None else tuple(size)})
 
 
 AS_PUBLISHED = Overrides()
@@ -37,14 +58,14 @@ AS_PUBLISHED = Overrides()
 def apply_overrides(native: Config, overrides: Overrides) -> Config:
     """`native`, which is what config.json says, with the overrides in their places.
 
-    Raises CheckpointError for a size that its tubelets do not divide, naming the nearest that they do, and for a number
-    of heads that does not divide hidden_size.
+    Raises CheckpointError for a size that its tubelets do not divide, naming the nearest that they do, for a number of
+    heads that does not divide hidden_size, and for positions that the family cannot have.
     """
-    wanted = {
-        name: value
-        for name, value in dataclasses.asdict(overrides).items()
-        if value is not None and value != getattr(native, name)
-    }
+    if isinstance(native, VivitConfig) and overrides.positions == "recomputed":
+        raise CheckpointError(
+            "ViViT's positions are learned, so they cannot be recomputed", fix="leave --positions away: interpolated"
+        )
+    wanted = {name: value for name, value in overrides.to_json().items() if value != getattr(native, name, value)}
     sizes = Overrides(wanted.get("image_size"), wanted.get("num_frames"))
     check_sizes(sizes, native.tubelet)  # a size that stays may leave something over, as it did in training
     return dataclasses.replace(native, **wanted)
@@ -71,14 +92,14 @@ def _check_divides(name: str, size: tuple[int, ...], tubelet: tuple[int, ...]) -
     )
 
 
-def override_notes(native: Config, config: Config) -> tuple[str, ...]:
-    """What a user of the bundle should know about how `config` differs from `native`, the config.json."""
+def override_notes(native: Config, config: Config, overrides: Overrides) -> tuple[str, ...]:
+    """What a user of the bundle should know about `config`, which the overrides made of `native`, the config.json."""
     notes = []
     if config.clip_shape != native.clip_shape:
-        learned = isinstance(config, VivitConfig)
+        interpolated = isinstance(config, VivitConfig) or overrides.positions == "interpolated"
         notes.append(
             f"an extension that no published evaluation covers: clips are {_clip(config)}, the checkpoint's are "
-            f"{_clip(native)}; its {'learned positions are interpolated' if learned else 'positions are computed anew'}"
+            f"{_clip(native)}; its positions are {'interpolated' if interpolated else 'recomputed'}"
         )
     if config.num_attention_heads != native.num_attention_heads:
         notes.append(
@@ -109,15 +130,30 @@ def _times(sides: tuple[int, ...]) -> str:
 def resize_positions(weights: Mapping[str, Tensor], native: Config, config: Config) -> dict[str, Tensor]:
     """The weights of a model of `native`, float32, for one of `config`: a learned table of positions is interpolated.
 
-    VideoMAE has none: its module computes them from the size.
+    VideoMAE has none: its module computes them from the size, or see `interpolate_sinusoids`.
     """
-    if not isinstance(native, VivitConfig):
-        return dict(weights)
     before, after = _grid(native), _grid(config)
     return {
         name: interpolate_positions(value, before, after) if name.endswith("position_embeddings") else value
         for name, value in weights.items()
     }
+
+
+def interpolate_sinusoids(model: nn.Module, native: Config, config: Config) -> None:
+    """Puts interpolated positions in the place of those that `model`, a VideoMAE of `config`, computed from its size:
+    the ones that it was trained with, of `native`; in its encoder, and in its decoder where it has one.
+
+    They number tubelets through time and space in one row. Recomputed for another size, a number means another place
+    than it did in training; interpolated, each place keeps its meaning.
+    """
+    before, after = _grid(native), _grid(config)
+    for module in model.modules():
+        table = dict(module.named_buffers(recurse=False)).get("position_embeddings")  # (1, N', D)
+        if table is not None:
+            trained = sinusoid_table(math.prod(before), table.shape[-1])  # (1, N, D)
+            module.register_buffer(
+                "position_embeddings", interpolate_positions(trained, before, after), persistent=False
+            )
 
 
 def _grid(config: Config) -> Grid:

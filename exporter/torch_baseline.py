@@ -18,35 +18,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..preprocess.errors import BackendError, CheckpointError
+from ..preprocess.errors import BackendError
 from ..runtime.bench.child import Loaded, Settings, serve, stage_times
 from ..runtime.bundle import Bundle
-from .checkpoint import Checkpoint, load_checkpoint
+from .checkpoint import load_checkpoint
 from .models.attention import attend_with, eager_attention
 from .overrides import Overrides
-
-
-def _check_heads(checkpoint: Checkpoint, bundle: Bundle) -> None:
-    """Raises CheckpointError where the bundle was exported with another number of heads: no shape of a weight shows it,
-    but attention multiplies matrices as wide as a head."""
-    config = checkpoint.config
-    if config.hidden_size // config.num_attention_heads not in {product.inner for product in bundle.products}:
-        raise CheckpointError(
-            f"{checkpoint.source.model_id} has {config.num_attention_heads} attention heads, and {bundle.path} was "
-            "exported with another number",
-            fix="give --model a folder whose config.json has the number that the bundle's notes say: tubelet info",
-        )
 
 
 def load_baseline(values: dict[str, Any]) -> Loaded:
     settings = Settings(**values)
     torch.set_num_threads(settings.threads)
     bundle = Bundle.open(settings.bundle)
-    # The bundle may be of another size than the checkpoint.
-    overrides = Overrides(bundle.spec.size, bundle.spec.num_frames)
-    checkpoint = load_checkpoint(settings.model or "", overrides=overrides, report=lambda _: None)
-    _check_heads(checkpoint, bundle)
-    model: nn.Module = checkpoint.model
+    overrides = Overrides.from_json(bundle.overrides)  # so that it is the model that the bundle holds
+    model: nn.Module = load_checkpoint(settings.model or "", overrides=overrides, report=lambda _: None).model
     dtype = torch.float32
     match settings.engine:
         case "torch-eager":

@@ -14,7 +14,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -62,7 +62,8 @@ class Bundle:
 
     commit is the Hub commit that the weights came from, None for a local folder. videos are those whose every stage
     was recorded, none unless they were named at the export. products are the matrix products that a clip takes in fp32,
-    the heaviest first. versions are those of the tools that made the bundle.
+    the heaviest first. versions are those of the tools that made the bundle. overrides are what was set against the
+    checkpoint's config.json, by the names of the export's options.
 
     tubelet is what one token covers; readout, from which tokens the answer is read (rollout.py). Of a classifier there
     are labels and a problem_type; of masked modeling there is norm_pix_loss: whether pixels come out normalised within
@@ -86,6 +87,7 @@ class Bundle:
     videos: tuple[RecordedVideo, ...]
     versions: dict[str, str]
     notes: tuple[str, ...]
+    overrides: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -107,6 +109,7 @@ class Bundle:
                 reference=BundleFile(**values["reference"]),
                 videos=tuple(RecordedVideo.from_json(video) for video in values["videos"]),
                 notes=tuple(values["notes"]),
+                overrides=values.get("overrides", {}),  # absent from bundles of before there were any
                 **{name: values[name] for name in _PLAIN_FIELDS},
             )
         except (KeyError, TypeError) as error:
@@ -119,6 +122,7 @@ class Bundle:
         """What bundle.json holds."""
         values = {name: getattr(self, name) for name in _PLAIN_FIELDS} | {
             "notes": self.notes,
+            "overrides": self.overrides,
             "spec": self.spec.to_json(),
             "graphs": [dataclasses.asdict(graph) for graph in self.graphs],
             "products": [dataclasses.asdict(product) for product in self.products],

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tubelet.exporter.checkpoint import Checkpoint, load_checkpoint
 from tubelet.exporter.export import clip_spec, default_output
-from tubelet.exporter.models.videomae import VideoMAEConfig
+from tubelet.exporter.models.positions import interpolate_positions
+from tubelet.exporter.models.videomae import VideoMAEConfig, sinusoid_table
 from tubelet.exporter.models.videomae_pretraining import split_tokens
 from tubelet.exporter.originals import hub_names, infer_settings
 from tubelet.exporter.overrides import Overrides
@@ -123,7 +124,7 @@ def test_what_no_shape_shows_is_reported_and_kept(tmp_path: Path) -> None:
         "tubelets of 2x16x16, 5 labels, the mean of all tokens taken",
         "num_attention_heads is 1, as in the original code for width 64",
         "layer_norm_eps is 1e-06 for every norm, as in the original code",
-        "clips are 16 frames of 224x224: positions are not stored, so no weight shows it; "
+        "clips of the training are taken to be 16 frames of 224x224: positions are not stored, so no weight shows it; "
         "--num-frames and --image-size set it",
         "labels remain LABEL_0 to LABEL_4: config.json gives no others; pass --labels FILE to name them",
         "frames are prepared as in the original evaluation: short side 224, mean and std of ImageNet "
@@ -145,6 +146,19 @@ def test_sizes_that_are_given_are_the_file_s_own(tmp_path: Path) -> None:
     (note,) = checkpoint.notes
     assert note.startswith("there was no config.json: 4 attention heads")
     assert clip_spec(checkpoint, "frames").resize == ShortestEdge(32)
+
+
+def test_interpolated_positions_are_those_of_a_training_at_the_original_size(tmp_path: Path) -> None:
+    path = write(tmp_path / "checkpoint.pth", seeded(OriginalVideoMAE(tubelet=(2, 56, 56))))
+    overrides = Overrides(image_size=(112, 168), num_attention_heads=4, positions="interpolated")
+    checkpoint = load(path, overrides)
+    expected = interpolate_positions(sinusoid_table(8 * 4 * 4, 32), (8, 4, 4), (8, 2, 3))
+    assert torch.equal(checkpoint.model.videomae.embeddings.position_embeddings, expected)
+    assert checkpoint.notes[1] == (
+        "an extension that no published evaluation covers: clips are 16 frames of 112x168, the checkpoint's are 16 "
+        "frames of 224; its positions are interpolated"
+    )
+    assert clip_spec(checkpoint, "frames").resize == ShortestEdge(112)
 
 
 @pytest.mark.parametrize(

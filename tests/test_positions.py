@@ -131,7 +131,15 @@ def test_there_and_back_is_near_where_it_began() -> None:
     assert (back - table).abs().max() <= limit
 
 
-@pytest.mark.parametrize("shape", [(1, 60, 6), (1, 62, 6), (2, 61, 6), (61, 6)])
+@pytest.mark.parametrize(("grid", "wanted"), GRIDS)
+def test_without_a_class_token_the_rest_is_the_same(grid: Grid, wanted: Grid) -> None:
+    table = random_table(grid)
+    found = interpolate_positions(table[:, 1:], grid, wanted)
+    assert torch.equal(found, interpolate_positions(table, grid, wanted)[:, 1:])
+
+
+@pytest.mark.parametrize("shape", [(1, 59, 6), (1, 62, 6), (2, 61, 6), (61, 6)])
 def test_a_table_of_another_grid_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"table must be \(1, 61, D\) for a grid of \(4, 3, 5\), got"):
+    expected = r"table must be \(1, 60, D\), or with a class token \(1, 61, D\), for a grid of \(4, 3, 5\), got"
+    with pytest.raises(ValueError, match=expected):
         interpolate_positions(torch.zeros(shape), (4, 3, 5), (4, 6, 5))

@@ -1,4 +1,4 @@
-"""Learned positions for a clip of another size than the one they were trained for.
+"""Positions for a clip of another size than the one that a model was trained on.
 
 transformers has `interpolate_pos_encoding` for this, which as of 5.23 fails for ViViT unless the grid of tubelets stays
 as it is, and takes space and time for one square; what is here is our own.
@@ -13,7 +13,8 @@ Grid = tuple[int, int, int]
 
 
 def interpolate_positions(table: Tensor, grid: Grid, wanted: Grid) -> Tensor:
-    """A table of positions for the grid `wanted`, from the one for `grid`: float32 (1, 1 + N, D) to (1, 1 + N', D).
+    """A table of positions for the grid `wanted`, from the one for `grid`: float32 (1, 1 + N, D) to (1, 1 + N', D), or
+    (1, N, D) to (1, N', D) where there is no class token.
 
     Rows are the class token, which stays as it is, and then tubelets, along the width first, then the height, then
     time. Each slice of time is interpolated by cubic convolution with a = -0.75 (Keys 1981, "Cubic Convolution
@@ -24,13 +25,15 @@ def interpolate_positions(table: Tensor, grid: Grid, wanted: Grid) -> Tensor:
     Raises ValueError where the table is not one for `grid`.
     """
     time, height, width = grid
-    if table.ndim != 3 or table.shape[:2] != (1, 1 + time * height * width):
+    tubelets = time * height * width
+    if table.ndim != 3 or table.shape[:2] not in ((1, tubelets), (1, 1 + tubelets)):
         raise ValueError(
-            f"table must be (1, {1 + time * height * width}, D) for a grid of {grid}, got {tuple(table.shape)}"
+            f"table must be (1, {tubelets}, D), or with a class token (1, {1 + tubelets}, D), for a grid of {grid}, "
+            f"got {tuple(table.shape)}"
         )
     if wanted == grid:
         return table
-    class_token, positions = table[:, :1], table[0, 1:].double()  # (1, 1, D), (N, D)
+    class_token, positions = table[:, :-tubelets], table[0, -tubelets:].double()  # (1, 0 or 1, D), (N, D)
     depth = positions.shape[1]
     if wanted[1:] != grid[1:]:
         # (T' * H' * W', D) -> (T', H', W', D) -> (T', D, H', W'), and back

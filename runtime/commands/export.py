@@ -3,7 +3,7 @@
 import importlib.util
 import shlex
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import click
 
@@ -73,6 +73,12 @@ def require_export_packages() -> None:
 )
 @click.option("--num-frames", type=click.IntRange(min=1), metavar="N", help="Clips of another length, in frames.")
 @click.option(
+    "--positions",
+    type=click.Choice(["recomputed", "interpolated"]),
+    help="Of a VideoMAE at another size: recomputed as transformers does, or interpolated, which keeps more of the "
+    "accuracy of a model that was not trained at that size. ViViT's are interpolated.  [default: recomputed]",
+)
+@click.option(
     "--num-attention-heads", type=click.IntRange(min=1), metavar="N", help="Instead of what config.json says."
 )
 @click.option(
@@ -114,6 +120,7 @@ def export(
     labels: Path | None,
     image_size: tuple[int, int] | None,
     num_frames: int | None,
+    positions: Literal["recomputed", "interpolated"] | None,
     num_attention_heads: int | None,
     input_name: InputName,
     videos: tuple[Path, ...],
@@ -136,6 +143,8 @@ def export(
       tubelet export --model MCG-NJU/videomae-base --task feature-extraction --outputs hidden_states
       tubelet export --model vit_b_k710_dl_from_giant.pth --labels k710.txt
     """
+    if positions is not None and image_size is None and num_frames is None:
+        raise click.UsageError("--positions is about another size: give --image-size or --num-frames too")
     require_export_packages()
     from ...exporter.checkpoint import load_checkpoint
     from ...exporter.export import check_target, default_output, export_bundle, plan_export
@@ -150,7 +159,7 @@ def export(
             revision=revision,
             task=task,
             labels=labels,
-            overrides=Overrides(image_size, num_frames, num_attention_heads),
+            overrides=Overrides(image_size, num_frames, num_attention_heads, positions),
             report=progress.aside(note),
         )
         plan = plan_export(checkpoint, target, input_name=input_name, extras=extras, opset=opset)
