@@ -13,7 +13,7 @@ import pytest
 from gpu import plug_in
 from tensorrt_double import VERSIONS
 from tubelet.preprocess.errors import NotAvailable
-from tubelet.runtime import BackendError, Bundle
+from tubelet.runtime import BackendError, Bundle, doctor
 from tubelet.runtime.backends import open_backend, ort_cuda
 from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
 from tubelet.runtime.backends.ort_cuda import CUDA_PROVIDER, TENSORRT_PROVIDER, BoundSession, open_gpu_session
@@ -136,6 +136,25 @@ def test_tensorrt_is_in_the_process_before_its_provider_starts(
     )
     open_backend("onnxruntime-tensorrt", bundle, "fp16").close()
     assert order == ["tensorrt", "session"]
+
+
+def test_doctor_starts_gpu_providers_as_backends_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not by a plain session, which finds neither CUDA's libraries in Python's packages nor TensorRT's.
+    started: list[str] = []
+
+    def start(_: bytes, providers: list[tuple[str, dict[str, str]]]) -> None:
+        started.append(providers[0][0])
+        if providers[0][0] == TENSORRT_PROVIDER:
+            raise BackendError("libnvinfer.so.10 is missing")
+
+    every = [TENSORRT_PROVIDER, CUDA_PROVIDER, CPU_PROVIDER]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: every)
+    monkeypatch.setattr(doctor, "open_gpu_session", start)
+    tensorrt = plug_in(monkeypatch, VERSIONS[-1]).tensorrt
+    monkeypatch.setattr(doctor, "load_tensorrt", lambda: started.append("tensorrt") or tensorrt)
+    found = {provider.name: provider.error for provider in doctor.examine().providers}
+    assert found == {TENSORRT_PROVIDER: "libnvinfer.so.10 is missing", CUDA_PROVIDER: None, CPU_PROVIDER: None}
+    assert started == ["tensorrt", TENSORRT_PROVIDER, CUDA_PROVIDER]
 
 
 def test_without_cuda_graphs_it_runs_and_says_so(vivit_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
