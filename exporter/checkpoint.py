@@ -338,14 +338,14 @@ def _load_model(
             f"config.json says num_hidden_layers {native.num_hidden_layers}, with {len(weights)} weights in all",
             fix="take config.json and the weights from one and the same checkpoint",
         )
-    pooler = "pooler.dense.weight" in weights
+    pooler = "pooler.dense.weight" in weights or "fc_norm.weight" in weights
     model = _without_weights(native, task, pooler=pooler)
     account_for(weights, {name: value.shape for name, value in model.state_dict().items()}, family)
     weights = to_float32(weights)
     if config != native:
         model = _without_weights(config, task, pooler=pooler)
         weights = resize_positions(weights, native, config)
-        if overrides.positions == "interpolated" and isinstance(native, VideoMAEConfig):
+        if overrides.positions != "recomputed" and isinstance(native, VideoMAEConfig):
             interpolate_sinusoids(model, native, config)
     model.load_state_dict(weights, assign=True)
     return model.eval()

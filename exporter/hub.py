@@ -61,6 +61,14 @@ def fetch_from_dataset(dataset: str, name: str) -> Path:
     return path
 
 
+def fetch_from_model(model_id: str, name: str) -> Path:
+    """Fetches one file of a model repository, at its default branch. Raises CheckpointError, MissingExtra."""
+    path = _download(model_id, name, revision=None)
+    if path is None:
+        raise CheckpointError(f"{model_id} has no {name}")
+    return path
+
+
 def _download_first(model_id: str, names: Sequence[str], commit: str) -> Path | None:
     """The first of the files that the commit has, or None."""
     from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache

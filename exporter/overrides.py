@@ -29,11 +29,12 @@ Positions = Literal["recomputed", "interpolated"]
 
 @dataclass(frozen=True)
 class Overrides:
-    """None stands for what config.json says, and for the positions, for what the family does at another size.
+    """None stands for what config.json says.
 
     image_size:  (height, width) in pixels
-    positions:   of a VideoMAE at another size: recomputed, as transformers does for a config of that size, or
-                 interpolated from those that it was trained with. ViViT's are learned, and always interpolated
+    positions:   at another size: interpolated from those that the model was trained with, or, of a VideoMAE,
+                 recomputed as transformers does for a config of that size. None interpolates. But where nothing says
+                 what size the model was trained at, the size given is taken for it, unless this is "interpolated"
     """
 
     image_size: tuple[int, int] | None = None
@@ -96,7 +97,7 @@ def override_notes(native: Config, config: Config, overrides: Overrides) -> tupl
     """What a user of the bundle should know about `config`, which the overrides made of `native`, the config.json."""
     notes = []
     if config.clip_shape != native.clip_shape:
-        interpolated = isinstance(config, VivitConfig) or overrides.positions == "interpolated"
+        interpolated = isinstance(config, VivitConfig) or overrides.positions != "recomputed"
         notes.append(
             f"an extension that no published evaluation covers: clips are {_clip(config)}, the checkpoint's are "
             f"{_clip(native)}; its positions are {'interpolated' if interpolated else 'recomputed'}"

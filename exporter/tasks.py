@@ -1,7 +1,8 @@
 """What a checkpoint is exported for: which class of the family, and which of its outputs.
 
     video-classification   logits (B, K)
-    feature-extraction     last_hidden_state (B, N, D), and pooler_output (B, P) where the checkpoint has a pooler
+    feature-extraction     last_hidden_state (B, N, D), and pooler_output (B, P) where the checkpoint has a pooler: the
+                           dense layer of a ViViT, or the norm of the mean token of a VideoMAE
     masked-modeling        logits (B, M, P): the pixels of masked tubelets, from tokens `visible` and `masked`
 
 Any of them may give more: hidden_states.0 to hidden_states.L, (B, N, D) each, and attentions.0 to attentions.L-1,
@@ -20,7 +21,7 @@ from ..runtime.bundle import Task
 from ..runtime.graphs import Extra
 from ..runtime.masking import TubeletSize, masked_tokens, token_grid, tube_mask
 from .models.attention import attend_with, eager_attention
-from .models.videomae import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel
+from .models.videomae import PooledVideoMAEModel, VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel
 from .models.videomae_pretraining import VideoMAEForPreTraining
 from .models.vivit import VivitConfig, VivitForVideoClassification, VivitModel
 
@@ -48,7 +49,7 @@ def task_of(architectures: Sequence[str], family: Family) -> Task:
 
 
 def build(config: Config, task: Task, *, pooler: bool = False) -> Model:
-    """An instance of the task's class. pooler: whether a `VivitModel` has one.
+    """An instance of the task's class. pooler: whether an encoder has one.
 
     Raises CheckpointError for a task that the family has no class for.
     """
@@ -60,7 +61,7 @@ def build(config: Config, task: Task, *, pooler: bool = False) -> Model:
         case VideoMAEConfig(), "video-classification":
             return VideoMAEForVideoClassification(config)
         case VideoMAEConfig(), "feature-extraction":
-            return VideoMAEModel(config)
+            return PooledVideoMAEModel(config) if pooler else VideoMAEModel(config)
         case VideoMAEConfig(), "masked-modeling":
             return VideoMAEForPreTraining(config)
     raise CheckpointError(f"ViViT is trained on labels only: there is no {task} of it")
@@ -69,7 +70,7 @@ def build(config: Config, task: Task, *, pooler: bool = False) -> Model:
 def output_names(model: Model, extras: Sequence[Extra] = ()) -> tuple[str, ...]:
     """What an export of `model` gives: what its task is for, then the extras."""
     match model:
-        case VivitModel(pooler=nn.Module()):
+        case VivitModel(pooler=nn.Module()) | PooledVideoMAEModel():
             names = ["last_hidden_state", "pooler_output"]
         case VivitModel() | VideoMAEModel():
             names = ["last_hidden_state"]

@@ -43,7 +43,7 @@ _STORED_NAMES: dict[Family, dict[str, str]] = {
 }
 
 # Weights that only a head has: what an encoder alone leaves out.
-_HEADS = ("classifier.", "fc_norm.", "decoder.", "encoder_to_decoder.", "mask_token")
+_HEADS = ("classifier.", "decoder.", "encoder_to_decoder.", "mask_token")
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _NAMES_SHOWN = 8

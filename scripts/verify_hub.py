@@ -15,14 +15,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import numpy as np
 from numpy.typing import NDArray
-from tubelet.exporter.checkpoint import load_checkpoint
+from tubelet.exporter.checkpoint import Checkpoint, load_checkpoint
 from tubelet.exporter.export import export_bundle
-from tubelet.exporter.hub import fetch_from_dataset
+from tubelet.exporter.hub import fetch_from_dataset, fetch_from_model
+from tubelet.exporter.models.videomae_pretraining import VideoMAEForPreTraining, split_tokens
 from tubelet.preprocess.errors import CheckpointError, TubeletError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.hub_config import spec_from_hub
@@ -33,6 +34,7 @@ from tubelet.runtime.backends import DEFAULT_BACKEND, open_backend
 from tubelet.runtime.progress import Progress, StatusLine
 
 CLIPS = "hf-internal-testing/spaghetti-video"
+MASK = "hf-internal-testing/bool-masked-pos"
 CLIP_OF_16, CLIP_OF_32 = "eating_spaghetti.npy", "eating_spaghetti_32_frames.npy"
 # What transformers' own test of VideoMAE allows, beside numbers that are given to four places.
 LIMIT = 2e-4
@@ -58,12 +60,14 @@ class Classifier:
 class Pretraining:
     """A published pretraining checkpoint: the first three logits of its first three masked tubelets, and its loss.
 
-    For CLIP_OF_16, HALF, and the mask bool_masked_pos.pt of hf-internal-testing/bool-masked-pos.
+    For the mask of MASK; clip and processor as of a Classifier.
     """
 
     model: str
     logits: Sequence[Sequence[float]]
     loss: float | None = None
+    clip: str = CLIP_OF_16
+    processor: Mapping[str, Any] = field(default_factory=lambda: HALF)
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ ENCODERS = (Encoder("OpenGVLab/VideoMAEv2-Base"),)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one checkpoint. outcome: "pass", "fail", or "absent" for what cannot be exported yet."""
+    """What came of one checkpoint. outcome: "pass" or "fail"."""
 
     model: str
     outcome: str
@@ -126,75 +130,101 @@ class Outcome:
 
 def verify_classifier(published: Classifier, folder: Path, progress: Progress) -> Outcome:
     """Exports the checkpoint into `folder`, which raises where the graph is not torch's, and runs it on the clip."""
-    progress(f"loading {published.model}")
-    checkpoint = load_checkpoint(published.model, report=progress)
-    bundle, _ = export_bundle(checkpoint, folder / "bundle", progress=progress)
+    bundle, _ = exported(published.model, folder, progress)
     if not published.logits:
-        return Outcome(
-            published.model, "pass", f"commit {bundle.commit}: as torch computes it; no logits are published"
-        )
-    found = clip_logits(published, bundle)[: len(published.logits)]
-    limits = LIMIT + LIMIT * np.abs(published.logits)
-    differences = np.abs(found - np.asarray(published.logits))
-    good = bool((differences <= limits).all())
+        return proven(published.model, bundle)
+    clip = published_clip(published.clip, published.processor, published.family, bundle)
+    with open_backend(DEFAULT_BACKEND, bundle, "fp32") as backend:
+        logits = backend.infer(clip)[0]
+    return compared(published.model, bundle, logits[: len(published.logits)], np.asarray(published.logits))
+
+
+def verify_pretraining(published: Pretraining, folder: Path, progress: Progress) -> Outcome:
+    """Exports the checkpoint into `folder`, and has its graph draw the masked tubelets of the clip."""
+    import torch
+
+    bundle, checkpoint = exported(published.model, folder, progress)
+    mask = torch.load(fetch_from_model(MASK, "bool_masked_pos.pt"), weights_only=True)  # bool (1, N)
+    visible, masked = split_tokens(mask)
+    clip = published_clip(published.clip, published.processor, "videomae", bundle)
+    with open_backend(DEFAULT_BACKEND, bundle, "fp32") as backend:
+        inputs = {bundle.spec.input_name: clip, "visible": visible.numpy(), "masked": masked.numpy()}
+        logits = backend.run(inputs)["logits"]
+    found = logits[0, :3, :3].ravel()
+    expected = np.ravel(published.logits)
+    if published.loss is not None:
+        pretrained = cast(VideoMAEForPreTraining, checkpoint.model)
+        loss = pretrained.loss(torch.from_numpy(logits), torch.from_numpy(clip), masked)
+        found, expected = np.append(found, float(loss)), np.append(expected, published.loss)
+    return compared(published.model, bundle, found, expected)
+
+
+def verify_encoder(published: Encoder, folder: Path, progress: Progress) -> Outcome:
+    """Exports the checkpoint into `folder`, which raises where the graph is not torch's."""
+    bundle, _ = exported(published.model, folder, progress)
+    return proven(published.model, bundle)
+
+
+def exported(model: str, folder: Path, progress: Progress) -> tuple[Bundle, Checkpoint]:
+    progress(f"loading {model}")
+    checkpoint = load_checkpoint(model, report=progress)
+    bundle, _ = export_bundle(checkpoint, folder / "bundle", progress=progress)
+    return bundle, checkpoint
+
+
+def published_clip(name: str, processor: Mapping[str, Any], family: Family, bundle: Bundle) -> NDArray[np.float32]:
+    """The published clip as the published test prepares it: float32 (1, T, C, H, W)."""
+    pixels = np.load(fetch_from_dataset(CLIPS, name))  # uint8 (T, H, W, 3)
+    spec = spec_from_hub(processor, family=family, num_frames=bundle.spec.num_frames, sampling=bundle.spec.sampling)
+    return prepare(Frames.from_array(pixels), spec)[np.newaxis]
+
+
+def proven(model: str, bundle: Bundle) -> Outcome:
+    return Outcome(model, "pass", f"commit {bundle.commit}: as torch computes it; no logits are published")
+
+
+def compared(model: str, bundle: Bundle, found: NDArray[Any], expected: NDArray[Any]) -> Outcome:
+    differences = np.abs(found - expected)
+    good = bool((differences <= LIMIT + LIMIT * np.abs(expected)).all())
     return Outcome(
-        published.model,
+        model,
         "pass" if good else "fail",
-        f"commit {bundle.commit}: {listed(found)}, published {listed(published.logits)}, largest difference "
+        f"commit {bundle.commit}: {listed(found)}, published {listed(expected)}, largest difference "
         f"{differences.max():.1e}",
     )
-
-
-def clip_logits(published: Classifier, bundle: Bundle) -> NDArray[np.float32]:
-    """The K logits of the published clip, prepared as in the published test."""
-    pixels = np.load(fetch_from_dataset(CLIPS, published.clip))  # uint8 (T, H, W, 3)
-    spec = spec_from_hub(
-        published.processor,
-        family=published.family,
-        num_frames=bundle.spec.num_frames,
-        sampling=bundle.spec.sampling,
-    )
-    with open_backend(DEFAULT_BACKEND, bundle, "fp32") as backend:
-        logits: NDArray[np.float32] = backend.infer(prepare(Frames.from_array(pixels), spec)[np.newaxis])[0]
-    return logits
 
 
 def listed(values: Sequence[float] | NDArray[np.float32]) -> str:
     return " ".join(f"{value:.4f}" for value in values)
 
 
-# Pretraining checkpoints and encoders have no bundles yet. Wire them here once they have.
-
-
-def verify_pretraining(published: Pretraining) -> Outcome:
-    return Outcome(published.model, "absent", "a pretraining checkpoint, which is not exported yet")
-
-
-def verify_encoder(published: Encoder) -> Outcome:
-    return Outcome(published.model, "absent", "an encoder without a classifier, which is not exported yet")
-
-
 def verify(published: Published, progress: Progress) -> Outcome:
     """What came of one entry of the tables; an error of tubelet's own is a failure."""
     try:
-        match published:
-            case Classifier():
-                with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder:
+            match published:
+                case Classifier():
                     return verify_classifier(published, Path(folder), progress)
-            case Pretraining():
-                return verify_pretraining(published)
-            case Encoder():
-                return verify_encoder(published)
+                case Pretraining():
+                    return verify_pretraining(published, Path(folder), progress)
+                case Encoder():
+                    return verify_encoder(published, Path(folder), progress)
     except TubeletError as error:
         return Outcome(published.model, "fail", str(error))
 
 
-def read_table(path: Path) -> tuple[Classifier, ...]:
-    """The classifiers in a JSON file: a list of objects with the fields of Classifier."""
+KINDS: dict[str, type[Published]] = {"classifier": Classifier, "pretraining": Pretraining, "encoder": Encoder}
+
+
+def read_table(path: Path) -> tuple[Published, ...]:
+    """The entries in a JSON file: a list of objects, each with its kind and the fields of that."""
     try:
-        return tuple(Classifier(**entry) for entry in json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} must be a list of objects with the fields of Classifier: {error}") from error
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(KINDS[entry.pop("kind")](**entry) for entry in entries)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} must be a list of objects, each with a kind ({', '.join(KINDS)}) and its fields: {error!r}"
+        ) from error
 
 
 @click.command(help=__doc__)
@@ -202,7 +232,7 @@ def read_table(path: Path) -> tuple[Classifier, ...]:
 @click.option(
     "--table",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Other classifiers: JSON, a list of {model, family, logits, clip, processor}.",
+    help="Another table: JSON, a list of {kind, model, logits, ...}, as the ones in this script.",
 )
 def main(models: tuple[str, ...], table: Path | None) -> None:
     try:

@@ -78,7 +78,8 @@ def test_at_another_size_it_is_the_model_that_transformers_would_be(
     family: Family, overrides: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, family)
-    checkpoint = changed(folder, **overrides)
+    recomputed = {"positions": "recomputed"} if family == "videomae" else {}
+    checkpoint = changed(folder, **overrides, **recomputed)
     for name, value in overrides.items():
         assert getattr(checkpoint.config, name) == value
     compare(folder, checkpoint, family)
@@ -96,9 +97,9 @@ def test_as_published_nothing_changes(family: Family, overrides: dict[str, Any],
     compare(folder, checkpoint, family)
 
 
-def test_a_sinusoid_is_interpolated_where_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_sinusoid_is_interpolated_unless_it_is_to_be_recomputed(tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, "videomae")  # tubelets of 2x8x8 on clips of 4x32x32
-    checkpoint = changed(folder, image_size=(48, 40), num_frames=8, positions="interpolated")
+    checkpoint = changed(folder, image_size=(48, 40), num_frames=8)
     assert checkpoint.notes == (
         "an extension that no published evaluation covers: clips are 8 frames of 48x40, the checkpoint's are 4 frames "
         "of 32; its positions are interpolated",
@@ -261,10 +262,9 @@ def test_a_bundle_of_another_size_is_proven_and_classifies(family: Family, video
     exported = CliRunner().invoke(main, ["export", "--model", str(folder), "-o", str(path), *options])
     assert exported.exit_code == 0, exported.output
     bundle = Bundle.open(path)
-    positions = {"vivit": "its positions are interpolated", "videomae": "its positions are recomputed"}
     notes = (
         "an extension that no published evaluation covers: clips are 6 frames of 48x64, the checkpoint's are 4 frames "
-        f"of 32; {positions[family]}",
+        "of 32; its positions are interpolated",
         "num_attention_heads is 2, as asked for; config.json says 4",
     )
     assert bundle.notes[:2] == notes

@@ -146,7 +146,7 @@ def test_default_configs_give_the_published_base_models() -> None:
     ):
         config = tasks.VivitConfig() if family == "vivit" else tasks.VideoMAEConfig()
         with torch.device("meta"):
-            ours = tasks.build(config, task, pooler=True)
+            ours = tasks.build(config, task, pooler=family == "vivit")
             kind = transformers.VivitConfig if family == "vivit" else transformers.VideoMAEConfig
             theirs = ORACLES[family, task](kind())
         assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
@@ -217,13 +217,19 @@ def test_features_of_a_classifier_leave_its_head_out_and_say_so(tmp_path: Path) 
     said: list[str] = []
     folder = checkpoints.write_checkpoint(tmp_path / "checkpoint", "videomae")
     checkpoint = load_checkpoint(str(folder), task="feature-extraction", report=said.append)
-    assert said == [
-        "4 weights of the checkpoint's head have no part in features: "
-        "classifier.bias, classifier.weight, fc_norm.bias, fc_norm.weight"
-    ]
+    assert said == ["2 weights of the checkpoint's head have no part in features: classifier.bias, classifier.weight"]
     bundle, _ = export_bundle(checkpoint, tmp_path / "bundle")
     assert bundle.labels == ()
-    assert [output.describe() for output in bundle.graphs[0].outputs] == ["last_hidden_state float32 (batch, 32, 32)"]
+    assert [output.describe() for output in bundle.graphs[0].outputs] == [
+        "last_hidden_state float32 (batch, 32, 32)",
+        "pooler_output float32 (batch, 32)",
+    ]
+    # What the classifier reads: its logits are a linear layer away.
+    classifier = load_checkpoint(str(folder), report=lambda _: None).model
+    pixel_values = clips(classifier.config)
+    with torch.inference_mode():
+        pooled = checkpoint.model.outputs(pixel_values)["pooler_output"]
+        assert (classifier.classifier(pooled) - classifier(pixel_values)).abs().max() <= LIMIT
 
 
 def test_a_missing_weight_of_the_encoder_is_an_error_for_features_too(tmp_path: Path) -> None:

@@ -71,8 +71,14 @@ def test_the_giant_in_the_words_of_videomae() -> None:
 def test_without_classes_it_is_an_encoder(tmp_path: Path) -> None:
     assert videomae_settings(config_v2(num_classes=0))["architectures"] == ["VideoMAEModel"]
     assert videomae_settings(config_v2())["architectures"] == ["VideoMAEForVideoClassification"]
-    folder = write_v2(tmp_path, seeded(OriginalVideoMAE(classes=0)), num_classes=0)
-    assert load_quietly(folder).task == "feature-extraction"
+    original = seeded(OriginalVideoMAE(classes=0))
+    checkpoint = load_quietly(write_v2(tmp_path, original, num_classes=0))
+    assert checkpoint.task == "feature-extraction"
+    pixel_values = torch.randn(2, *checkpoint.config.clip_shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = checkpoint.model.outputs(pixel_values)["pooler_output"]
+        expected = original(pixel_values.transpose(1, 2))  # (B, T, C, H, W) -> (B, C, T, H, W)
+    assert (found - expected).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize(

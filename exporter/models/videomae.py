@@ -134,6 +134,23 @@ class VideoMAEModel(nn.Module):
         return tokens if visible is None else gather_tokens(tokens, visible)  # (B, V, D)
 
 
+class PooledVideoMAEModel(VideoMAEModel):
+    """The encoder with the norm that a classifier reads the mean of its tokens through: one vector (B, D) a clip.
+
+    It is what the code of VideoMAE v2 on the Hub calls the features of a video (OpenGVLab/VideoMAEv2,
+    models/modeling_finetune.py, forward_features); transformers has no such class.
+    """
+
+    def __init__(self, config: VideoMAEConfig) -> None:
+        super().__init__(config)
+        self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.head_norm_eps)
+
+    def outputs(self, pixel_values: Tensor, visible: Tensor | None = None) -> dict[str, Tensor]:
+        """As of the encoder, and pooler_output (B, D)."""
+        outputs = super().outputs(pixel_values, visible)
+        return {**outputs, "pooler_output": self.fc_norm(outputs["last_hidden_state"].mean(1))}
+
+
 class VideoMAEForVideoClassification(nn.Module):
     """VideoMAE with a linear classifier on the mean of the tokens, or on the first one."""
 

@@ -75,8 +75,8 @@ def require_export_packages() -> None:
 @click.option(
     "--positions",
     type=click.Choice(["recomputed", "interpolated"]),
-    help="Of a VideoMAE at another size: recomputed as transformers does, or interpolated, which keeps more of the "
-    "accuracy of a model that was not trained at that size. ViViT's are interpolated.  [default: recomputed]",
+    help="At another size: interpolated from those of the training, or, of a VideoMAE, recomputed as transformers "
+    "does, which is for a model that was trained at that size.  [default: interpolated]",
 )
 @click.option(
     "--num-attention-heads", type=click.IntRange(min=1), metavar="N", help="Instead of what config.json says."
