@@ -229,10 +229,10 @@ def test_a_file_that_is_no_video(vivit_bundle: Path, tmp_path: Path) -> None:
 def test_torch_is_given_what_the_bundle_was_exported_from(vivit_bundle: Path) -> None:
     bundle = Bundle.open(vivit_bundle)
     from_the_hub = replace(bundle, model_id="owner/name", commit="c0ffee")
-    assert checkpoint_for_torch(from_the_hub, None) == "owner/name@c0ffee"
-    assert checkpoint_for_torch(bundle, "./folder") == "./folder"
+    assert checkpoint_for_torch(from_the_hub, None, ["torch-sdpa"]) == "owner/name@c0ffee"
+    assert checkpoint_for_torch(bundle, "./folder", ["torch-sdpa"]) == "./folder"
     with pytest.raises(CheckpointError, match="not from the Hub"):
-        checkpoint_for_torch(bundle, None)
+        checkpoint_for_torch(bundle, None, ["torch-sdpa"])
 
 
 def children_of(parent: int) -> list[int]:

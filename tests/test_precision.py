@@ -135,11 +135,13 @@ def test_int8_multiplies_weights_in_integers_and_nothing_else(lowered: Bundle, n
         assert counts["DynamicQuantizeLinear"] == quantized
     else:
         assert counts["MatMul"] == 12
-        assert counts["QuantizeLinear"] == quantized
+        assert counts["QuantizeLinear"] == quantized + 2 * 2  # queries and keys of two layers
         makers = {output: node.op_type for node in model.graph.node for output in node.output}
         for node in model.graph.node:
             if node.op_type == "MatMul":
                 assert {makers[i] for i in node.input} == {"DequantizeLinear"}
+            if node.op_type == "MultiHeadAttention":
+                assert [makers[i] == "DequantizeLinear" for i in node.input] == [True, True, False]
     large = [i for i in model.graph.initializer if len(i.dims) == 2 and "layer" in i.name]
     assert len(large) == 12
     assert {i.data_type for i in large} == {TensorProto.INT8}
