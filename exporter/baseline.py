@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..preprocess.errors import BackendError
-from ..runtime.bench.child import Loaded, Settings, stage_times
+from ..runtime.bench.child import Loaded, Settings, in_one_step, stage_times
 from ..runtime.bundle import Bundle
 
 
@@ -28,4 +28,4 @@ def ready(settings: Settings, model: Callable[[Tensor], Tensor], dtype: torch.dt
     inputs = np.load(settings.inputs)
     bundle = Bundle.open(settings.bundle)
     spec = replace(bundle.spec, layout="TCHW")
-    return Loaded(run=lambda: infer(inputs), stages=lambda: stage_times(infer, bundle, spec, settings))
+    return Loaded(run=lambda: infer(inputs), stages=lambda: stage_times(in_one_step(infer), bundle, spec, settings))

@@ -19,7 +19,7 @@ from tubelet.exporter.export import export_bundle
 from tubelet.exporter.precision import Clips, add_graph, calibration_videos
 from tubelet.exporter.precision_fp16 import to_lower
 from tubelet.exporter.precision_graph import measure_magnitudes
-from tubelet.exporter.precision_int8 import quantized_weight
+from tubelet.exporter.precision_int8 import measure_attention_noise, quantized_weight
 from tubelet.preprocess.errors import BundleError, ParityError, VideoError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
@@ -156,6 +156,33 @@ def test_static_scales_are_symmetric_and_reach_the_largest_value(lowered: Bundle
         assert arrays[node.input[1]] * 127 == pytest.approx(magnitudes[node.input[0]], rel=1e-6)
         assert arrays[node.input[2]] == 0
         assert arrays[node.input[2]].dtype == np.int8
+
+
+def test_the_noise_of_attention_is_what_rounding_its_operands_makes(vivit_bundle: Path) -> None:
+    bundle = Bundle.open(vivit_bundle)
+    clips = list(Clips(bundle.spec, Reference.load(vivit_bundle / "reference.npz")))[:1]
+    noise = measure_attention_noise(vivit_bundle / "model.onnx", clips)
+    model = onnx.load(vivit_bundle / "model.onnx")
+    attentions = [node for node in model.graph.node if node.op_type == "MultiHeadAttention"]
+    assert list(noise) == [node.name for node in attentions]
+    names = [name for node in attentions for name in (*node.input, *node.output)]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for node in attentions:
+        *operands, exact = session.run([*node.input, *node.output], {"pixel_values": clips[0]})
+        heads = next(attribute.i for attribute in node.attribute if attribute.name == "num_heads")
+        query, key, value = (x[0].reshape(x.shape[1], heads, -1).swapaxes(0, 1) for x in operands)  # (h, N, D / h)
+
+        def rounded(x: np.ndarray) -> np.ndarray:
+            low, high = min(x.min(), 0), max(x.max(), 0)
+            scale = (high - low) / 255
+            return (np.clip(np.rint(x / scale) + np.rint(-low / scale), 0, 255) - np.rint(-low / scale)) * scale
+
+        scores = rounded(query) @ rounded(key).swapaxes(1, 2) * query.shape[2] ** -0.5
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        attended = weights / weights.sum(axis=-1, keepdims=True) @ value
+        difference = attended.swapaxes(0, 1).reshape(exact[0].shape) - exact[0]
+        assert noise[node.name] == pytest.approx((difference**2).sum() / (exact**2).sum(), rel=0.05)
 
 
 def test_magnitudes_are_those_of_the_tensors(vivit_bundle: Path) -> None:

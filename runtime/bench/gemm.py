@@ -91,6 +91,8 @@ def _onnxruntime(settings: GemmSettings, shape: Shape) -> Callable[[], object]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
+    # Each shape has a session with threads of its own, which must not spin while the next shape is multiplied.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     left, right = _matrices(shape)
     given: NDArray[Any] = left
     graph = product_graph("MatMul", left, right)

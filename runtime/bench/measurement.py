@@ -31,7 +31,8 @@ BASELINES = {
     ),
 }
 
-STAGES = ("decode", "prepare", "execute", "rank")  # execute: copies to a device and back included
+# The copies of engines that have memory of their own; see backends/steps.py.
+STAGES = ("decode", "prepare", "copy in", "execute", "copy out", "rank")
 
 
 @dataclass(frozen=True)
