@@ -24,7 +24,8 @@ from tubelet.preprocess.errors import BundleError, ParityError, VideoError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
 from tubelet.runtime import Bundle
-from tubelet.runtime.backends import open_backend
+from tubelet.runtime.backends import open_backend, ort
+from tubelet.runtime.backends.ort import open_session
 from tubelet.runtime.parity import CosineLimit, Reference
 from videos import make_video
 
@@ -372,6 +373,27 @@ def test_weights_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [file.name for file in bundle.graph("fp16").files] == ["model.fp16.onnx", "model.fp16.onnx.data"]
     with open_backend("onnxruntime", Bundle.open(bundle.path), "fp16") as backend:
         assert backend.infer(np.zeros((1, 4, 3, 32, 32), np.float32)).shape == (1, 5)
+
+
+def test_float32_weights_beside_the_graph_are_used_where_they_lie(
+    tmp_path: Path, vivit_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_file, "EXTERNAL_DATA_BYTES", 1000)
+    bundle, _ = add_graph(written(tmp_path, "vivit", {}), "int8")
+    asked = []
+
+    def spy(*arguments: object, **settings: object) -> onnxruntime.InferenceSession:
+        asked.append(settings["weights_as_they_lie"])
+        return open_session(*arguments, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ort, "open_session", spy)
+    batch = np.random.default_rng(0).normal(size=(2, 4, 3, 32, 32)).astype(np.float32)
+    logits = []
+    for opened, name in ((bundle, "fp32"), (Bundle.open(vivit_bundle), "fp32"), (bundle, "int8")):
+        with open_backend("onnxruntime", opened, name) as backend:
+            logits.append(backend.infer(batch))
+    assert asked == [True, False, False]
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)  # the same checkpoint, its weights in the graph
 
 
 def test_export_makes_them_on_the_way(tmp_path: Path) -> None:
