@@ -21,7 +21,7 @@ def ready(settings: Settings, model: Callable[[Tensor], Tensor], dtype: torch.dt
         try:
             with torch.inference_mode():
                 logits: NDArray[np.float32] = model(torch.from_numpy(pixel_values).to(dtype)).float().numpy()
-        except RuntimeError as error:  # what the compiler raises too
+        except (RuntimeError, ValueError) as error:  # of the compiler, and for a clip that transformers does not take
             raise BackendError(f"{settings.engine} failed: {error}") from error
         return logits
 
