@@ -35,8 +35,8 @@ from ..runtime.reference import Reference
 from .graph_file import write_graph
 from .precision_fp8 import to_fp8
 from .precision_fp16 import LARGEST, beyond_half, half_tensors, to_lower
-from .precision_graph import given, is_constant, linear_layers, measure_magnitudes, name_of, open_graph, products
-from .precision_int8 import measure_noise, to_int8, to_int8_static
+from .precision_graph import attentions, is_constant, linear_layers, measure_magnitudes, name_of, open_graph, products
+from .precision_int8 import measure_attention_noise, measure_noise, static_activations, to_int8, to_int8_static
 
 Keep = frozenset[str]
 NOTHING: Keep = frozenset()
@@ -114,14 +114,13 @@ def lower_to_int8(path: Path, clips: Clips) -> Lowering:
 
 
 def lower_to_int8_static(path: Path, clips: Clips) -> Lowering:
-    layers = linear_layers(open_graph(path))
-    names = {name_of(given(node, 0)) for node in layers}
-    magnitudes = measure_magnitudes(path, clips, names)
+    model = open_graph(path)
+    magnitudes = measure_magnitudes(path, clips, static_activations(model))
     return Lowering(
         make=partial(to_int8_static, path, magnitudes=magnitudes),
         must_keep=NOTHING,
-        products=len(layers),
-        order=partial(_noisiest_first, path, clips),
+        products=len(linear_layers(model)) + len(attentions(model)),
+        order=partial(_noisiest_first, path, clips, measure_attention_noise),
         notes=(f"calibrated on {clips}",),
     )
 
@@ -139,8 +138,9 @@ def lower_to_fp8(path: Path, clips: Clips) -> Lowering:
     )
 
 
-def _noisiest_first(path: Path, clips: Clips) -> list[str]:
-    noise = measure_noise(path, clips)
+def _noisiest_first(path: Path, clips: Clips, *also: Callable[[Path, Clips], dict[str, float]]) -> list[str]:
+    """Linear layers, and what `also` measures."""
+    noise = {name: share for measure in (measure_noise, *also) for name, share in measure(path, clips).items()}
     return sorted(noise, key=noise.__getitem__, reverse=True)
 
 

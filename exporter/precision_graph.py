@@ -50,6 +50,11 @@ def linear_layers(model: ir.Model) -> list[ir.Node]:
     ]
 
 
+def attentions(model: ir.Model) -> list[ir.Node]:
+    """The products of activations with one another, on inputs query, key, value."""
+    return [node for node in model.graph if node.op_type == "MultiHeadAttention"]
+
+
 def is_constant(value: ir.Value) -> bool:
     return value.const_value is not None
 

@@ -7,7 +7,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .precision_graph import add_constant, constant, given, linear_layers, name_of, node_after
+from .precision_graph import add_constant, attentions, constant, given, linear_layers, name_of, node_after
+
+QUERY_AND_KEY = (0, 1)  # of the inputs of attention
 
 # A weight (D_in, D_out) -> its 8-bit form of that shape, and the scale of each column, float32 (D_out,).
 QuantizeWeight = Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[np.float32]]]
@@ -31,6 +33,21 @@ def round_linear_layers(
                 rounded[activation] = _round_activation(model, activation, scales[name_of(activation)], zero_point)
             node.replace_input_with(0, rounded[activation])
             node.replace_input_with(1, _round_weight(model, node, values, column_scales))
+
+
+def round_queries_and_keys(
+    model: ir.Model, keep: Set[str], scales: Mapping[str, NDArray[np.float32]], zero_point: NDArray[Any]
+) -> None:
+    """Puts rounding before queries and keys of every attention that is not named in `keep`.
+
+    scales: of them, by tensor name, float32 (); zero_point: 0, in the type that they are rounded to
+    """
+    for node in attentions(model):
+        if node.name not in keep:
+            for index in QUERY_AND_KEY:
+                operand = given(node, index)
+                rounded = _round_activation(model, operand, scales[name_of(operand)], zero_point)
+                node.replace_input_with(index, rounded)
 
 
 def _round_activation(

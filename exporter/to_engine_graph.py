@@ -51,6 +51,7 @@ def load_standard_graph(path: Path) -> ModelProto:
     for node in model.graph.node:
         if not node.name:  # it came from a function: let it be called as the call was
             node.name = names.get(node.output[0], node.output[0])
+    _take_rounding_from_attention(model)
     _put_attention_on_four_axes(model)
     used = {node.domain for node in model.graph.node}
     kept = [opset for opset in model.opset_import if opset.domain in used]
@@ -63,6 +64,23 @@ def load_standard_graph(path: Path) -> ModelProto:
             f"ONNX does not read the weights of {path}: {error}", fix="copy the bundle as files"
         ) from error
     return model
+
+
+def _take_rounding_from_attention(model: ModelProto) -> None:
+    """Gives every Attention the operands that it had before they were quantized and dequantized: the int8-static graph
+    rounds queries and keys only, for OpenVINO, and TensorRT fuses attention whose operands are all of one type."""
+    makers = {output: node for node in model.graph.node for output in node.output}
+    for node in model.graph.node:
+        if node.op_type == ATTENTION:
+            for index, name in enumerate(node.input):
+                dequantize = makers.get(name)
+                if dequantize is not None and dequantize.op_type == "DequantizeLinear":
+                    node.input[index] = makers[dequantize.input[0]].input[0]
+    for operator in ("DequantizeLinear", "QuantizeLinear"):  # in the order in which they lose their readers
+        used = {name for node in model.graph.node for name in node.input}
+        for node in list(model.graph.node):
+            if node.op_type == operator and node.output[0] not in used:
+                model.graph.node.remove(node)
 
 
 def _put_attention_on_four_axes(model: ModelProto) -> None:

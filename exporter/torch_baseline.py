@@ -2,7 +2,7 @@
 
 What it is told and what it answers: runtime/bench/child.py. The baselines are the very modules that bundles are
 exported from, so they too leave out of the last layer what no classifier reads; a few percent less work for ViViT than
-in transformers.
+in transformers, which transformers_baseline.py measures.
 
     torch-eager     attention step by step, its scores in memory, as attn_implementation="eager" of transformers does
     torch-sdpa      torch's fused attention, as attn_implementation="sdpa"
@@ -10,17 +10,14 @@ in transformers.
     torch-compiled  the same in float32, through torch.compile
 """
 
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from ..preprocess.errors import BackendError
-from ..runtime.bench.child import Loaded, Settings, serve, stage_times
+from ..runtime.bench.child import Loaded, Settings, serve
 from ..runtime.bundle import Bundle
+from .baseline import ready
 from .checkpoint import load_checkpoint
 from .models.attention import attend_with, eager_attention
 from .overrides import Overrides
@@ -41,18 +38,7 @@ def load_baseline(values: dict[str, Any]) -> Loaded:
             model = model.to(dtype)
         case "torch-compiled":
             model.compile()
-
-    def infer(pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
-        try:
-            with torch.inference_mode():
-                logits: NDArray[np.float32] = model(torch.from_numpy(pixel_values).to(dtype)).float().numpy()
-        except RuntimeError as error:  # what the compiler raises too
-            raise BackendError(f"{settings.engine} failed: {error}") from error
-        return logits
-
-    inputs = np.load(settings.inputs)
-    spec = replace(bundle.spec, layout="TCHW")
-    return Loaded(run=lambda: infer(inputs), stages=lambda: stage_times(infer, bundle, spec, settings))
+    return ready(settings, model, dtype)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """tubelet bench: real processes on tiny models, what they report, and how they end."""
 
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,14 +23,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from tubelet.exporter.models.attention import attend_with, eager_attention, sdpa_attention
 from tubelet.exporter.products import matrix_products
 from tubelet.exporter.tasks import answers
-from tubelet.preprocess.errors import BackendError, BundleError, CheckpointError
+from tubelet.preprocess.errors import BackendError, BundleError, CheckpointError, MissingExtra
 from tubelet.preprocess.spec import Family
+from tubelet.runtime.backends import open_backend
+from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
+from tubelet.runtime.backends.ort_cuda import BoundSession
+from tubelet.runtime.backends.steps import RunsInSteps
 from tubelet.runtime.bench import process
 from tubelet.runtime.bench.bench import bench_bundle, checkpoint_for_torch
-from tubelet.runtime.bench.child import Settings
+from tubelet.runtime.bench.child import Settings, stage_times
 from tubelet.runtime.bench.gemm import heaviest_shapes, product_graph, quantized_product_graph
 from tubelet.runtime.bench.machine import peak_memory_mb
 from tubelet.runtime.bench.measure import BACKEND_MODULE, smallest_cosine, write_inputs
+from tubelet.runtime.bench.report import LatencyReport
 from tubelet.runtime.bundle import Bundle, MatrixProduct
 from tubelet.runtime.cli import main
 
@@ -80,14 +87,71 @@ def test_the_limit_of_the_machine_is_measured(benched: dict[str, object]) -> Non
     assert all(rate > 0 for rate in rates.values())
 
 
-def test_bfloat16_is_a_baseline_too(vivit_bundle: Path, tmp_path: Path) -> None:
-    checkpoint = write_checkpoint(tmp_path / "vivit", "vivit")
-    report = bench_bundle(
-        Bundle.open(vivit_bundle), [], against=["torch-bf16"], rounds=3, starts=1, threads=1, model=str(checkpoint)
+def against(baseline: str, bundle: Path, folder: Path) -> LatencyReport:
+    """A bench of one baseline and nothing else, on the checkpoint that the bundle was exported from."""
+    checkpoint = write_checkpoint(folder / "vivit", "vivit")
+    return bench_bundle(
+        Bundle.open(bundle), [], against=[baseline], rounds=3, starts=1, threads=1, model=str(checkpoint)
     )
+
+
+def test_bfloat16_is_a_baseline_too(vivit_bundle: Path, tmp_path: Path) -> None:
+    report = against("torch-bf16", vivit_bundle, tmp_path)
     (one,) = report.measurements
     assert 0.99 < one.cosine < 1 - 1e-7  # it is bfloat16, and it is the model
     assert report.baseline == "torch-bf16"
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="torch.compile needs a C++ compiler on a CPU"
+)
+def test_what_torch_compiles_is_a_baseline_too(
+    vivit_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    (one,) = against("torch-compiled", vivit_bundle, tmp_path).measurements
+    assert one.cosine == pytest.approx(1, abs=1e-9)
+    assert list(cache.rglob("*.cpp"))  # it was compiled, and not run as it stands
+
+
+def test_the_model_of_transformers_is_a_baseline_too(vivit_bundle: Path, tmp_path: Path) -> None:
+    report = against("torch-transformers", vivit_bundle, tmp_path)
+    (one,) = report.measurements
+    assert one.cosine == pytest.approx(1, abs=1e-9)
+    assert any("torch-transformers is the model of transformers" in note for note in report.notes)
+    assert not any("the modules that the bundle was exported from" in note for note in report.notes)
+
+
+def test_a_baseline_without_its_package_says_what_to_install(
+    vivit_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "transformers" else find_spec(name))
+    bundle = Bundle.open(vivit_bundle)
+    with pytest.raises(MissingExtra, match=r"transformers is not .* with torch-transformers\n.*'tubelet\[compare\]'"):
+        checkpoint_for_torch(bundle, "./folder", ["torch-sdpa", "torch-transformers"])
+    assert checkpoint_for_torch(bundle, "./folder", ["torch-sdpa"]) == "./folder"
+
+
+def test_transformers_says_why_it_does_not_load(vivit_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"transformers does not load .*empty"):
+        bench_bundle(
+            Bundle.open(vivit_bundle), [], against=["torch-transformers"], rounds=3, model=str(tmp_path / "empty")
+        )
+
+
+def test_copies_are_told_apart_where_an_engine_can(vivit_bundle: Path) -> None:
+    bundle = Bundle.open(vivit_bundle)
+    with BoundSession(open_session(vivit_bundle / "model.onnx", CPU_PROVIDER), device="cpu", largest=2) as bound:
+        assert isinstance(bound, RunsInSteps)
+        asked = Settings("", "fp32", batch=3, threads=1, bundle=str(vivit_bundle), inputs="", video=None, model=None)
+        times = stage_times(bound.infer_in_steps, bundle, bundle.spec, asked)
+    assert list(times) == ["prepare", "copy in", "execute", "copy out", "rank"]
+    assert min(times.values()) > 0
+    with open_backend("onnxruntime", bundle, "fp32") as backend:
+        assert not isinstance(backend, RunsInSteps)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -233,14 +297,22 @@ def test_a_file_that_is_no_video(vivit_bundle: Path, tmp_path: Path) -> None:
 def test_torch_is_given_what_the_bundle_was_exported_from(vivit_bundle: Path) -> None:
     bundle = Bundle.open(vivit_bundle)
     from_the_hub = replace(bundle, model_id="owner/name", commit="c0ffee")
-    assert checkpoint_for_torch(from_the_hub, None) == "owner/name@c0ffee"
-    assert checkpoint_for_torch(bundle, "./folder") == "./folder"
+    assert checkpoint_for_torch(from_the_hub, None, ["torch-sdpa"]) == "owner/name@c0ffee"
+    assert checkpoint_for_torch(bundle, "./folder", ["torch-sdpa"]) == "./folder"
     with pytest.raises(CheckpointError, match="not from the Hub"):
-        checkpoint_for_torch(bundle, None)
+        checkpoint_for_torch(bundle, None, ["torch-sdpa"])
 
 
 def children_of(parent: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children are counted in /proc")
@@ -258,7 +330,8 @@ def test_an_interrupt_ends_all_processes_and_leaves_no_report(vivit_bundle: Path
     assert bench.returncode == 1
     assert output == ""
     assert errors.strip() == "Aborted!"
-    for child in children:
-        with pytest.raises(ProcessLookupError):
-            os.kill(child, 0)
+    # One that was just being started was not killed: it ends by itself, when its standard input does.
+    while any(map(is_alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_alive, children))
     assert list(tmp_path.iterdir()) == []

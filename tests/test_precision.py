@@ -20,12 +20,13 @@ from tubelet.exporter.export import export_bundle
 from tubelet.exporter.precision import Clips, add_graph, calibration_videos
 from tubelet.exporter.precision_fp16 import to_lower
 from tubelet.exporter.precision_graph import measure_magnitudes
-from tubelet.exporter.precision_int8 import quantized_weight
+from tubelet.exporter.precision_int8 import measure_attention_noise, quantized_weight
 from tubelet.preprocess.errors import BundleError, ParityError, VideoError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
 from tubelet.runtime import Bundle
-from tubelet.runtime.backends import open_backend
+from tubelet.runtime.backends import open_backend, ort
+from tubelet.runtime.backends.ort import open_session
 from tubelet.runtime.limits import CosineLimit
 from tubelet.runtime.reference import Reference
 from videos import make_video
@@ -137,11 +138,13 @@ def test_int8_multiplies_weights_in_integers_and_nothing_else(lowered: Bundle, n
         assert counts["DynamicQuantizeLinear"] == quantized
     else:
         assert counts["MatMul"] == 12
-        assert counts["QuantizeLinear"] == quantized
+        assert counts["QuantizeLinear"] == quantized + 2 * 2  # queries and keys of two layers
         makers = {output: node.op_type for node in model.graph.node for output in node.output}
         for node in model.graph.node:
             if node.op_type == "MatMul":
                 assert {makers[i] for i in node.input} == {"DequantizeLinear"}
+            if node.op_type == "MultiHeadAttention":
+                assert [makers[i] == "DequantizeLinear" for i in node.input] == [True, True, False]
     large = [i for i in model.graph.initializer if len(i.dims) == 2 and "layer" in i.name]
     assert len(large) == 12
     assert {i.data_type for i in large} == {TensorProto.INT8}
@@ -218,6 +221,33 @@ def test_what_is_too_sensitive_for_fp8_stays_in_float16(copy: Bundle, monkeypatc
         if node.op_type == "MatMul":
             assert (node.input[1] in constants) == (node.name in graph.kept)
             assert types[node.input[1]] == TensorProto.FLOAT16
+
+
+def test_the_noise_of_attention_is_what_rounding_its_operands_makes(vivit_bundle: Path) -> None:
+    bundle = Bundle.open(vivit_bundle)
+    clips = list(Clips(bundle.spec, Reference.load(vivit_bundle / "reference.npz")))[:1]
+    noise = measure_attention_noise(vivit_bundle / "model.onnx", clips)
+    model = onnx.load(vivit_bundle / "model.onnx")
+    attentions = [node for node in model.graph.node if node.op_type == "MultiHeadAttention"]
+    assert list(noise) == [node.name for node in attentions]
+    names = [name for node in attentions for name in (*node.input, *node.output)]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for node in attentions:
+        *operands, exact = session.run([*node.input, *node.output], clips[0])
+        heads = next(attribute.i for attribute in node.attribute if attribute.name == "num_heads")
+        query, key, value = (x[0].reshape(x.shape[1], heads, -1).swapaxes(0, 1) for x in operands)  # (h, N, D / h)
+
+        def rounded(x: np.ndarray) -> np.ndarray:
+            low, high = min(x.min(), 0), max(x.max(), 0)
+            scale = (high - low) / 255
+            return (np.clip(np.rint(x / scale) + np.rint(-low / scale), 0, 255) - np.rint(-low / scale)) * scale
+
+        scores = rounded(query) @ rounded(key).swapaxes(1, 2) * query.shape[2] ** -0.5
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        attended = weights / weights.sum(axis=-1, keepdims=True) @ value
+        difference = attended.swapaxes(0, 1).reshape(exact[0].shape) - exact[0]
+        assert noise[node.name] == pytest.approx((difference**2).sum() / (exact**2).sum(), rel=0.05)
 
 
 def test_magnitudes_are_those_of_the_tensors(vivit_bundle: Path) -> None:
@@ -415,6 +445,27 @@ def test_weights_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [file.name for file in bundle.graph("fp16").files] == ["model.fp16.onnx", "model.fp16.onnx.data"]
     with open_backend("onnxruntime", Bundle.open(bundle.path), "fp16") as backend:
         assert backend.infer(np.zeros((1, 4, 3, 32, 32), np.float32)).shape == (1, 5)
+
+
+def test_float32_weights_beside_the_graph_are_used_where_they_lie(
+    tmp_path: Path, vivit_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_file, "EXTERNAL_DATA_BYTES", 1000)
+    bundle, _ = add_graph(written(tmp_path, "vivit", {}), "int8")
+    asked = []
+
+    def spy(*arguments: object, **settings: object) -> onnxruntime.InferenceSession:
+        asked.append(settings["weights_as_they_lie"])
+        return open_session(*arguments, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ort, "open_session", spy)
+    batch = np.random.default_rng(0).normal(size=(2, 4, 3, 32, 32)).astype(np.float32)
+    logits = []
+    for opened, name in ((bundle, "fp32"), (Bundle.open(vivit_bundle), "fp32"), (bundle, "int8")):
+        with open_backend("onnxruntime", opened, name) as backend:
+            logits.append(backend.infer(batch))
+    assert asked == [True, False, False]
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)  # the same checkpoint, its weights in the graph
 
 
 def test_export_makes_them_on_the_way(tmp_path: Path) -> None:

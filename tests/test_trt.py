@@ -20,6 +20,7 @@ from tubelet.preprocess.errors import MissingExtra
 from tubelet.runtime import BackendError, Bundle
 from tubelet.runtime.backends import Backend, open_backend
 from tubelet.runtime.backends.cuda import Cuda, MirroredArray, OutOfDeviceMemory, Stream
+from tubelet.runtime.backends.steps import RunsInSteps
 from tubelet.runtime.backends.trt import Run, split_batch
 from tubelet.runtime.engines import EngineOptions, EngineRecord, Profile, find_engine, read_plan
 
@@ -75,6 +76,16 @@ def test_batches_of_every_size(gpu: Gpu, bundle: Bundle, size: int) -> None:
     assert first.dtype == np.float32
     assert not np.shares_memory(first, again)
     assert not np.array_equal(again, other)
+    assert gpu.cuda.live() == {}
+
+
+def test_steps_are_told_apart_and_give_the_same(gpu: Gpu, bundle: Bundle) -> None:
+    laps: list[str] = []
+    with open_engine(bundle) as backend:
+        assert isinstance(backend, RunsInSteps)
+        in_steps = backend.infer_in_steps(clips(5), laps.append)
+        np.testing.assert_array_equal(in_steps, backend.infer(clips(5)))
+    assert laps == ["copy in", "execute", "copy out"] * 2  # 5 clips are a run of 4 and one of 1
     assert gpu.cuda.live() == {}
 
 

@@ -2,7 +2,7 @@
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from types import ModuleType
@@ -16,6 +16,7 @@ from ..bundle import Bundle
 from ..engines import FOLDER, Profile, find_engine, read_plan
 from .backend import Backend
 from .cuda import CapturedGraph, Cuda, DeviceMemory, MirroredArray, Stream
+from .steps import Lap
 from .trt_library import load_tensorrt, start, tensorrt_log, this_machine
 
 
@@ -129,12 +130,8 @@ class Lane:
 
     def infer(self, clips: NDArray[Any], run: Run) -> NDArray[np.float32]:
         """clips (run.clips, *clip_shape) -> logits float32 (run.clips, K), which the caller owns."""
-        self._input.host[: run.clips] = clips
-        self._input.host[run.clips : run.size] = clips[-1]
-        key = (run.profile, run.size)
-        if key not in self._prepared:
-            self._prepared[key] = self._prepare(run)
-        prepared = self._prepared[key]
+        prepared = self._prepared_for(run)
+        self._write(clips, run)
         if prepared.graph is None:
             self._queue(prepared.context, run.size)
         else:
@@ -142,6 +139,33 @@ class Lane:
         self._stream.wait()
         logits: NDArray[np.float32] = self._output.host[: run.clips].copy()
         return logits
+
+    def infer_in_steps(self, clips: NDArray[Any], run: Run, lap: Lap) -> NDArray[np.float32]:
+        """`infer` without the captured graph, which is one piece."""
+        prepared = self._prepared_for(run)
+        self._write(clips, run)
+        self._input.queue_copy_in(run.size, self._stream)
+        self._stream.wait()
+        lap("copy in")
+        self._queue_execution(prepared.context, run.size)
+        self._stream.wait()
+        lap("execute")
+        self._output.queue_copy_out(run.size, self._stream)
+        self._stream.wait()
+        logits: NDArray[np.float32] = self._output.host[: run.clips].copy()
+        lap("copy out")
+        return logits
+
+    def _write(self, clips: NDArray[Any], run: Run) -> None:
+        """Into the pinned memory; what is missing to the size of the run repeats the last clip."""
+        self._input.host[: run.clips] = clips
+        self._input.host[run.clips : run.size] = clips[-1]
+
+    def _prepared_for(self, run: Run) -> PreparedRun:
+        key = (run.profile, run.size)
+        if key not in self._prepared:
+            self._prepared[key] = self._prepare(run)
+        return self._prepared[key]
 
     def _prepare(self, run: Run) -> PreparedRun:
         trt, engine = self._engine.trt, self._engine
@@ -176,8 +200,11 @@ class Lane:
     def _queue(self, context: Any, size: int) -> None:
         """The whole of one execution: clips in, engine, logits out."""
         self._input.queue_copy_in(size, self._stream)
-        self._must(context.execute_async_v3(int(self._stream.handle)), f"execute a batch of {size}")
+        self._queue_execution(context, size)
         self._output.queue_copy_out(size, self._stream)
+
+    def _queue_execution(self, context: Any, size: int) -> None:
+        self._must(context.execute_async_v3(int(self._stream.handle)), f"execute a batch of {size}")
 
     def _must(self, succeeded: bool, what: str) -> None:
         if not succeeded:
@@ -204,6 +231,14 @@ class TensorRtBackend(Backend):
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """batch (B, ...) of the graph's one input, B of any size -> logits float32 (B, K), which the caller owns."""
+        return self._run_all(batch, Lane.infer)
+
+    def infer_in_steps(self, batch: NDArray[Any], lap: Lap) -> NDArray[np.float32]:
+        return self._run_all(batch, lambda lane, clips, run: lane.infer_in_steps(clips, run, lap))
+
+    def _run_all(
+        self, batch: NDArray[Any], infer: Callable[[Lane, NDArray[Any], Run], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
         engine = self._open_engine()
         if batch.dtype != engine.input_dtype or batch.shape[1:] != engine.clip_shape or not len(batch):
             raise BackendError(
@@ -214,7 +249,7 @@ class TensorRtBackend(Backend):
         try:
             done, logits = 0, []
             for run in split_batch(len(batch), engine.profiles):
-                logits.append(lane.infer(batch[done : done + run.clips], run))
+                logits.append(infer(lane, batch[done : done + run.clips], run))
                 done += run.clips
         finally:
             self._give_back(lane)

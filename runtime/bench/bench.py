@@ -12,11 +12,9 @@ from ..progress import Progress, silent
 from ..reading import read_clip
 from .gemm import heaviest_shapes
 from .machine import Machine, default_threads, examine_machine
-from .measure import Plan, take
+from .measure import Plan, Taken, take
 from .measurement import BASELINES
 from .report import LatencyReport
-
-TORCH_PACKAGES = ("torch", "safetensors")
 
 # More than this many processes wanting to run before anything was started, and it is said so.
 QUIET_LOAD = 0.5
@@ -52,23 +50,30 @@ def bench_bundle(
     for name, value, least in (("batch", min(batches), 1), ("rounds", rounds, 3), ("starts", starts, 1)):
         if value < least:
             raise ValueError(f"{name} must be {least} or more, got {value}")
+    bundle.require_classifier("the bench")
     for engine, _ in engines:
         if engine not in BACKENDS:
             raise BackendError(f"there is no backend {engine!r}; there are {', '.join(BACKENDS)}")
     if video is not None:
         read_clip(video, bundle.spec)  # a file that is no video is told before anything is measured
     machine = examine_machine()
+    baselines = tuple(dict.fromkeys(against))
     plan = Plan(
         bundle=bundle,
-        engines=(*dict.fromkeys(engines), *((name, BASELINES[name]) for name in dict.fromkeys(against))),
+        engines=(*dict.fromkeys(engines), *((name, BASELINES[name].precision) for name in baselines)),
         batches=tuple(sorted(set(batches))),
         threads=threads or default_threads(),
         rounds=rounds,
         starts=starts,
         video=video,
-        model=checkpoint_for_torch(bundle, model) if against else None,
+        model=checkpoint_for_torch(bundle, model, baselines) if baselines else None,
     )
     taken = take(plan, machine, progress=progress)
+    return _report(plan, machine, taken, baselines, command)
+
+
+def _report(plan: Plan, machine: Machine, taken: Taken, baselines: Sequence[str], command: str) -> LatencyReport:
+    bundle, video = plan.bundle, plan.video
     names = [one.subject.name for one in taken.measurements]
     return LatencyReport(
         command=command,
@@ -80,9 +85,9 @@ def bench_bundle(
         shapes=heaviest_shapes(bundle.products),
         machine=machine,
         threads=plan.threads,
-        rounds=rounds,
+        rounds=plan.rounds,
         video=None if video is None else video.name,
-        baseline=against[0] if against else names[0] if len(set(names)) > 1 else None,
+        baseline=baselines[0] if baselines else names[0] if len(set(names)) > 1 else None,
         measurements=taken.measurements,
         limits=taken.limits,
         clocks_mhz=taken.clocks_mhz,
@@ -90,14 +95,15 @@ def bench_bundle(
     )
 
 
-def checkpoint_for_torch(bundle: Bundle, model: str | None) -> str:
-    """What torch is given: `model`, or what the bundle was exported from.
+def checkpoint_for_torch(bundle: Bundle, model: str | None, baselines: Sequence[str]) -> str:
+    """What `baselines` are given: `model`, or what the bundle was exported from.
 
-    Raises MissingExtra where torch is not installed, CheckpointError where neither is to be had.
+    Raises MissingExtra where a package that one of them needs is not installed, CheckpointError where there is neither.
     """
-    for package in TORCH_PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(package, "cpu,export", purpose="to compare with torch")
+    for name in baselines:
+        for package in BASELINES[name].packages:
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtra(package, BASELINES[name].extra, purpose=f"to compare with {name}")
     if model is not None:
         return model
     if bundle.commit is None:
@@ -116,8 +122,11 @@ def _notes(plan: Plan, machine: Machine) -> list[str]:
         notes.append(
             f"other work ran on the machine: its load average was {machine.load_average:.1f} before the bench began"
         )
-    if any(engine in BASELINES for engine, _ in plan.engines):
+    names = {engine for engine, _ in plan.engines if engine in BASELINES}
+    if names - {"torch-transformers"}:
         notes.append("torch runs the modules that the bundle was exported from; --against says how they attend")
+    if "torch-transformers" in names:
+        notes.append("torch-transformers is the model of transformers, and its start includes importing that")
     if plan.rounds < 100:
         notes.append("p99 of fewer than 100 runs is close to the slowest of them")
     return notes

@@ -28,6 +28,7 @@ from ...preprocess.frames import Frames
 from ...preprocess.prepare import prepare
 from ...preprocess.spec import ClipSpec
 from ..backends import open_backend
+from ..backends.steps import Lap, RunsInSteps
 from ..bundle import Bundle
 from ..parity import clips_of_batch
 from ..predictions import softmax, top_predictions
@@ -36,6 +37,9 @@ from ..reference import Reference
 from .machine import peak_memory_mb
 
 TOP_K = 5
+
+Infer = Callable[[NDArray[Any]], NDArray[np.float32]]
+InferInSteps = Callable[[NDArray[Any], Lap], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,18 @@ class Loaded:
     stages: Callable[[], dict[str, float]]
 
 
-def stage_times(
-    infer: Callable[[NDArray[Any]], NDArray[np.float32]], bundle: Bundle, spec: ClipSpec, settings: Settings
-) -> dict[str, float]:
+def in_one_step(infer: Infer) -> InferInSteps:
+    """Of an engine that computes where the clips lie."""
+
+    def infer_and_lap(batch: NDArray[Any], lap: Lap) -> NDArray[np.float32]:
+        logits = infer(batch)
+        lap("execute")
+        return logits
+
+    return infer_and_lap
+
+
+def stage_times(infer: InferInSteps, bundle: Bundle, spec: ClipSpec, settings: Settings) -> dict[str, float]:
     """Takes one batch from the file, or from decoded clips, to labels; ms that each stage took.
 
     spec: the bundle's, in the layout that `infer` takes.
@@ -85,8 +98,7 @@ def stage_times(
         clock.lap("decode")
     batch = np.stack([prepare(clip, spec) for clip in clips])
     clock.lap("prepare")
-    logits = infer(batch)
-    clock.lap("execute")
+    logits = infer(batch, clock.lap)
     for scores in softmax(logits):
         top_predictions(scores, bundle.labels, TOP_K)
     clock.lap("rank")
@@ -94,7 +106,7 @@ def stage_times(
 
 
 class Clock:
-    """Milliseconds from one lap to the next."""
+    """Milliseconds from one lap to the next; laps of one name are added up."""
 
     def __init__(self) -> None:
         self.laps_ms: dict[str, float] = {}
@@ -105,7 +117,7 @@ class Clock:
 
     def lap(self, name: str) -> None:
         now = time.perf_counter_ns()
-        self.laps_ms[name] = (now - self._last) / 1e6
+        self.laps_ms[name] = self.laps_ms.get(name, 0.0) + (now - self._last) / 1e6
         self._last = now
 
 
@@ -120,9 +132,10 @@ def load_backend(values: dict[str, Any]) -> Loaded:
     bundle = Bundle.open(settings.bundle)
     backend = open_backend(settings.engine, bundle, settings.precision, threads=settings.threads)
     inputs = np.load(settings.inputs)
+    infer = backend.infer_in_steps if isinstance(backend, RunsInSteps) else in_one_step(backend.infer)
     return Loaded(
         run=lambda: backend.infer(inputs),
-        stages=lambda: stage_times(backend.infer, bundle, bundle.spec, settings),
+        stages=lambda: stage_times(infer, bundle, bundle.spec, settings),
     )
 
 

@@ -6,10 +6,33 @@ from typing import Any, Self
 
 import numpy as np
 
-# Baselines in torch, with the precision that each computes in.
-BASELINES = {"torch-eager": "fp32", "torch-sdpa": "fp32", "torch-bf16": "bf16", "torch-compiled": "fp32"}
 
-STAGES = ("decode", "prepare", "execute", "rank")  # execute: copies to a device and back included
+@dataclass(frozen=True)
+class Baseline:
+    """The checkpoint in torch, as it is compared with.
+
+    module:   what its process runs; by its name alone, because nothing in runtime/ imports what needs torch
+    packages: that it needs, and the extra that brings them
+    """
+
+    precision: str
+    module: str = "tubelet.exporter.torch_baseline"
+    packages: tuple[str, ...] = ("torch", "safetensors")
+    extra: str = "cpu,export"
+
+
+BASELINES = {
+    "torch-eager": Baseline("fp32"),
+    "torch-sdpa": Baseline("fp32"),
+    "torch-bf16": Baseline("bf16"),
+    "torch-compiled": Baseline("fp32"),
+    "torch-transformers": Baseline(
+        "fp32", "tubelet.exporter.transformers_baseline", ("torch", "safetensors", "transformers"), "compare"
+    ),
+}
+
+# The copies of engines that have memory of their own; see backends/steps.py.
+STAGES = ("decode", "prepare", "copy in", "execute", "copy out", "rank")
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,16 @@ STYLE = """\
   --paper: #ffffff; --ink: #1c2024; --soft: #5c6670; --faint: #e3e7eb; --card: #f5f7f9;
   --series-0: #7d8791; --series-1: #1f6fd1; --series-2: #d35400; --series-3: #12805c; --series-4: #8e44ad;
   --series-5: #b8860b; --series-6: #c2307a; --series-7: #0e7c8b;
-  --limit: #c3cad1; --stage-0: #12805c; --stage-1: #e0a458; --stage-2: #3f77b5; --stage-3: #7d8791;
+  --limit: #c3cad1; --stage-0: #12805c; --stage-1: #e0a458; --stage-2: #9a6fb0; --stage-3: #3f77b5;
+  --stage-4: #c06c84; --stage-5: #7d8791;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14171a; --ink: #e6e9ec; --soft: #98a2ad; --faint: #2b3137; --card: #1d2226;
     --series-0: #8b959f; --series-1: #63a4ff; --series-2: #ff9352; --series-3: #4cc79a; --series-4: #c58be8;
     --series-5: #e3b341; --series-6: #f27bb4; --series-7: #4fc1d1;
-    --limit: #48515a; --stage-0: #3aa67f; --stage-1: #c98d3f; --stage-2: #5b93d0; --stage-3: #8b959f;
+    --limit: #48515a; --stage-0: #3aa67f; --stage-1: #c98d3f; --stage-2: #b48ac9; --stage-3: #5b93d0;
+    --stage-4: #d98aa0; --stage-5: #8b959f;
   }
 }
 * { box-sizing: border-box; }

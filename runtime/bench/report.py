@@ -209,8 +209,9 @@ def start_rows(report: LatencyReport, batch: int) -> Rows:
 
 
 def stage_rows(report: LatencyReport, batch: int) -> Rows:
-    """What each stage of a batch takes; ms."""
-    stages = [stage for stage in STAGES if any(stage in one.stages_ms for one in report.at(batch))]
+    """What each stage of a batch takes; ms. A dash: what an engine does not do, or not apart from the rest."""
+    decoded = any("decode" in one.stages_ms for one in report.at(batch))
+    stages = [stage for stage in STAGES if stage != "decode" or decoded]
     rows = []
     for one in report.at(batch):
         medians = {stage: float(np.median(times)) for stage, times in one.stages_ms.items()}
@@ -226,6 +227,8 @@ def footnotes(report: LatencyReport) -> Iterator[str]:
             f"speed: times as fast as {report.baseline}, the median of rounds and the range of their middle half; "
             f"other brackets: times what {report.baseline} takes"
         )
+    if any("copy in" not in one.stages_ms for one in report.measurements):
+        yield "an engine on the CPU reads a batch where it lies: copies, where it makes any, are part of execute"
     for one in report.measurements:
         if not one.steady:
             yield f"{one.subject.name} at batch {one.subject.batch} had not settled after {len(one.warmup_ms)} visits"
