@@ -335,3 +335,12 @@ def test_an_interrupt_ends_all_processes_and_leaves_no_report(vivit_bundle: Path
         time.sleep(0.05)
     assert not any(map(is_alive, children))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fixture", ["attentive_bundle", "masked_bundle"])
+def test_the_bench_is_of_classifiers(fixture: str, request: pytest.FixtureRequest) -> None:
+    bundle = Bundle.open(request.getfixturevalue(fixture))
+    with pytest.raises(
+        BundleError, match="; the bench takes a bundle for video-classification that gives logits alone"
+    ):
+        bench_bundle(bundle, [("onnxruntime", "fp32")])
