@@ -14,7 +14,8 @@ from torch import Tensor
 from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import Family
 from ..runtime.bundle import ProblemType, Task
-from .hub import PROCESSOR_FILES, fetch_config, fetch_files, fetch_kinetics400_labels
+from .hub import PROCESSOR_FILES, fetch_config, fetch_files
+from .labels import choose_labels
 from .models.videomae import VideoMAEConfig
 from .models.vivit import VivitConfig
 from .originals import (
@@ -40,8 +41,6 @@ from .weights import account_for, of_encoder, read_weights, shortened, stored_na
 
 # owner/name or name, perhaps @revision
 _HUB_ID = re.compile(r"((?:\w[\w.-]*/)?\w[\w.-]*)(?:@(.+))?", re.ASCII)
-
-_PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,8 @@ def load_checkpoint(
         task = task_of(settings.get("architectures") or (), family)
     if task == "video-classification":
         problem_type = _problem_type(settings)
-        names = _choose_labels(settings, config.num_labels, labels, family, source, report)
+        on_hub = source.commit is not None
+        names = choose_labels(settings, config.num_labels, labels, from_hub=on_hub, family=family, report=report)
     elif labels is not None:
         raise CheckpointError(f"labels are for a classifier, and this is an export for {task}")
     else:
@@ -190,69 +190,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object, got {type(content).__name__}")
     return content
-
-
-def read_labels(path: Path, expected: int) -> tuple[str, ...]:
-    """The names of the labels by index, from a file of the caller.
-
-    A .json file holds a list of names, or an object of index to name as id2label in config.json; any other
-    file is text, one name a line. Raises CheckpointError where it does not give `expected` names.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text) if path.suffix == ".json" else text.rstrip().splitlines()
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"labels cannot be read from {path}: {error}") from error
-    if isinstance(content, list):
-        content = {str(index): name for index, name in enumerate(content)}
-    names = _labels_by_index(content, str(path))
-    if len(names) != expected:
-        raise CheckpointError(f"{path} has {len(names)} labels, and the model has {expected}")
-    return names
-
-
-def _labels_by_index(id2label: Any, where: str) -> tuple[str, ...]:
-    """The names of an object of index to name, in order; each index from 0 must have one."""
-    if not isinstance(id2label, dict):
-        raise CheckpointError(f"{where} must give a list of labels, or an object of index to label")
-    names = tuple(id2label.get(str(index)) for index in range(len(id2label)))
-    for index, name in enumerate(names):
-        if not isinstance(name, str) or not name.strip():
-            raise CheckpointError(f"{where} must name each label from 0 to {len(names) - 1}, got {name!r} for {index}")
-    return tuple(cast(str, name).strip() for name in names)
-
-
-def _choose_labels(
-    settings: Mapping[str, Any],
-    count: int,
-    file: Path | None,
-    family: Family,
-    source: Source,
-    report: Callable[[str], None],
-) -> tuple[str, ...]:
-    """The names in the caller's file; else those of config.json.
-
-    A ViViT of the Hub with 400 labels and no names for them gets those of Kinetics-400, on which both
-    published ones were trained.
-    """
-    if file is not None:
-        return read_labels(file, count)
-    unnamed = {str(index): f"LABEL_{index}" for index in range(count)}
-    names = _labels_by_index(settings.get("id2label") or unnamed, "id2label of config.json")
-    if not all(_PLACEHOLDER.fullmatch(name) for name in names):
-        return names
-    why = "config.json gives no others"
-    if family == "vivit" and count == 400 and source.commit is not None:
-        try:
-            path = fetch_kinetics400_labels()
-            kinetics = read_labels(path, count)
-        except CheckpointError as error:
-            why = error.message
-        else:
-            report(f"config.json names no labels; they are taken from {path.name} of huggingface/label-files")
-            return kinetics
-    report(f"labels remain {names[0]} to {names[-1]}: {why}; pass --labels FILE to name them")
-    return names
 
 
 def _locate(model: str, revision: str | None, report: Callable[[str], None]) -> Source:

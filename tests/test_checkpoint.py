@@ -13,7 +13,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tubelet.exporter.checkpoint import Checkpoint, Source, load_checkpoint, read_labels
+from tubelet.exporter.checkpoint import Checkpoint, Source, load_checkpoint
+from tubelet.exporter.labels import read_labels
 from tubelet.preprocess.errors import CheckpointError, MissingExtra
 from tubelet.preprocess.spec import Family
 
