@@ -104,7 +104,13 @@ def test_a_full_size_checkpoint_becomes_a_bundle_of_every_task(
 @pytest.mark.full_size
 @pytest.mark.parametrize(
     ("family", "task"),
-    [("vivit", "feature-extraction"), ("videomae", "feature-extraction"), ("videomae", "masked-modeling")],
+    [
+        ("vivit", "video-classification"),
+        ("vivit", "feature-extraction"),
+        ("videomae", "video-classification"),
+        ("videomae", "feature-extraction"),
+        ("videomae", "masked-modeling"),
+    ],
 )
 def test_full_size_outputs_equal_those_of_transformers(family: Family, task: Task) -> None:
     import torch
@@ -122,7 +128,7 @@ def test_full_size_outputs_equal_those_of_transformers(family: Family, task: Tas
         given = {} if mask is None else {"bool_masked_pos": mask}
         expected = theirs(pixel_values, output_hidden_states=True, **given)
         found = ours.outputs(pixel_values, *(() if mask is None else split_tokens(mask)))
-    name = "logits" if task == "masked-modeling" else "last_hidden_state"
+    name = "last_hidden_state" if task == "feature-extraction" else "logits"
     pairs = [(found[name], expected[name])]
     pairs += [(found[f"hidden_states.{i}"], state) for i, state in enumerate(expected.hidden_states)]
     # Hidden states grow from layer to layer with seeded weights: 1e-5 of their size.
