@@ -119,7 +119,8 @@ def load_checkpoint(
     native = VivitConfig.from_hub(settings) if family == "vivit" else VideoMAEConfig.from_hub(settings)
     config = apply_overrides(native, overrides)
     if task is None:
-        task = task_of(settings.get("architectures") or (), family)
+        named = settings.get("architectures")
+        task = task_of(named if isinstance(named, list) else (), family)
     if task == "video-classification":
         problem_type = _problem_type(settings)
         on_hub = source.commit is not None
@@ -135,7 +136,8 @@ def load_checkpoint(
         weights = _named_as_on_the_hub(read_weights(source.folder))
     notes = override_notes(native, config, overrides)
     if source.is_lone_file and isinstance(native, VideoMAEConfig):
-        notes = (inference_note(native), *(notes if config != native else ()))  # there is no config.json to speak of
+        inferred = inference_note(native, draws=task == "masked-modeling")
+        notes = (inferred, *(notes if config != native else ()))  # there is no config.json to speak of
     return Checkpoint(
         model=_load_model(native, config, family, task, weights, overrides, report),
         config=config,
@@ -275,7 +277,8 @@ def _load_model(
             f"config.json says num_hidden_layers {native.num_hidden_layers}, with {len(weights)} weights in all",
             fix="take config.json and the weights from one and the same checkpoint",
         )
-    pooler = "pooler.dense.weight" in weights or "fc_norm.weight" in weights
+    averaged = isinstance(native, VideoMAEConfig) and native.use_mean_pooling
+    pooler = "pooler.dense.weight" in weights or (averaged and "fc_norm.weight" in weights)
     model = _without_weights(native, task, pooler=pooler)
     account_for(weights, {name: value.shape for name, value in model.state_dict().items()}, family)
     weights = to_float32(weights)

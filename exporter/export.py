@@ -119,10 +119,13 @@ def plan_export(
     *,
     input_name: InputName,
     extras: Sequence[Extra] = (),
+    videos: Sequence[Path] = (),
     opset: int = OPSET,
 ) -> ExportPlan:
     """What `export_bundle` would do with the same arguments; raises what it would raise for the checkpoint."""
     clip_spec(checkpoint, input_name)
+    _check_videos(checkpoint, videos)
+    mask(checkpoint.model, seed=0)
     parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
     return ExportPlan(
         model_id=checkpoint.source.model_id,
@@ -137,6 +140,14 @@ def plan_export(
         graph_bytes=4 * parameters,
         attention_bytes=attention_bytes(checkpoint.config, seen_tokens(checkpoint)) if "attentions" in extras else None,
     )
+
+
+def _check_videos(checkpoint: Checkpoint, videos: Sequence[Path]) -> None:
+    if videos and checkpoint.task != "video-classification":
+        raise BundleError(
+            f"videos are recorded for classifiers, and this is an export for {checkpoint.task}",
+            fix="leave --video away; `tubelet check` proves every task on the reference clips",
+        )
 
 
 def seen_tokens(checkpoint: Checkpoint) -> int:
@@ -258,8 +269,7 @@ def export_bundle(
     """
     check_target(output, force=force)
     spec = clip_spec(checkpoint, input_name)
-    if videos and checkpoint.task != "video-classification":
-        raise BundleError(f"videos are recorded for classifiers, and this is an export for {checkpoint.task}")
+    _check_videos(checkpoint, videos)
     asked = answers(checkpoint.model, extras)
     with _written_beside(output, force=force) as folder:
         reference = record_reference(asked, spec, progress=progress)

@@ -10,6 +10,7 @@ from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import Family
 from .hub import fetch_kinetics400_labels
 
+_MOST = 1_000_000
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 
@@ -59,11 +60,13 @@ def choose_labels(
     """
     if file is not None:
         return read_labels(file, count)
+    if count > _MOST:  # names of so many take longer than to find that the weights are of fewer
+        raise CheckpointError(f"config.json says {count} labels, and no classifier has more than {_MOST}")
     unnamed = {str(index): f"LABEL_{index}" for index in range(count)}
     names = _labels_by_index(settings.get("id2label") or unnamed, "id2label of config.json")
     if not all(_PLACEHOLDER.fullmatch(name) for name in names):
         return names
-    why = "config.json gives no others"
+    why = "the checkpoint gives no others"
     if family == "vivit" and count == 400 and from_hub:
         try:
             path = fetch_kinetics400_labels()

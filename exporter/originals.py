@@ -68,7 +68,7 @@ def read_original(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path.name} must hold a dict of tensors, got {type(content).__name__}")
     state = next((content[key] for key in _STATE_KEYS if isinstance(content.get(key), Mapping)), content)
-    others = [str(name) for name, value in state.items() if not isinstance(value, Tensor)]
+    others = [str(name) for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if others or not state:
         found = ", ".join(others[:8]) or "nothing"
         raise CheckpointError(
@@ -159,7 +159,7 @@ def infer_settings(
         settings["architectures"] = ["VideoMAEForVideoClassification"]
         head = f"{settings['num_labels']} labels"
     elif "mask_token" in weights:
-        settings |= _decoder_settings(weights, name)
+        settings |= _decoder_settings(weights, name, report)
         settings["architectures"] = ["VideoMAEForPreTraining"]
         head = f"a decoder of {settings['decoder_num_hidden_layers']} layers of width {settings['decoder_hidden_size']}"
     pooled = "the mean of all tokens taken" if settings["use_mean_pooling"] else "no mean of tokens taken"
@@ -171,11 +171,13 @@ def infer_settings(
     return settings | _unseen_settings(width, overrides, report)
 
 
-def inference_note(config: VideoMAEConfig) -> str:
-    """What a user of the bundle should know about a config that `infer_settings` made."""
+def inference_note(config: VideoMAEConfig, *, draws: bool) -> str:
+    """What a user of the bundle should know about a config that `infer_settings` made; `draws` says whether the model
+    has a decoder."""
     height, width = config.image_size
+    drawn = f", {config.decoder_num_attention_heads} heads in the decoder, norm_pix_loss" if draws else ""
     return (
-        f"there was no config.json: {config.num_attention_heads} attention heads, layer_norm_eps "
+        f"there was no config.json: {config.num_attention_heads} attention heads{drawn}, layer_norm_eps "
         f"{config.layer_norm_eps:g} and clips of {config.num_frames} frames of {height}x{width} are those of the "
         "original code, or as asked for; no weight shows them"
     )
@@ -204,12 +206,16 @@ def _unseen_settings(width: int, overrides: Overrides, report: Callable[[str], N
     }
 
 
-def _decoder_settings(weights: Mapping[str, Tensor], name: str) -> dict[str, Any]:
+def _decoder_settings(weights: Mapping[str, Tensor], name: str, report: Callable[[str], None]) -> dict[str, Any]:
     width = _shape(weights, "mask_token", 3, name)[2]  # (1, 1, d)
     fix = "put a config.json with decoder_num_attention_heads beside the file"
+    heads = _original_heads(width, "decoder_num_attention_heads", fix)
+    report(f"decoder_num_attention_heads is {heads}, as in the original code for width {width}")
+    report("pixels are taken to be learnt normalised within each tubelet (norm_pix_loss), as in the original code")
     return {
+        "norm_pix_loss": True,
         "decoder_hidden_size": width,
-        "decoder_num_attention_heads": _original_heads(width, "decoder_num_attention_heads", fix),
+        "decoder_num_attention_heads": heads,
         **{f"decoder_{key}": value for key, value in _layers(weights, "decoder.decoder_layers", name).items()},
     }
 
@@ -225,10 +231,11 @@ def _layers(weights: Mapping[str, Tensor], stem: str, name: str) -> dict[str, in
 def _shape(weights: Mapping[str, Tensor], key: str, axes: int, name: str) -> tuple[int, ...]:
     """The shape of a weight, which must be there and have so many axes."""
     found = weights.get(key)
-    if found is None or found.ndim != axes:
+    if found is None or found.ndim != axes or 0 in found.shape:
         what = "does not have it" if found is None else f"has it as {tuple(found.shape)}"
         raise CheckpointError(
-            f"{name} is no VideoMAE of the original code: {key} must have {axes} axes, and the file {what}",
+            f"{name} is no VideoMAE of the original code: {key} must have {axes} axes, none of them empty, and the "
+            f"file {what}",
             fix="put the config.json of the model beside the file",
         )
     return tuple(found.shape)

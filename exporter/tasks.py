@@ -95,7 +95,7 @@ class Answers(nn.Module):
         self.model = model
         self.names = tuple(names)
         if any(name.startswith("attentions.") for name in names):
-            attend_with(model, eager_attention)
+            attend_with(model.videomae if isinstance(model, VideoMAEForPreTraining) else model, eager_attention)
 
     def forward(self, pixel_values: Tensor, *indices: Tensor) -> tuple[Tensor, ...]:
         """float32 (B, T, C, H, W); and for masked modeling the int64 token numbers visible (B, V) and masked (B, M)."""
@@ -118,10 +118,17 @@ def input_names(model: Model) -> tuple[str, ...]:
 def mask(model: Model, *, seed: int, batch: int = 1) -> dict[str, NDArray[np.int64]]:
     """What the graph of `model` takes beside clips, int64 (batch, ...) by name: for masked modeling a tube mask drawn
     from `seed`, which hides MASK_RATIO of the tokens; else nothing. Raises CheckpointError for a clip of so few tokens
-    that there is no such mask."""
+    that there is no such mask, or one that is not whole tubelets."""
     if not isinstance(model, VideoMAEForPreTraining):
         return {}
     config = model.config
+    sides = zip((config.num_frames, *config.image_size), config.tubelet, strict=True)
+    if any(side % step for side, step in sides):
+        raise CheckpointError(
+            f"clips of {config.num_frames} frames of {config.image_size[0]}x{config.image_size[1]} are not whole "
+            f"tubelets of {'x'.join(map(str, config.tubelet))}, so what is hidden could not be drawn",
+            fix="choose a size that they divide with --image-size and --num-frames",
+        )
     try:
         grid = token_grid((config.num_frames, *config.image_size), TubeletSize(*config.tubelet))
         return tube_mask(grid, masked_tokens(grid, MASK_RATIO), seed=seed, batch=batch)._asdict()

@@ -120,7 +120,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     content = load_pickle(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path.name} must hold a dict of tensors, got {type(content).__name__}")
-    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    others = [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if others:
         raise CheckpointError(
             f"{path.name} must hold a dict of tensors, got other things under {shortened(others)}",
@@ -182,6 +182,11 @@ def account_for(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size],
     """
     if "classifier.weight" in shapes and "classifier.weight" not in weights:
         _refuse_other_models(weights, family)
+    if "mask_token" in shapes and not any(name.startswith(("decoder.", "mask_token")) for name in weights):
+        raise CheckpointError(
+            f"{family}: this checkpoint has no decoder: it is a classifier or an encoder, which draws no pixels",
+            fix="take one that is pretrained only, such as MCG-NJU/videomae-base, or --task feature-extraction",
+        )
     missing = [name for name in shapes if name not in weights]
     unexpected = [name for name in weights if name not in shapes]
     misshaped = [

@@ -109,7 +109,7 @@ class Bundle:
                 reference=BundleFile(**values["reference"]),
                 videos=tuple(RecordedVideo.from_json(video) for video in values["videos"]),
                 notes=tuple(values["notes"]),
-                overrides=values.get("overrides", {}),  # absent from bundles of before there were any
+                overrides=values["overrides"],
                 **{name: values[name] for name in _PLAIN_FIELDS},
             )
         except (KeyError, TypeError) as error:
@@ -177,7 +177,7 @@ class Bundle:
             raise BundleError(
                 f"{self.path} is for {self.task} and gives {outputs[0]}{' and more' if outputs[1:] else ''}; {purpose} "
                 "takes a bundle for video-classification that gives logits alone",
-                fix=f"tubelet export --model {shlex.quote(self.model_id)} --task video-classification",
+                fix="tubelet export --model ID --task video-classification, of a checkpoint that is for it",
             )
 
     def graph(self, precision: str) -> Graph:

@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocess.errors import BundleError, VideoError
-from .backends import Backend
-from .bundle import Bundle
 from .many import ahead, grouped
 from .model import VideoModel
 from .predictions import Prediction, merge_views, top_predictions
-from .reading import Clips, Reading, Video
+from .reading import Clips, Video
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +38,7 @@ class _Prepared:
 
 
 class VideoClassifier(VideoModel):
-    """A bundle for video-classification at work. Attributes: labels, beside those of every VideoModel."""
-
-    def __init__(self, bundle: Bundle, backend: Backend, *, reading: Reading | None = None) -> None:
-        super().__init__(bundle, backend, reading=reading)
-        self.labels = bundle.labels
+    """A bundle for video-classification at work."""
 
     def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """batch (B, T, C, H, W) float32, or (B, T, H, W, C) uint8 where the graph takes frames -> (B, K)

@@ -21,4 +21,7 @@ class VideoEncoder(VideoModel):
         (`bundle.grid`, `bundle.readout`). Raises VideoError for what is no video, BackendError where the engine
         fails.
         """
-        return self.run(self.prepare(self.read(video)))
+        # One by one: the outputs of all views at once may be gigabytes.
+        views = self.prepare(self.read(video))
+        parts = [self.run(views[i : i + 1]) for i in range(len(views))]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

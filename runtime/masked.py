@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.errors import BundleError
+from ..preprocess.errors import BundleError, TubeletError
 from .masking import TubeMask
 from .model import VideoModel
 from .reading import Video
@@ -33,4 +33,12 @@ class MaskedVideoModel(VideoModel):
         def infer(clips: NDArray[Any], mask: TubeMask) -> NDArray[np.float32]:
             return self.run(clips, **mask._asdict())["logits"]
 
-        return reconstruct_clip(self.read(video).clip(0), self.spec, self.pretraining, infer, seed=seed)
+        if seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {seed}")
+        frames, pretraining = self.read(video).clip(0), self.pretraining
+        try:
+            return reconstruct_clip(frames, self.spec, pretraining, infer, seed=seed)
+        except ValueError as error:
+            if isinstance(error, TubeletError):
+                raise
+            raise BundleError(f"{self.bundle.path} does not draw what it says: {error}") from error

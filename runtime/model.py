@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.errors import BackendError, BundleError, VideoError
+from ..preprocess.errors import BackendError, BundleError, TubeletError, VideoError
 from .backends import Backend
 from .bundle import Bundle, Task
 from .explanation import Explanation, explain_clip
@@ -23,18 +23,22 @@ if TYPE_CHECKING:
 class VideoModel:
     """A bundle with one of its graphs loaded into an engine, and a way to read videos; a context manager.
 
-    What it can be asked depends on the task of the bundle: `classify` and `classify_many` (VideoClassifier), `features`
-    (VideoEncoder), or `reconstruct` (MaskedVideoModel). The others raise BundleError. `explain` is for any that gives
-    attentions.
+    What it can be asked depends on the task of the bundle: `classify`, `classify_many` and `logits` (VideoClassifier),
+    `features` (VideoEncoder), or `reconstruct` (MaskedVideoModel). The others raise BundleError. `explain` is for any
+    that gives attentions.
 
-    Attributes: bundle, spec (the input contract), reading.
+    Attributes: bundle, spec (the input contract), labels (of a classifier), reading.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, *, reading: Reading | None = None) -> None:
         self.bundle = bundle
         self.spec = bundle.spec
         self.reading = Reading() if reading is None else reading
+        self.labels = bundle.labels
         self._backend = backend
+
+    def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        self._refuse("logits", "video-classification", batch)
 
     def classify(self, video: Video, *, top_k: int = 5) -> list[Prediction]:
         self._refuse("classify", "video-classification", video, top_k)
@@ -59,7 +63,8 @@ class VideoModel:
         if not names or self.bundle.task == "masked-modeling":  # which attends to a few tokens only
             raise BundleError(
                 f"{self.bundle.path} gives no attentions over whole clips",
-                fix=f"tubelet export --model {self.bundle.model_id} --outputs attentions",
+                fix="tubelet export --model ID --outputs attentions, with --task feature-extraction or "
+                "video-classification",
             )
 
         def infer(clips: NDArray[Any]) -> list[NDArray[np.float32]]:
@@ -67,12 +72,17 @@ class VideoModel:
             return [outputs[name] for name in names]
 
         frames = self.read(video).clip(0)
-        return explain_clip(frames, self.spec, self.bundle.tubelet, self.bundle.readout, infer, method=method)
+        try:
+            return explain_clip(frames, self.spec, self.bundle.tubelet, self.bundle.readout, infer, method=method)
+        except ValueError as error:
+            if isinstance(error, TubeletError):
+                raise
+            raise BundleError(f"{self.bundle.path} does not give the attentions that it says: {error}") from error
 
     def _refuse(self, method: str, task: Task, *_: object) -> NoReturn:
         raise BundleError(
             f"{self.bundle.path} is for {self.bundle.task}; {method} needs a bundle for {task}",
-            fix=f"tubelet export --model {self.bundle.model_id} --task {task}",
+            fix=f"tubelet export --model ID --task {task}, of a checkpoint that is for it",
         )
 
     def read(self, video: Video) -> Clips:
@@ -93,9 +103,15 @@ class VideoModel:
         """
         inputs = {self.spec.input_name: batch, **others}
         self._check_inputs(inputs)
+        for name, tokens in others.items():
+            if tokens.min() < 0 or tokens.max() >= self.bundle.grid.tokens:
+                raise VideoError(f"{name} must number tokens from 0 to {self.bundle.grid.tokens - 1}")
         return {name: self._finite(name, output) for name, output in self._backend.run(inputs).items()}
 
     def _check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> None:
+        taken = [graph_input.name for graph_input in self.bundle.graphs[0].inputs]
+        if set(inputs) != set(taken):
+            raise VideoError(f"the graph takes {', '.join(taken)}, got {', '.join(inputs)}")
         for graph_input in self.bundle.graphs[0].inputs:
             given, expected = inputs[graph_input.name], graph_input.shape[1:]
             if given.dtype != graph_input.dtype or given.shape[1:] != expected or len(given) == 0:
@@ -103,6 +119,9 @@ class VideoModel:
                     f"{graph_input.name} must be {graph_input.dtype} (B, {', '.join(map(str, expected))}), "
                     f"got {given.dtype} {given.shape}"
                 )
+        if len({len(given) for given in inputs.values()}) > 1:
+            counts = ", ".join(f"{len(given)} of {name}" for name, given in inputs.items())
+            raise VideoError(f"every clip needs all that the graph takes, got {counts}")
 
     def _finite(self, name: str, output: NDArray[np.float32]) -> NDArray[np.float32]:
         if not np.isfinite(output).all():

@@ -97,7 +97,10 @@ class ParityReport:
         if self.left_out:
             sizes = ", ".join(map(str, self.left_out))
             lines.append(f"left out: batch {sizes}, whose outputs take more than {MOST_BYTES / 2**30:.0f} GiB")
-        return "\n".join([*lines, "", f"limit: {self.limit}: {'PASS' if self.passed else 'FAIL'}"])
+        limit = str(self.limit)
+        if self.limit.top and not only_logits:
+            limit = f"of logits {limit}, of other outputs {self.limit.unranked()}"
+        return "\n".join([*lines, "", f"limit: {limit}: {'PASS' if self.passed else 'FAIL'}"])
 
     def _ranked_rows(self) -> list[str]:
         """Of a classifier."""

@@ -510,7 +510,7 @@ def test_labels_without_names_remain_and_that_is_said(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(str(folder), report=reported.append)
     assert checkpoint.labels == ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3", "LABEL_4")
     assert reported == [
-        "labels remain LABEL_0 to LABEL_4: config.json gives no others; pass --labels FILE to name them"
+        "labels remain LABEL_0 to LABEL_4: the checkpoint gives no others; pass --labels FILE to name them"
     ]
 
 
@@ -595,3 +595,17 @@ def test_more_layers_than_weights_is_an_error_and_not_a_long_wait(tmp_path: Path
     folder = checkpoints.write_checkpoint(tmp_path / "deep", "vivit", extra={"num_hidden_layers": 10**9})
     with pytest.raises(CheckpointError, match="says num_hidden_layers 1000000000, with "):
         load(folder)
+
+
+def test_architectures_that_are_no_list_name_none(tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(tmp_path, "vivit")
+    change_config(folder, architectures=5)
+    assert load(folder).task == "video-classification"
+
+
+def test_more_labels_than_any_classifier_has(tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(tmp_path, "vivit")
+    config = json.loads((folder / "config.json").read_text())
+    del config["id2label"]
+    (folder / "config.json").write_text(json.dumps(config | {"num_labels": 10**12}))
+    assert refusal(folder).startswith("config.json says 1000000000000 labels")

@@ -126,7 +126,7 @@ def test_what_no_shape_shows_is_reported_and_kept(tmp_path: Path) -> None:
         "layer_norm_eps is 1e-06 for every norm, as in the original code",
         "clips of the training are taken to be 16 frames of 224x224: positions are not stored, so no weight shows it; "
         "--num-frames and --image-size set it",
-        "labels remain LABEL_0 to LABEL_4: config.json gives no others; pass --labels FILE to name them",
+        "labels remain LABEL_0 to LABEL_4: the checkpoint gives no others; pass --labels FILE to name them",
         "frames are prepared as in the original evaluation: short side 224, mean and std of ImageNet "
         "(resized with antialiasing, as for the Hub's checkpoints; the original did without)",
     ]
@@ -343,3 +343,16 @@ def test_features_alone_get_the_names_of_an_encoder(prefix: str) -> None:
     with torch.device("meta"):
         classifier = checkpoints.build(checkpoints.tiny_config("videomae")).state_dict()
     assert weights.keys() == {name for name in classifier if not name.startswith("classifier.")}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({1: torch.zeros(3)}, "must hold tensors by name"),
+        ({"model": {2: torch.zeros(3)}}, "must hold tensors by name"),
+        ({"patch_embed.proj.weight": torch.zeros(8, 3, 2, 0, 0)}, "must have 5 axes, none of them empty"),
+    ],
+)
+def test_files_of_other_shapes_are_refused_with_a_message(content: Content, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "f.pth")
+    assert message in refusal(tmp_path / "f.pth", SMALL)

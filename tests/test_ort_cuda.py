@@ -28,6 +28,15 @@ def graph(vivit_bundle: Path) -> Path:
     return vivit_bundle / "model.onnx"
 
 
+def test_bound_buffers_run_graphs_of_one_output_and_no_others(graph: Path, attentive_bundle: Path) -> None:
+    with BoundSession(open_session(graph, CPU_PROVIDER), device="cpu") as bound:
+        found = bound.run({"pixel_values": clips(2)})
+        np.testing.assert_array_equal(found["logits"], bound.infer(clips(2)))
+    several = open_session(attentive_bundle / "model.onnx", CPU_PROVIDER)
+    with BoundSession(several, device="cpu") as bound, pytest.raises(BackendError, match="runs graphs of one input"):
+        bound.run({"pixel_values": clips(2)})
+
+
 @pytest.mark.parametrize("largest", [None, 2])
 def test_bound_buffers_give_what_the_session_gives(graph: Path, largest: int | None) -> None:
     session = open_session(graph, CPU_PROVIDER)

@@ -117,13 +117,14 @@ def test_bundles_that_cannot(vivit_bundle: Path, video: Path, tmp_path: Path) ->
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: {vivit_bundle} is for video-classification; reconstruct needs a bundle for masked-modeling\n"
-        "  fix: tubelet export --model vivit --task masked-modeling\n"
+        "  fix: tubelet export --model ID --task masked-modeling, of a checkpoint that is for it\n"
     )
     result = run("explain", vivit_bundle, video, "-o", tmp_path / "a.png")
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: {vivit_bundle} gives no attentions over whole clips\n"
-        "  fix: tubelet export --model vivit --outputs attentions\n"
+        "  fix: tubelet export --model ID --outputs attentions, with --task feature-extraction or "
+        "video-classification\n"
     )
     assert list(tmp_path.iterdir()) == []
 

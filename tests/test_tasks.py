@@ -392,6 +392,50 @@ def test_other_inputs_are_refused_by_name(masked_bundle: Path, attentive_bundle:
         model.run(np.zeros((1, 4, 3, 32, 32), np.float32))
 
 
+def test_every_clip_needs_all_that_the_graph_takes(masked_bundle: Path) -> None:
+    clips_of_two = np.zeros((2, 4, 3, 32, 32), np.float32)
+    visible, masked = np.arange(4)[None], np.arange(4, 32)[None]
+    with load(masked_bundle) as model:
+        with pytest.raises(VideoError, match="got 2 of pixel_values, 1 of visible, 1 of masked"):
+            model.run(clips_of_two, visible=visible, masked=masked)
+        with pytest.raises(VideoError, match="the graph takes pixel_values, visible, masked, got pixel_values"):
+            model.run(clips_of_two)
+        with pytest.raises(VideoError, match="visible must number tokens from 0 to 31"):
+            model.run(clips_of_two[:1], visible=visible - 1, masked=masked)
+        with pytest.raises(BundleError, match="; logits needs a bundle for video-classification"):
+            model.logits(clips_of_two)
+        with pytest.raises(ValueError, match="seed must be 0 or more, got -1"):
+            model.reconstruct(np.zeros((4, 32, 32, 3), np.uint8), seed=-1)
+
+
+def test_what_is_not_whole_tubelets_cannot_be_masked(tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(
+        tmp_path, "videomae", task="masked-modeling", image_size=(36, 36), **PRETRAINING
+    )
+    checkpoint = load_checkpoint(str(folder), report=lambda _: None)
+    with pytest.raises(CheckpointError, match="clips of 4 frames of 36x36 are not whole tubelets of 2x8x8"):
+        plan_export(checkpoint, tmp_path / "bundle", input_name="pixel_values")
+
+
+@pytest.mark.parametrize("task", ["video-classification", "feature-extraction"])
+def test_only_a_pretraining_checkpoint_has_a_decoder(task: Task, tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(tmp_path, "videomae", task=task)
+    with pytest.raises(CheckpointError, match="this checkpoint has no decoder"):
+        load_checkpoint(str(folder), task="masked-modeling", report=lambda _: None)
+
+
+def test_views_are_asked_one_by_one(attentive_bundle: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with load(attentive_bundle, reading=Reading(clips=3)) as model:
+        together = model.run(model.prepare(model.read(video)))
+        sizes = []
+        run = model.run
+        monkeypatch.setattr(model, "run", lambda batch: sizes.append(len(batch)) or run(batch))
+        found = model.features(video)
+    assert sizes == [1, 1, 1]
+    for name, value in found.items():
+        np.testing.assert_allclose(value, together[name], atol=1e-5)
+
+
 # Commands
 
 
@@ -424,6 +468,19 @@ def test_features_of_several_videos_go_into_a_folder(attentive_bundle: Path, vid
     assert twice.exit_code == 2
     assert "several videos would be written to one file" in twice.stderr
     assert not (tmp_path / "twice").exists()
+
+
+def test_features_of_a_bad_file_leave_the_others(attentive_bundle: Path, video: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_text("no video")
+    result = tubelet("features", attentive_bundle, tmp_path / "bad.mp4", video, "--npz", tmp_path / "out", "--json")
+    assert result.exit_code == 1
+    bad, good = json.loads(result.stdout)
+    assert set(bad) == {"video", "error"}
+    assert good["npz"] == str(tmp_path / "out" / "video.npz")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["video.npz"]
+    result = tubelet("features", attentive_bundle, video, "--npz", f"{tmp_path / 'folder'}/")
+    assert result.exit_code == 0
+    assert (tmp_path / "folder" / "video.npz").is_file()
 
 
 def test_export_names_task_and_outputs(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import threading
 import warnings
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,11 @@ class BoundSession(Backend):
             except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
                 raise BackendError(f"ONNX Runtime failed on a batch of {batch.dtype} {batch.shape}: {error}") from error
         return np.concatenate(parts)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        if self._session is not None and list(inputs) == [self._input.name] and len(self._session.get_outputs()) == 1:
+            return {self._output.name: self.infer(inputs[self._input.name])}
+        return super().run(inputs)
 
     def _run(self, session: "onnxruntime.InferenceSession", batch: NDArray[Any], lap: Lap) -> NDArray[np.float32]:
         if len(batch) not in self._bindings:

@@ -162,7 +162,7 @@ def export(
             overrides=Overrides(image_size, num_frames, num_attention_heads, positions),
             report=progress.aside(note),
         )
-        plan = plan_export(checkpoint, target, input_name=input_name, extras=extras, opset=opset)
+        plan = plan_export(checkpoint, target, input_name=input_name, extras=extras, videos=videos, opset=opset)
         for warning in plan.warnings():
             progress.clear()
             note(warning)

@@ -9,8 +9,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from ...preprocess.errors import BundleError
+from ...preprocess.errors import BundleError, VideoError
 from ..loading import load
+from ..model import VideoModel
 from ..progress import StatusLine
 from ..reading import Reading
 from .options import bundle_argument, engine_options, json_option, print_json
@@ -26,7 +27,7 @@ Features = dict[str, NDArray[np.float32]]
     "--npz",
     type=click.Path(path_type=Path),
     metavar="FILE|FOLDER",
-    help="Where to write the arrays: a file for one video, a folder for several.",
+    help="Where to write the arrays: FILE.npz for one video, or a folder, in which each is named after its video.",
 )
 @click.option("--force", is_flag=True, help="Replace files that are there already.")
 @engine_options
@@ -46,7 +47,8 @@ def features(
     """Turn each VIDEO into features: the tokens that the encoder makes of it.
 
     Prints what there is; --npz writes the arrays themselves, float32, as numpy.load reads them:
-    last_hidden_state (views, tokens, width), and what else the bundle was exported with.
+    last_hidden_state (views, tokens, width), and what else the bundle was exported with. A video that cannot be
+    read is reported in its place, and the exit code is 1.
 
     \b
     Example:
@@ -54,21 +56,33 @@ def features(
       tubelet features artifacts/videomae-base *.mp4 --npz features/
     """
     targets = _targets(videos, npz, force=force)
-    documents = []
+    documents: list[dict[str, Any]] = []
     with StatusLine() as progress:
         progress("loading")
         with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
             for video in videos:
                 progress(f"reading {video}")
-                found = model.features(video)
-                if npz is not None:
-                    _write(found, targets[video])
-                documents.append({"video": str(video), "npz": str(targets[video]) if npz else None} | _describe(found))
+                documents.append(_document(model, video, targets.get(video)))
+                progress.clear()
+                if "error" in documents[-1]:
+                    click.echo(f"Error: {documents[-1]['error']}", err=True)
+                elif not as_json:
+                    click.echo("\n".join(_lines(documents[-1])))
     if as_json:
         print_json(documents if len(videos) > 1 else documents[0])
-        return
-    for document in documents:
-        click.echo("\n".join(_lines(document)))
+    if any("error" in document for document in documents):
+        raise click.exceptions.Exit(1)
+
+
+def _document(model: VideoModel, video: Path, target: Path | None) -> dict[str, Any]:
+    """What there is of a video, written to `target`; or the error in its place."""
+    try:
+        found = model.features(video)
+    except VideoError as error:
+        return {"video": str(video), "error": str(error)}
+    if target is not None:
+        _write(found, target)
+    return {"video": str(video), "npz": None if target is None else str(target)} | _describe(found)
 
 
 def _targets(videos: tuple[Path, ...], npz: Path | None, *, force: bool) -> dict[Path, Path]:
@@ -76,7 +90,7 @@ def _targets(videos: tuple[Path, ...], npz: Path | None, *, force: bool) -> dict
     file that is there."""
     if npz is None:
         return {}
-    if len(videos) == 1 and not npz.is_dir():
+    if len(videos) == 1 and npz.suffix == ".npz" and not npz.is_dir():
         targets = {videos[0]: npz}
     else:
         targets = {video: npz / f"{video.stem}.npz" for video in videos}
