@@ -271,7 +271,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     torch.save({"blocks.0.norm1.weight": torch.zeros(3)}, path)
     assert refusal(path).startswith(
         "c.pth is no VideoMAE of the original code: videomae.embeddings.patch_embeddings.projection.weight must have 5 "
-        "axes, and the file does not have it"
+        "axes, none of them empty, and the file does not have it"
     )
     torch.save({"patch_embed.proj.weight": torch.zeros(3)}, path)
     assert "and the file has it as (3,)" in refusal(path)
