@@ -1,27 +1,22 @@
 """export_bundle: a checkpoint becomes a bundle, which is not kept unless it computes what torch computes."""
 
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..preprocess.errors import BundleError, CheckpointError, ParityError
-from ..preprocess.hub_config import spec_from_hub
-from ..preprocess.sampling import published_sampling
-from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
+from ..preprocess.spec import InputName
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
-from ..runtime.bundle import MANIFEST, Bundle, BundleFile, Precision, Task
+from ..runtime.bundle import MANIFEST, Bundle, BundleFile, Precision
 from ..runtime.doctor import installed_version
 from ..runtime.graphs import Extra
 from ..runtime.masking import TubeletSize
-from ..runtime.parity import ParityReport, check_outputs
+from ..runtime.parity import ParityReport, check_bundle
 from ..runtime.progress import Progress, silent
 from ..runtime.reference import Reference
 from ..runtime.rollout import Readout
@@ -29,134 +24,15 @@ from ..runtime.stages import record_video
 from .checkpoint import Checkpoint
 from .models.videomae import VideoMAEConfig
 from .models.vivit import VivitConfig
-from .overrides import at_size
+from .plan import check_videos, clip_spec
 from .precision import add_graph
 from .products import matrix_products
 from .reference import record_reference, torch_run
-from .tasks import answers, attention_bytes, mask
+from .tasks import answers
 from .to_onnx import OPSET, save_graph, trace
 
 # Distributions whose versions a bundle records, of those that are installed: ONNX Runtime comes as one of two.
 _TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
-
-
-def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
-    """The input contract of a checkpoint: its processor's pixels, at the size that was asked for, and the frames of its
-    family's evaluation.
-
-    Raises CheckpointError where the processor does not make what the model takes.
-    """
-    config = checkpoint.config
-    spec = spec_from_hub(
-        checkpoint.processor,
-        family=checkpoint.family,
-        num_frames=config.num_frames,
-        sampling=published_sampling(checkpoint.family, config.num_labels),
-        layout=LAYOUTS[input_name],
-    )
-    if config.num_channels != 3:
-        raise CheckpointError(f"the model takes {config.num_channels} channels; videos are read as 3, RGB")
-    if spec.size != checkpoint.native_size:
-        made = "frames of any width" if spec.size is None else "{}x{} pixels".format(*spec.size)
-        raise CheckpointError(
-            f"the model takes {checkpoint.native_size[0]}x{checkpoint.native_size[1]} pixels (height x width), "
-            f"preprocessor_config.json makes {made}",
-            fix="correct crop_size (or size) in preprocessor_config.json",
-        )
-    return at_size(spec, config.image_size)
-
-
-def default_output(model: str) -> Path:
-    """artifacts/ and the last part of a folder, of a file without its suffix, or of a Hub id without its revision."""
-    if Path(model).is_file():
-        return Path("artifacts") / Path(model).stem
-    folder = model if Path(model).is_dir() else model.split("@")[0]
-    return Path("artifacts") / Path(folder).resolve().name
-
-
-@dataclass(frozen=True)
-class ExportPlan:
-    """What an export would do."""
-
-    model_id: str
-    commit: str | None
-    architecture: str
-    task: Task
-    parameters: int
-    labels: int
-    input_name: InputName
-    opset: int
-    output: str
-    graph_bytes: int
-    attention_bytes: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    def summary(self) -> str:
-        source = self.model_id if self.commit is None else f"{self.model_id} @ {self.commit}"
-        return (
-            f"would export {source}\n"
-            f"{self.architecture}, {self.parameters:,} parameters, "
-            f"{f'{self.labels} labels' if self.labels else self.task}\n"
-            f"to {self.output}: an fp32 graph of about {self.graph_bytes / 1e6:.1f} MB, opset {self.opset}, "
-            f"input {self.input_name}"
-        )
-
-    def warnings(self) -> tuple[str, ...]:
-        """What should be known before the export begins."""
-        if self.attention_bytes is None:
-            return ()
-        return (
-            f"attention weights take {self.attention_bytes / 1e9:.3g} GB a clip, and attention that writes them is "
-            "slower: ask for them where they are looked at, and not for serving",
-        )
-
-
-def plan_export(
-    checkpoint: Checkpoint,
-    output: Path,
-    *,
-    input_name: InputName,
-    extras: Sequence[Extra] = (),
-    videos: Sequence[Path] = (),
-    opset: int = OPSET,
-) -> ExportPlan:
-    """What `export_bundle` would do with the same arguments; raises what it would raise for the checkpoint."""
-    clip_spec(checkpoint, input_name)
-    _check_videos(checkpoint, videos)
-    mask(checkpoint.model, seed=0)
-    parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
-    return ExportPlan(
-        model_id=checkpoint.source.model_id,
-        commit=checkpoint.source.commit,
-        architecture=type(checkpoint.model).__name__,
-        task=checkpoint.task,
-        parameters=parameters,
-        labels=len(checkpoint.labels),
-        input_name=input_name,
-        opset=opset,
-        output=str(output),
-        graph_bytes=4 * parameters,
-        attention_bytes=attention_bytes(checkpoint.config, seen_tokens(checkpoint)) if "attentions" in extras else None,
-    )
-
-
-def _check_videos(checkpoint: Checkpoint, videos: Sequence[Path]) -> None:
-    if videos and checkpoint.task != "video-classification":
-        raise BundleError(
-            f"videos are recorded for classifiers, and this is an export for {checkpoint.task}",
-            fix="leave --video away; `tubelet check` proves every task on the reference clips",
-        )
-
-
-def seen_tokens(checkpoint: Checkpoint) -> int:
-    """How many tokens of a clip the encoder looks at."""
-    hidden = mask(checkpoint.model, seed=0)
-    if hidden:
-        return int(hidden["visible"].shape[1])
-    sides = zip((checkpoint.config.num_frames, *checkpoint.config.image_size), checkpoint.config.tubelet, strict=True)
-    return prod(side // step for side, step in sides) + (checkpoint.family == "vivit")
 
 
 def check_target(output: Path, *, force: bool) -> None:
@@ -228,15 +104,7 @@ def _norm_pix_loss(checkpoint: Checkpoint) -> bool | None:
 def _prove(bundle: Bundle, reference: Reference, progress: Progress) -> ParityReport:
     """The report on the fp32 graph; ParityError, with its table, where it is outside tolerance."""
     with open_backend(DEFAULT_BACKEND, bundle, "fp32") as backend:
-        report = check_outputs(
-            backend.run,
-            reference,
-            bundle.spec,
-            ranked=bundle.ranked,
-            backend=DEFAULT_BACKEND,
-            precision="fp32",
-            progress=progress,
-        )
+        report = check_bundle(backend, bundle, reference, backend=DEFAULT_BACKEND, precision="fp32", progress=progress)
     if not report.passed:
         raise ParityError(f"the graph does not compute what torch computes\n\n{report.table()}")
     return report
@@ -269,7 +137,7 @@ def export_bundle(
     """
     check_target(output, force=force)
     spec = clip_spec(checkpoint, input_name)
-    _check_videos(checkpoint, videos)
+    check_videos(checkpoint, videos)
     asked = answers(checkpoint.model, extras)
     with _written_beside(output, force=force) as folder:
         reference = record_reference(asked, spec, progress=progress)

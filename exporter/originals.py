@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from ..preprocess.errors import CheckpointError
+from ..preprocess.spec import IMAGENET_MEAN, IMAGENET_STD
 from .models.videomae import VideoMAEConfig
 from .overrides import Overrides, check_sizes
 from .weights import load_pickle
@@ -54,7 +55,6 @@ _OTHER_MATHEMATICS = {
 _HEADS = {1280: 16, 1408: 16, 640: 8}
 _LAYER_NORM_EPS = 1e-6
 _NUM_FRAMES, _IMAGE_SIZE = 16, (224, 224)
-_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
 
 def read_original(path: Path) -> dict[str, Tensor]:
@@ -259,5 +259,6 @@ def original_processor(image_size: tuple[int, int], report: Callable[[str], None
         "image_processor_type": "VideoMAEImageProcessor",
         "size": {"shortest_edge": min(image_size)},
         "crop_size": {"height": height, "width": width},
-        **_IMAGENET,
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
     }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import ClipSpec, ExactSize, ShortestEdge
-from .models.positions import Grid, interpolate_positions
+from .models.positions import interpolate_positions
 from .models.videomae import VideoMAEConfig, sinusoid_table
 from .models.vivit import VivitConfig
 
@@ -133,7 +133,7 @@ def resize_positions(weights: Mapping[str, Tensor], native: Config, config: Conf
 
     VideoMAE has none: its module computes them from the size, or see `interpolate_sinusoids`.
     """
-    before, after = _grid(native), _grid(config)
+    before, after = native.grid, config.grid
     return {
         name: interpolate_positions(value, before, after) if name.endswith("position_embeddings") else value
         for name, value in weights.items()
@@ -147,7 +147,7 @@ def interpolate_sinusoids(model: nn.Module, native: Config, config: Config) -> N
     They number tubelets through time and space in one row. Recomputed for another size, a number means another place
     than it did in training; interpolated, each place keeps its meaning.
     """
-    before, after = _grid(native), _grid(config)
+    before, after = native.grid, config.grid
     for module in model.modules():
         table = dict(module.named_buffers(recurse=False)).get("position_embeddings")  # (1, N', D)
         if table is not None:
@@ -155,11 +155,6 @@ def interpolate_sinusoids(model: nn.Module, native: Config, config: Config) -> N
             module.register_buffer(
                 "position_embeddings", interpolate_positions(trained, before, after), persistent=False
             )
-
-
-def _grid(config: Config) -> Grid:
-    frames, height, width = config.tubelet
-    return config.num_frames // frames, config.image_size[0] // height, config.image_size[1] // width
 
 
 def at_size(spec: ClipSpec, size: tuple[int, int]) -> ClipSpec:

@@ -28,7 +28,7 @@ from ..preprocess.spec import ClipSpec
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle import Bundle, Graph, Precision
 from ..runtime.limits import LIMITS
-from ..runtime.parity import BatchParity, ParityReport, check_outputs, compare_outputs, worst
+from ..runtime.parity import BatchParity, ParityReport, check_bundle, compare_outputs, worst
 from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
 from ..runtime.reference import Reference
@@ -185,14 +185,8 @@ def add_graph(
         lowering = LOWERINGS[precision](bundle.path / fp32.files[0].name, clips)
         graph = _least_kept(lowering, precision, trial, fp32, reference, progress)
         with open_backend(DEFAULT_BACKEND, replace(trial, graphs=(graph,)), precision) as backend:
-            report = check_outputs(
-                backend.run,
-                reference,
-                bundle.spec,
-                ranked=bundle.ranked,
-                backend=DEFAULT_BACKEND,
-                precision=precision,
-                progress=progress,
+            report = check_bundle(
+                backend, bundle, reference, backend=DEFAULT_BACKEND, precision=precision, progress=progress
             )
         if not report.passed:
             raise ParityError(f"the {precision} graph does not compute what torch computes\n\n{report.table()}")

@@ -19,7 +19,7 @@ from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import Family
 from ..runtime.bundle import Task
 from ..runtime.graphs import Extra
-from ..runtime.masking import TubeletSize, masked_tokens, token_grid, tube_mask
+from ..runtime.masking import Grid, masked_tokens, tube_mask
 from .models.attention import attend_with, eager_attention
 from .models.videomae import PooledVideoMAEModel, VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel
 from .models.videomae_pretraining import VideoMAEForPreTraining
@@ -130,7 +130,7 @@ def mask(model: Model, *, seed: int, batch: int = 1) -> dict[str, NDArray[np.int
             fix="choose a size that they divide with --image-size and --num-frames",
         )
     try:
-        grid = token_grid((config.num_frames, *config.image_size), TubeletSize(*config.tubelet))
+        grid = Grid(*config.grid)
         return tube_mask(grid, masked_tokens(grid, MASK_RATIO), seed=seed, batch=batch)._asdict()
     except ValueError as error:
         raise CheckpointError(f"clips of this model cannot be masked: {error}") from error

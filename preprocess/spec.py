@@ -16,6 +16,9 @@ Family = Literal["vivit", "videomae"]
 
 Part = TypeVar("Part")
 
+# The mean and deviation of ImageNet's pixels in [0, 1], by channel: what many image and video models normalise with.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 # What the input of a graph is called tells its layout: normalised values, or frames normalised inside the graph.
 LAYOUTS: dict[InputName, Layout] = {"pixel_values": "TCHW", "frames": "THWC"}

@@ -14,7 +14,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -87,7 +87,7 @@ class Bundle:
     videos: tuple[RecordedVideo, ...]
     versions: dict[str, str]
     notes: tuple[str, ...]
-    overrides: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any]
 
     @classmethod
     def open(cls, path: str | Path) -> Self:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.errors import BundleError, TubeletError
+from ..preprocess.errors import BundleError
 from .masking import TubeMask
 from .model import VideoModel
 from .reading import Video
@@ -27,7 +27,8 @@ class MaskedVideoModel(VideoModel):
     def reconstruct(self, video: Video, *, seed: int = 0) -> Reconstruction:
         """One clip of a video with most of its tubelets hidden, and drawn by the model from the others.
 
-        seed: chooses the tubelets. Raises VideoError for what is no video, BackendError where the engine fails.
+        seed: chooses the tubelets, 0 or more. Raises ValueError for another, VideoError for what is no video,
+        BackendError where the engine fails.
         """
 
         def infer(clips: NDArray[Any], mask: TubeMask) -> NDArray[np.float32]:
@@ -35,10 +36,4 @@ class MaskedVideoModel(VideoModel):
 
         if seed < 0:
             raise ValueError(f"seed must be 0 or more, got {seed}")
-        frames, pretraining = self.read(video).clip(0), self.pretraining
-        try:
-            return reconstruct_clip(frames, self.spec, pretraining, infer, seed=seed)
-        except ValueError as error:
-            if isinstance(error, TubeletError):
-                raise
-            raise BundleError(f"{self.bundle.path} does not draw what it says: {error}") from error
+        return reconstruct_clip(self.read(video).clip(0), self.spec, self.pretraining, infer, seed=seed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.errors import BackendError, BundleError, TubeletError, VideoError
+from ..preprocess.errors import BackendError, BundleError, VideoError
 from .backends import Backend
 from .bundle import Bundle, Task
 from .explanation import Explanation, explain_clip
@@ -72,12 +72,7 @@ class VideoModel:
             return [outputs[name] for name in names]
 
         frames = self.read(video).clip(0)
-        try:
-            return explain_clip(frames, self.spec, self.bundle.tubelet, self.bundle.readout, infer, method=method)
-        except ValueError as error:
-            if isinstance(error, TubeletError):
-                raise
-            raise BundleError(f"{self.bundle.path} does not give the attentions that it says: {error}") from error
+        return explain_clip(frames, self.spec, self.bundle.tubelet, self.bundle.readout, infer, method=method)
 
     def _refuse(self, method: str, task: Task, *_: object) -> NoReturn:
         raise BundleError(

@@ -17,6 +17,8 @@ from ..preprocess.errors import BundleError
 from ..preprocess.frames import Frames
 from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
+from .backends import Backend
+from .bundle import Bundle
 from .limits import LIMITS, Limit, cosines
 from .progress import Progress, silent
 from .reference import Reference, input_sha256, kept_values
@@ -241,3 +243,23 @@ def check_outputs(
         bytes_a_clip = sum(output.nbytes for output in got.values()) // size
         rows += compare_outputs(got, reference, clips, limit)
     return ParityReport(backend, precision, limit, inputs, tuple(rows), tuple(left_out))
+
+
+def check_bundle(
+    engine: Backend,
+    bundle: Bundle,
+    reference: Reference,
+    *,
+    backend: str,
+    precision: str,
+    progress: Progress = silent,
+) -> ParityReport:
+    """`engine`, which has the bundle's graph for that precision loaded, against everything that torch answered.
+
+    Every engine gives a classifier's logits; not every one gives all there is of a graph with more, which is a
+    BackendError. Raises BundleError where the reference has nothing to compare.
+    """
+    named = {"backend": backend, "precision": precision}
+    if bundle.ranked and list(reference.outputs) == ["logits"]:
+        return check_parity(engine.infer, reference, bundle.spec, progress=progress, **named)
+    return check_outputs(engine.run, reference, bundle.spec, ranked=bundle.ranked, progress=progress, **named)

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from ..preprocess.frames import Frames
 from ..preprocess.prepare import normalise, prepare
-from ..preprocess.spec import ClipSpec
+from ..preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec
 from .masking import Indices, TubeletSize, TubeMask, patchify, token_grid, tube_mask, unpatchify
 
 Pixels = NDArray[np.uint8]
 Reals = NDArray[np.float32]
 
 # Of the reference loss, for every checkpoint.
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+MEAN = np.array(IMAGENET_MEAN, np.float32)
+STD = np.array(IMAGENET_STD, np.float32)
 
 GREY = 128
 
@@ -70,13 +70,13 @@ def targets(clips: Pixels, spec: ClipSpec) -> Reals:
     """The frames that the reference loss compares with: uint8 (B, T, H, W, 3) -> float32 of that shape, in [0, 1]
     where the processor normalises as ImageNet does."""
     pixel_values = normalise(clips, spec)  # (B, T, C, H, W)
-    frames: Reals = np.moveaxis(pixel_values, 2, -1) * IMAGENET_STD + IMAGENET_MEAN
+    frames: Reals = np.moveaxis(pixel_values, 2, -1) * STD + MEAN
     return frames
 
 
 def to_pixels(values: Reals, spec: ClipSpec) -> Pixels:
     """The inverse of `targets` for any values (..., 3), rounded, and cut off at black and white."""
-    pixel_values = (values - IMAGENET_MEAN) / IMAGENET_STD
+    pixel_values = (values - MEAN) / STD
     if spec.mean is not None and spec.std is not None:
         pixel_values = pixel_values * np.array(spec.std, np.float32) + np.array(spec.mean, np.float32)
     pixels: Reals = (pixel_values - np.float32(spec.rescale_offset)) / np.float32(spec.rescale_factor)

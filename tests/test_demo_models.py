@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from score_demo import Score, filmed_frames, rendered_frames, score, wilson_interval
 from transformers import AutoModelForVideoClassification
 from tubelet.exporter.checkpoint import Checkpoint, load_checkpoint
-from tubelet.exporter.export import clip_spec, export_bundle
+from tubelet.exporter.export import export_bundle
+from tubelet.exporter.plan import clip_spec
 from tubelet.exporter.precision import add_graph
 from tubelet.exporter.to_engine_recipes import Recipe, make_graph
 from tubelet.preprocess.decode import probe, read_frames

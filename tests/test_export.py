@@ -8,7 +8,8 @@ import torch
 from checkpoints import write_checkpoint
 from tubelet.exporter import export
 from tubelet.exporter.checkpoint import load_checkpoint
-from tubelet.exporter.export import clip_spec, default_output, export_bundle, plan_export
+from tubelet.exporter.export import export_bundle
+from tubelet.exporter.plan import clip_spec, default_output, plan_export
 from tubelet.exporter.reference import FRAME_SIZES, moving_clip, record_reference
 from tubelet.exporter.tasks import answers
 from tubelet.preprocess.errors import BundleError, CheckpointError, ParityError
@@ -127,7 +128,7 @@ def test_interrupted_nothing_is_left_and_the_old_bundle_stays(
     def interrupt(*_arguments: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "check_outputs", interrupt)
+    monkeypatch.setattr(export, "check_bundle", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export_bundle(checkpoint, target, force=True)
     assert entries(tmp_path) == ["bundle"]

@@ -15,12 +15,12 @@ from original_videomae import LIMIT, OriginalPretraining, OriginalVideoMAE, clip
 from safetensors.torch import load_file
 from torch import Tensor
 from tubelet.exporter.checkpoint import Checkpoint, load_checkpoint
-from tubelet.exporter.export import clip_spec, default_output
 from tubelet.exporter.models.positions import interpolate_positions
 from tubelet.exporter.models.videomae import VideoMAEConfig, sinusoid_table
 from tubelet.exporter.models.videomae_pretraining import split_tokens
 from tubelet.exporter.originals import hub_names, infer_settings
 from tubelet.exporter.overrides import Overrides
+from tubelet.exporter.plan import clip_spec, default_output
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.spec import ShortestEdge
 

@@ -12,10 +12,11 @@ import torch
 import transformers
 from click.testing import CliRunner
 from tubelet.exporter.checkpoint import Checkpoint, load_checkpoint
-from tubelet.exporter.export import clip_spec, export_bundle
+from tubelet.exporter.export import export_bundle
 from tubelet.exporter.models.positions import interpolate_positions
 from tubelet.exporter.models.videomae import sinusoid_table
 from tubelet.exporter.overrides import AS_PUBLISHED, Overrides, at_size, override_notes
+from tubelet.exporter.plan import clip_spec
 from tubelet.exporter.torch_baseline import load_baseline
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.spec import ClipSpec, ExactSize, Family, Sampling, ShortestEdge

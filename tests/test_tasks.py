@@ -14,10 +14,11 @@ from test_models import LIMIT, clips, in_memory
 from torch import Tensor
 from tubelet.exporter import tasks
 from tubelet.exporter.checkpoint import load_checkpoint
-from tubelet.exporter.export import export_bundle, plan_export
+from tubelet.exporter.export import export_bundle
 from tubelet.exporter.models.attention import attend_with, eager_attention
 from tubelet.exporter.models.videomae_pretraining import VideoMAEForPreTraining, split_tokens
 from tubelet.exporter.models.vivit import VivitModel
+from tubelet.exporter.plan import plan_export
 from tubelet.exporter.precision import add_graph
 from tubelet.preprocess.errors import BackendError, BundleError, CheckpointError, VideoError
 from tubelet.preprocess.spec import Family

@@ -17,7 +17,7 @@ from checkpoints import write_checkpoint
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tensorrt_double import _session
 from tubelet.exporter.checkpoint import load_checkpoint
-from tubelet.exporter.export import clip_spec
+from tubelet.exporter.plan import clip_spec
 from tubelet.exporter.tasks import answers
 from tubelet.exporter.to_engine_graph import (
     element_types,

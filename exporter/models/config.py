@@ -99,6 +99,18 @@ class TransformerConfig:
             )
 
     @property
+    def tubelet(self) -> tuple[int, int, int]:
+        """(frames, height, width) of what one token covers; each family has its own fields for it."""
+        raise NotImplementedError
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(T', H', W'): how many whole tubelets a clip has along time, height and width."""
+        sides = zip((self.num_frames, *self.image_size), self.tubelet, strict=True)
+        frames, height, width = (side // step for side, step in sides)
+        return frames, height, width
+
+    @property
     def clip_shape(self) -> tuple[int, int, int, int]:
         """(T, C, H, W) of the one clip size that the model takes."""
         return self.num_frames, self.num_channels, *self.image_size

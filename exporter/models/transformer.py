@@ -8,6 +8,7 @@ Axes: B batch, T frames, C channels, H, W, N tokens, D width, h heads, K classes
 """
 
 from collections.abc import Callable
+from math import prod
 from typing import NamedTuple, cast
 
 from torch import Tensor, nn
@@ -96,14 +97,13 @@ class TubeletEmbeddings(nn.Module):
     divide the clip is not looked at, as in the reference. Raises CheckpointError where no tubelet fits.
     """
 
-    def __init__(self, config: TransformerConfig, tubelet: tuple[int, int, int]) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        frames, height, width = config.num_frames, *config.image_size
-        self.num_tokens = (frames // tubelet[0]) * (height // tubelet[1]) * (width // tubelet[2])
+        tubelet = config.tubelet
+        self.num_tokens = prod(config.grid)
         if self.num_tokens == 0:
-            raise CheckpointError(
-                f"a tubelet of {tubelet} (frames, height, width) does not fit in a clip of {(frames, height, width)}"
-            )
+            clip = (config.num_frames, *config.image_size)
+            raise CheckpointError(f"a tubelet of {tubelet} (frames, height, width) does not fit in a clip of {clip}")
         self.clip_shape = config.clip_shape
         self.projection = nn.Conv3d(config.num_channels, config.hidden_size, tubelet, stride=tubelet)
 

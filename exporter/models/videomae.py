@@ -45,7 +45,6 @@ class VideoMAEConfig(TransformerConfig):
 
     @property
     def tubelet(self) -> tuple[int, int, int]:
-        """(frames, height, width) of what one token covers."""
         return self.tubelet_size, *self.patch_size
 
     @classmethod
@@ -98,7 +97,7 @@ class VideoMAEEmbeddings(nn.Module):
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
-        self.patch_embeddings = TubeletEmbeddings(config, config.tubelet)
+        self.patch_embeddings = TubeletEmbeddings(config)
         table = sinusoid_table(self.patch_embeddings.num_tokens, config.hidden_size)
         self.register_buffer("position_embeddings", table, persistent=False)  # checkpoints do not hold it
 

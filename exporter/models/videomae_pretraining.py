@@ -16,13 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...preprocess.errors import CheckpointError
+from ...preprocess.spec import IMAGENET_MEAN, IMAGENET_STD
 from .transformer import Layer, gather_tokens
 from .videomae import VideoMAEConfig, VideoMAEModel, VideoMAEProjections, sinusoid_table
-
-# The loss is of pixels in [0, 1], which it takes from pixel_values by the mean and standard deviation of ImageNet,
-# whatever the processor normalised with: so the reference has it.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def decoder_config(config: VideoMAEConfig) -> VideoMAEConfig:
@@ -112,8 +108,10 @@ class VideoMAEForPreTraining(nn.Module):
     def targets(self, pixel_values: Tensor) -> Tensor:
         """What a model of this config learns to draw of pixel_values (B, T, C, H, W): (B, N, P) for all tubelets.
 
-        With norm_pix_loss each channel of a tubelet has mean 0 and unbiased standard deviation 1. Raises ValueError for
-        clips that have no mean and deviation of ImageNet, as the reference does.
+        They are of pixels in [0, 1], taken from pixel_values by the mean and deviation of ImageNet whatever the
+        processor normalised with, as in the reference. With norm_pix_loss each channel of a tubelet has mean 0 and
+        unbiased standard deviation 1. Raises ValueError for clips that have no mean and deviation of ImageNet, as the
+        reference does.
         """
         frames = pixel_values
         if self.config.num_channels == 3:

@@ -45,7 +45,6 @@ class VivitConfig(TransformerConfig):
 
     @property
     def tubelet(self) -> tuple[int, int, int]:
-        """(frames, height, width) of what one token covers."""
         return self.tubelet_size
 
     def __post_init__(self) -> None:
@@ -75,7 +74,7 @@ class VivitEmbeddings(nn.Module):
 
     def __init__(self, config: VivitConfig) -> None:
         super().__init__()
-        self.patch_embeddings = TubeletEmbeddings(config, config.tubelet)
+        self.patch_embeddings = TubeletEmbeddings(config)
         num_tokens, width = self.patch_embeddings.num_tokens, config.hidden_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.position_embeddings = nn.Parameter(torch.zeros(1, 1 + num_tokens, width))

@@ -30,7 +30,7 @@ from ...preprocess.spec import ClipSpec
 from ..backends import open_backend
 from ..backends.steps import Lap, RunsInSteps
 from ..bundle import Bundle
-from ..parity import clips_of_batch
+from ..parity import Infer, clips_of_batch
 from ..predictions import softmax, top_predictions
 from ..reading import read_clip
 from ..reference import Reference
@@ -38,7 +38,6 @@ from .machine import peak_memory_mb
 
 TOP_K = 5
 
-Infer = Callable[[NDArray[Any]], NDArray[np.float32]]
 InferInSteps = Callable[[NDArray[Any], Lap], NDArray[np.float32]]
 
 

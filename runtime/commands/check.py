@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from ..backends import Backend, open_backend
+from ..backends import open_backend
 from ..bundle import Bundle
-from ..parity import ParityReport, check_outputs, check_parity
-from ..progress import Progress, StatusLine
+from ..parity import ParityReport, check_bundle
+from ..progress import StatusLine
 from ..reference import Reference
 from ..stages import StageReport, check_video
 from .options import EXIT_PARITY, bundle_argument, engine_options, json_option, print_json
@@ -50,7 +50,7 @@ def check(
                 reports = [check_video(video, opened.videos, opened.spec, engine.infer, **named) for video in videos]
             else:
                 reference = Reference.load(opened.verified(opened.reference))
-                reports = [_check(engine, reference, opened, progress, **named)]
+                reports = [check_bundle(engine, opened, reference, progress=progress, **named)]
     if as_json:
         documents = [report.to_json() for report in reports]
         print_json(documents if len(videos) > 1 else documents[0])
@@ -58,10 +58,3 @@ def check(
         click.echo("\n\n".join(report.table() for report in reports))
     if not all(report.passed for report in reports):
         raise click.exceptions.Exit(EXIT_PARITY)
-
-
-def _check(engine: Backend, reference: Reference, bundle: Bundle, progress: Progress, **named: str) -> ParityReport:
-    """Every engine gives logits; not every one gives all there is of a graph with more."""
-    if bundle.ranked and list(reference.outputs) == ["logits"]:
-        return check_parity(engine.infer, reference, bundle.spec, progress=progress, **named)
-    return check_outputs(engine.run, reference, bundle.spec, ranked=bundle.ranked, progress=progress, **named)

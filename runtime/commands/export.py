@@ -147,8 +147,9 @@ def export(
         raise click.UsageError("--positions is about another size: give --image-size or --num-frames too")
     require_export_packages()
     from ...exporter.checkpoint import load_checkpoint
-    from ...exporter.export import check_target, default_output, export_bundle, plan_export
+    from ...exporter.export import check_target, export_bundle
     from ...exporter.overrides import Overrides
+    from ...exporter.plan import default_output, plan_export
 
     target = default_output(model) if output is None else output
     check_target(target, force=force)  # before anything is downloaded

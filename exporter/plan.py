@@ -1,0 +1,138 @@
+"""What an export would do, before it is done."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from ..preprocess.errors import BundleError, CheckpointError
+from ..preprocess.hub_config import spec_from_hub
+from ..preprocess.sampling import published_sampling
+from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
+from ..runtime.bundle import Task
+from ..runtime.graphs import Extra
+from .checkpoint import Checkpoint
+from .overrides import at_size
+from .tasks import attention_bytes, mask
+from .to_onnx import OPSET
+
+
+def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
+    """The input contract of a checkpoint: its processor's pixels, at the size that was asked for, and the frames of its
+    family's evaluation.
+
+    Raises CheckpointError where the processor does not make what the model takes.
+    """
+    config = checkpoint.config
+    spec = spec_from_hub(
+        checkpoint.processor,
+        family=checkpoint.family,
+        num_frames=config.num_frames,
+        sampling=published_sampling(checkpoint.family, config.num_labels),
+        layout=LAYOUTS[input_name],
+    )
+    if config.num_channels != 3:
+        raise CheckpointError(f"the model takes {config.num_channels} channels; videos are read as 3, RGB")
+    if spec.size != checkpoint.native_size:
+        made = "frames of any width" if spec.size is None else "{}x{} pixels".format(*spec.size)
+        raise CheckpointError(
+            f"the model takes {checkpoint.native_size[0]}x{checkpoint.native_size[1]} pixels (height x width), "
+            f"preprocessor_config.json makes {made}",
+            fix="correct crop_size (or size) in preprocessor_config.json",
+        )
+    return at_size(spec, config.image_size)
+
+
+def default_output(model: str) -> Path:
+    """artifacts/ and the last part of a folder, of a file without its suffix, or of a Hub id without its revision."""
+    if Path(model).is_file():
+        return Path("artifacts") / Path(model).stem
+    folder = model if Path(model).is_dir() else model.split("@")[0]
+    return Path("artifacts") / Path(folder).resolve().name
+
+
+def check_videos(checkpoint: Checkpoint, videos: Sequence[Path]) -> None:
+    """Raises BundleError where there are videos to record and nothing that is recorded of them."""
+    if videos and checkpoint.task != "video-classification":
+        raise BundleError(
+            f"videos are recorded for classifiers, and this is an export for {checkpoint.task}",
+            fix="leave --video away; `tubelet check` proves every task on the reference clips",
+        )
+
+
+def seen_tokens(checkpoint: Checkpoint) -> int:
+    """How many tokens of a clip the encoder looks at."""
+    hidden = mask(checkpoint.model, seed=0)
+    if hidden:
+        return int(hidden["visible"].shape[1])
+    return prod(checkpoint.config.grid) + (checkpoint.family == "vivit")
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """What an export would do."""
+
+    model_id: str
+    commit: str | None
+    architecture: str
+    task: Task
+    parameters: int
+    labels: int
+    input_name: InputName
+    opset: int
+    output: str
+    graph_bytes: int
+    attention_bytes: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def summary(self) -> str:
+        source = self.model_id if self.commit is None else f"{self.model_id} @ {self.commit}"
+        return (
+            f"would export {source}\n"
+            f"{self.architecture}, {self.parameters:,} parameters, "
+            f"{f'{self.labels} labels' if self.labels else self.task}\n"
+            f"to {self.output}: an fp32 graph of about {self.graph_bytes / 1e6:.1f} MB, opset {self.opset}, "
+            f"input {self.input_name}"
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        """What should be known before the export begins."""
+        if self.attention_bytes is None:
+            return ()
+        return (
+            f"attention weights take {self.attention_bytes / 1e9:.3g} GB a clip, and attention that writes them is "
+            "slower: ask for them where they are looked at, and not for serving",
+        )
+
+
+def plan_export(
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    input_name: InputName,
+    extras: Sequence[Extra] = (),
+    videos: Sequence[Path] = (),
+    opset: int = OPSET,
+) -> ExportPlan:
+    """What `export_bundle` would do with the same arguments; raises what it would raise for the checkpoint."""
+    clip_spec(checkpoint, input_name)
+    check_videos(checkpoint, videos)
+    mask(checkpoint.model, seed=0)
+    parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
+    return ExportPlan(
+        model_id=checkpoint.source.model_id,
+        commit=checkpoint.source.commit,
+        architecture=type(checkpoint.model).__name__,
+        task=checkpoint.task,
+        parameters=parameters,
+        labels=len(checkpoint.labels),
+        input_name=input_name,
+        opset=opset,
+        output=str(output),
+        graph_bytes=4 * parameters,
+        attention_bytes=attention_bytes(checkpoint.config, seen_tokens(checkpoint)) if "attentions" in extras else None,
+    )
