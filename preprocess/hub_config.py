@@ -8,6 +8,7 @@ Reference: transformers 5.23, `VivitImageProcessor`, `VivitVideoProcessor`, `Vid
 """
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -24,18 +25,28 @@ _COMMON_DEFAULTS: dict[str, Any] = {
     "do_center_crop": True,
     "crop_size": {"height": 224, "width": 224},
     "do_rescale": True,
+    "rescale_factor": 1 / 255,
     "do_normalize": True,
     "image_mean": 0.5,
     "image_std": 0.5,
 }
-_DEFAULTS: dict[Family, dict[str, Any]] = {
+_CLIP_MEAN, _CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+_SQUARE = {"default_to_square": True}
+# By the class that a file names, without its ending and in lower case. Checkpoints of a family now and then carry the
+# processor of another, or of a picture model: transformers goes by the class, and so do its defaults.
+_DEFAULTS: dict[str, dict[str, Any]] = {
     "vivit": _COMMON_DEFAULTS | {"size": {"shortest_edge": 256}, "rescale_factor": 1 / 127.5, "offset": True},
-    "videomae": _COMMON_DEFAULTS | {"size": {"shortest_edge": 224}, "rescale_factor": 1 / 255},
+    "videomae": _COMMON_DEFAULTS | {"size": {"shortest_edge": 224}},
+    "vit": _COMMON_DEFAULTS | _SQUARE | {"size": {"height": 224, "width": 224}, "do_center_crop": False},
+    "deit": _COMMON_DEFAULTS | _SQUARE | {"size": {"height": 256, "width": 256}, "resample": 3},
+    "clip": _COMMON_DEFAULTS
+    | {"size": {"shortest_edge": 224}, "resample": 3, "image_mean": _CLIP_MEAN, "image_std": _CLIP_STD},
 }
+_CLASS_NAME = re.compile(r"(.+?)(ImageProcessor(Fast|Pil)?|VideoProcessor|FeatureExtractor)")
 # VivitImageProcessor takes its default where one of these is null; no other class and no other key does.
 _VIVIT_NULLABLE = ("size", "crop_size", "image_mean", "image_std")
-# The key has changed its name with the kind of class that wrote the file.
-_TYPE_KEYS = ("image_processor_type", "video_processor_type", "feature_extractor_type")
+# The key has changed its name with the kind of class that wrote the file; the oldest counts least.
+_TYPE_KEYS = ("video_processor_type", "image_processor_type", "feature_extractor_type")
 
 
 def _wrong(key: str, value: Any, expected: str) -> CheckpointError:
@@ -131,17 +142,32 @@ def _per_channel(values: Mapping[str, Any], key: str) -> tuple[float, float, flo
     return red, green, blue
 
 
-def _class_names(config: Mapping[str, Any], family: Family) -> list[str]:
-    """The classes that the file says it is for, all of `family`; an empty list where it says nothing."""
-    names = [config[key] for key in _TYPE_KEYS if config.get(key) is not None]
-    for name in names:
-        # Compared without case: a published ViViT file says ViViTImageProcessor, a class that never existed.
-        if not isinstance(name, str) or not name.lower().startswith(family):
-            raise CheckpointError(
-                f"preprocessor_config.json is for {name!r}, expected a processor of {family}",
-                fix="take the preprocessor_config.json of the checkpoint that the weights come from",
-            )
-    return names
+def _class_name(config: Mapping[str, Any]) -> str | None:
+    """The class that the file says it is for; None where it says nothing."""
+    for key in _TYPE_KEYS:
+        name = config.get(key)
+        if name is not None and not isinstance(name, str):
+            raise _wrong(key, name, "the name of a class")
+        if name is not None:
+            return name
+    return None
+
+
+def _kind(name: str | None, family: Family) -> str:
+    """The key into _DEFAULTS of a class; where the file names none, transformers takes the family's own."""
+    if name is None:
+        return family
+    match = _CLASS_NAME.fullmatch(name)
+    # Compared without case: a published ViViT file says ViViTImageProcessor, a class that never existed.
+    kind = "" if match is None else match[1].lower()
+    if kind not in _DEFAULTS:
+        supported = "VivitImageProcessor, VideoMAEImageProcessor, ViTImageProcessor, DeiTImageProcessor, "
+        raise CheckpointError(
+            f"preprocessor_config.json is for {name!r}, whose arithmetic is not supported; supported are {supported}"
+            "CLIPImageProcessor, and the video processors of ViViT and VideoMAE",
+            fix="take the preprocessor_config.json of the checkpoint that the weights come from",
+        )
+    return kind
 
 
 def spec_from_hub(
@@ -157,17 +183,21 @@ def spec_from_hub(
     num_frames, sampling: not in the file; they come from the model's config and the family's evaluation.
 
     Current and legacy keys are read. What the file says is followed even where it is surprising;
-    `ClipSpec.notes` says where. Raises CheckpointError for a file of another family, and for a value that
-    makes no sense, naming key, value and what was expected.
+    `ClipSpec.notes` says where. The class that the file names decides on defaults and arithmetic, whatever the
+    model's family, as in `transformers`. Raises CheckpointError for a class of other arithmetic, and for a value
+    that makes no sense, naming key, value and what was expected.
     """
-    is_video_processor = any(name.endswith("VideoProcessor") for name in _class_names(config, family))
-    values = {**_DEFAULTS[family], **config}
-    if family == "videomae":
-        offset = False
-    elif is_video_processor:
+    name = _class_name(config)
+    kind = _kind(name, family)
+    defaults = _DEFAULTS[kind]
+    values = {**defaults, **config}
+    # A class that has no crop of its own writes null for it.
+    values |= {key: False for key, value in defaults.items() if value is False and values[key] is None}
+    offset = False
+    if kind == "vivit" and name is not None and name.endswith("VideoProcessor"):
         offset = True  # VivitVideoProcessor has no such key
-    else:
-        values |= {key: _DEFAULTS[family][key] for key in _VIVIT_NULLABLE if values[key] is None}
+    elif kind == "vivit":
+        values |= {key: defaults[key] for key in _VIVIT_NULLABLE if values[key] is None}
         values["default_to_square"] = False  # VivitImageProcessor does not read it
         offset = _offset(values)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 from pillow_oracle import goes_vertical_first, pillow_resize
-from transformers import VideoMAEImageProcessorPil
+from transformers import CLIPImageProcessorPil, DeiTImageProcessorPil, VideoMAEImageProcessorPil, ViTImageProcessorPil
 from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.hub_config import spec_from_hub
@@ -49,7 +49,13 @@ VIDEOMAE = {  # every MCG-NJU/videomae-*
 }
 PUBLISHED = {"kinetics": ("vivit", KINETICS), "vivit": ("vivit", VIVIT), "videomae": ("videomae", VIDEOMAE)}
 
-PROCESSORS = {"vivit": VivitImageProcessor, "videomae": VideoMAEImageProcessorPil}
+PROCESSORS = {
+    "vivit": VivitImageProcessor,
+    "videomae": VideoMAEImageProcessorPil,
+    "vit": ViTImageProcessorPil,
+    "deit": DeiTImageProcessorPil,
+    "clip": CLIPImageProcessorPil,
+}
 SAMPLING = {"vivit": Sampling("centre-loop", 2), "videomae": Sampling("centre-hold", 4)}
 
 
@@ -69,13 +75,14 @@ def ours(family, config, pixels):
     return prepare(Frames.from_array(pixels), spec_of(family, config, num_frames=len(pixels)))
 
 
-def theirs(family, config, pixels):
-    """What the processor of `transformers` makes of the same config: (T, 3, H, W)."""
+def theirs(family, config, pixels, *, processor=None):
+    """What the processor of `transformers` makes of the same config: (T, 3, H, W). The family's own, or another."""
     spec, overrides = spec_of(family, config), {}
     size = resized_size(*pixels.shape[1:3], spec.resize)
     if spec.resize is not None and spec.resample != "nearest" and goes_vertical_first(pixels.shape[1:3], size):
         pixels = np.stack([pillow_resize(frame, size, spec.resample) for frame in pixels])
         overrides["do_resize"] = False
-    processor = PROCESSORS[family](**config)
+    processor = PROCESSORS[processor or family](**config)
     batch = processor(list(pixels), return_tensors="np", input_data_format="channels_last", **overrides)
-    return batch["pixel_values"][0]
+    pixel_values = np.asarray(batch["pixel_values"])
+    return pixel_values[0] if pixel_values.ndim == 5 else pixel_values  # a picture model's: frames are its batch

@@ -107,18 +107,57 @@ def test_the_family_of_the_file(family, key, name):
     assert spec_of(family, {key: name}) == spec_of(family, {})
 
 
+CLASSES = {
+    "vivit": "VivitImageProcessor",
+    "videomae": "VideoMAEImageProcessor",
+    "vit": "ViTImageProcessor",
+    "deit": "DeiTImageProcessor",
+    "clip": "CLIPImageProcessor",
+}
+
+
+@pytest.mark.parametrize("family", ["vivit", "videomae"])
+@pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize(
-    ("family", "key", "name"),
+    "config",
     [
-        ("vivit", "image_processor_type", "VideoMAEImageProcessor"),
-        ("videomae", "feature_extractor_type", "ViTFeatureExtractor"),
-        ("videomae", "video_processor_type", "VivitVideoProcessor"),
-        ("vivit", "image_processor_type", 3),
+        {},
+        {"size": 40, "crop_size": 32},
+        {"size": {"height": 40, "width": 50}, "do_center_crop": True, "crop_size": {"height": 32, "width": 24}},
+        {"size": {"shortest_edge": 40}, "image_mean": [0.1, 0.2, 0.3], "do_center_crop": False},
     ],
+    ids=["defaults", "numbers", "sides", "edge"],
 )
-def test_a_file_of_another_family_is_refused(family, key, name):
-    with pytest.raises(CheckpointError, match=f"is for {name!r}, expected a processor of {family}\n  fix: "):
-        spec_of(family, {key: name})
+def test_a_processor_of_any_class_is_what_that_class_is_in_transformers(family, kind, config):
+    pixels = noise(60, 47)
+    named = {"image_processor_type": CLASSES[kind], **config}
+    result = ours(family, named, pixels)
+    np.testing.assert_array_equal(result, theirs(family, named, pixels, processor=kind))
+    old = {"feature_extractor_type": CLASSES[kind].replace("ImageProcessor", "FeatureExtractor"), **config}
+    assert spec_of(family, old) == spec_of(family, named)
+
+
+def test_a_class_without_a_crop_writes_null_for_it():
+    config = {"image_processor_type": "ViTImageProcessorFast", "do_center_crop": None, "crop_size": None}
+    spec = spec_of("videomae", config)
+    assert spec == spec_of("videomae", {"image_processor_type": "ViTImageProcessor"})
+    assert (spec.resize, spec.crop) == (ExactSize(224, 224), None)
+
+
+def test_the_newer_of_two_keys_names_the_class():
+    config = {"feature_extractor_type": "ViTFeatureExtractor", "image_processor_type": "VideoMAEImageProcessor"}
+    assert spec_of("videomae", config) == spec_of("videomae", {})
+
+
+@pytest.mark.parametrize("name", ["ConvNextImageProcessor", "Qwen2VLImageProcessor", "MyOwn", "ViTProcessor", ""])
+def test_a_class_of_other_arithmetic_is_refused(name):
+    with pytest.raises(CheckpointError, match=f"is for {name!r}, whose arithmetic is not supported; .*\n  fix: "):
+        spec_of("videomae", {"image_processor_type": name})
+
+
+def test_a_class_must_be_a_name():
+    with pytest.raises(CheckpointError, match="image_processor_type must be the name of a class, got 3"):
+        spec_of("vivit", {"image_processor_type": 3})
 
 
 def test_the_video_processor_of_vivit_always_takes_one_away():
