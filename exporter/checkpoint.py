@@ -1,6 +1,5 @@
 """A Hub id, a folder or a file, to a model in torch with everything that a bundle has to know about it."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -35,6 +34,7 @@ from .overrides import (
     override_notes,
     resize_positions,
 )
+from .small_files import read_json_object
 from .tasks import ARCHITECTURES, Config, Model, build, task_of
 from .videomae_v2 import is_videomae_v2, videomae_settings
 from .weights import account_for, of_encoder, read_weights, shortened, stored_names, to_float32
@@ -159,7 +159,7 @@ def _read_settings(
     """What config.json says, in the words of transformers; for a lone file of `weights`, what they show."""
     if source.is_lone_file and weights is not None:
         return infer_settings(weights, overrides, source.model_id, report)
-    settings = _read_json(source.folder / "config.json")
+    settings = read_json_object(source.folder / "config.json")
     if source.file is not None:
         report(f"config.json beside {source.model_id} says what the model is")
     return videomae_settings(settings) if is_videomae_v2(settings) else settings
@@ -179,19 +179,6 @@ def _read_named_file(source: Source, file: Path) -> dict[str, Tensor]:
 def _named_as_on_the_hub(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights under the names of transformers, where they have those of the original VideoMAE."""
     return hub_names(weights) if has_original_names(weights) else weights
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises CheckpointError where there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path.parent} has no {path.name}, so it is not a checkpoint") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, got {type(content).__name__}")
-    return content
 
 
 def _locate(model: str, revision: str | None, report: Callable[[str], None]) -> Source:
@@ -250,7 +237,7 @@ def _read_processor(source: Source, image_size: tuple[int, int], report: Callabl
     folder = source.folder
     for name in PROCESSOR_FILES:
         if (folder / name).is_file():
-            return _read_json(folder / name)
+            return read_json_object(folder / name)
     raise CheckpointError(
         f"{folder} has neither {' nor '.join(PROCESSOR_FILES)}, so how to prepare a clip is not known",
         fix="copy preprocessor_config.json from the checkpoint that this one was fine-tuned from",

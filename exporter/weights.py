@@ -4,7 +4,6 @@ Every key and shape is accounted for. A weight that is missing would stay random
 means that the file is of another model: either way the answers would be wrong without a sign of it.
 """
 
-import json
 import pickle
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ..preprocess.errors import CheckpointError, MissingExtra
 from ..preprocess.spec import Family
+from .small_files import read_json
 
 # The forms that weights come in, in the order in which transformers looks for them.
 WEIGHT_FILES = (
@@ -73,9 +73,9 @@ def shard_names(index: Path) -> list[str]:
 def _weight_map(index: Path) -> dict[str, str]:
     """Which file holds which weight. A file that is not right beside the index is refused."""
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = read_json(index)["weight_map"]
         shards = {str(name): str(shard) for name, shard in weight_map.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index.name} is damaged: it must map weights to files in weight_map") from error
     for shard in shards.values():
         if "/" in shard or "\\" in shard or shard in ("", ".", ".."):

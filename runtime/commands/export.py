@@ -63,7 +63,7 @@ def require_export_packages() -> None:
     "--labels",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Names of the labels: one a line, or JSON, for checkpoints that only have LABEL_0, LABEL_1, ...",
+    help="Names of the labels: one a line, JSON or CSV, for checkpoints that only have LABEL_0, LABEL_1, ...",
 )
 @click.option(
     "--image-size",
