@@ -9,7 +9,7 @@ from typing import Any
 
 from ..preprocess.errors import BundleError, CheckpointError
 from ..preprocess.hub_config import spec_from_hub
-from ..preprocess.sampling import published_sampling
+from ..preprocess.sampling import published_evaluation
 from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
 from ..runtime.bundle import Task
 from ..runtime.graphs import Extra
@@ -30,7 +30,7 @@ def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
         checkpoint.processor,
         family=checkpoint.family,
         num_frames=config.num_frames,
-        sampling=published_sampling(checkpoint.family, config.num_labels),
+        evaluation=published_evaluation(checkpoint.family, config.num_labels),
         layout=LAYOUTS[input_name],
     )
     if config.num_channels != 3:

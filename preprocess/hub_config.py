@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from .errors import CheckpointError
-from .spec import ClipSpec, ExactSize, Family, Layout, Resample, Sampling, ShortestEdge
+from .spec import ClipSpec, Evaluation, ExactSize, Family, Layout, Resample, ShortestEdge
 
 # preprocessor_config.json stores the number of PIL.Image.Resampling.
 _RESAMPLE_BY_NUMBER: dict[int, Resample] = dict(enumerate(get_args(Resample)))
@@ -175,12 +175,12 @@ def spec_from_hub(
     *,
     family: Family,
     num_frames: int,
-    sampling: Sampling,
+    evaluation: Evaluation,
     layout: Layout = "TCHW",
 ) -> ClipSpec:
     """The input contract that a parsed preprocessor_config.json describes, an empty one included.
 
-    num_frames, sampling: not in the file; they come from the model's config and the family's evaluation.
+    num_frames, evaluation: not in the file; they come from the model's config and its family.
 
     Current and legacy keys are read. What the file says is followed even where it is surprising;
     `ClipSpec.notes` says where. The class that the file names decides on defaults and arithmetic, whatever the
@@ -206,7 +206,8 @@ def spec_from_hub(
     normalises = _flag(values, "do_normalize")
     return ClipSpec(
         num_frames=num_frames,
-        sampling=sampling,
+        evaluation=evaluation,
+        arithmetic="pillow",
         resize=resize,
         resample="bilinear" if resize is None else _resample(values),
         crop=_crop(values),

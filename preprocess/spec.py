@@ -10,6 +10,9 @@ from .errors import BundleError
 
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 Policy = Literal["centre-loop", "centre-hold", "segments", "uniform"]
+CropRounding = Literal["down", "up"]
+Averages = Literal["scores", "logits"]
+Arithmetic = Literal["pillow", "pillow-13", "torchvision"]
 Layout = Literal["TCHW", "THWC"]
 InputName = Literal["pixel_values", "frames"]
 Family = Literal["vivit", "videomae"]
@@ -34,6 +37,25 @@ class Sampling:
     def __post_init__(self) -> None:
         _check_choice("policy", self.policy, get_args(Policy))
         _check_positive("stride", self.stride)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How the published evaluation of a model looks at a file.
+
+    Fields:
+        sampling: which frames make a clip.
+        crop_rounding: where a crop begins whose place is no whole pixel, when there are several.
+        averages: what is averaged over the views of a file: the scores of each view, or its logits.
+    """
+
+    sampling: Sampling
+    crop_rounding: CropRounding
+    averages: Averages
+
+    def __post_init__(self) -> None:
+        _check_choice("crop_rounding", self.crop_rounding, get_args(CropRounding))
+        _check_choice("averages", self.averages, get_args(Averages))
 
 
 @dataclass(frozen=True)
@@ -67,11 +89,15 @@ class ClipSpec:
     and std are None. Layout TCHW is float32 after all of that; THWC is uint8 after the crop, for a graph that
     normalises inside.
 
+    `arithmetic` is the library whose results these are, bit for bit: "pillow" (up to version 12), "pillow-13"
+    (which resizes tall frames in another order of passes), or "torchvision".
+
     Raises ValueError for a field that no model could mean.
     """
 
     num_frames: int
-    sampling: Sampling
+    evaluation: Evaluation
+    arithmetic: Arithmetic
     resize: ShortestEdge | ExactSize | None
     resample: Resample
     crop: tuple[int, int] | None
@@ -83,6 +109,7 @@ class ClipSpec:
 
     def __post_init__(self) -> None:
         _check_positive("num_frames", self.num_frames)
+        _check_choice("arithmetic", self.arithmetic, get_args(Arithmetic))
         _check_choice("resample", self.resample, get_args(Resample))
         _check_choice("layout", self.layout, get_args(Layout))
         if self.crop is not None:
@@ -153,7 +180,9 @@ class ClipSpec:
     def from_json(cls, values: Mapping[str, Any]) -> "ClipSpec":
         """The spec that `to_json` wrote. Raises BundleError for a missing, unknown or impossible field."""
         fields = dict(_fields(cls, values, "spec"))
-        fields["sampling"] = _part(Sampling, fields["sampling"], "spec.sampling")
+        evaluation = dict(_fields(Evaluation, fields["evaluation"], "spec.evaluation"))
+        evaluation["sampling"] = _part(Sampling, evaluation["sampling"], "spec.evaluation.sampling")
+        fields["evaluation"] = _part(Evaluation, evaluation, "spec.evaluation")
         resize = fields["resize"]
         if resize is not None:
             kind = ShortestEdge if isinstance(resize, Mapping) and "edge" in resize else ExactSize

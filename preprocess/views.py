@@ -15,17 +15,19 @@ from .errors import VideoError
 from .frames import Frames
 from .prepare import normalise, resize_and_cut
 from .resize import resized_size
-from .spec import ClipSpec, Policy
+from .spec import ClipSpec, CropRounding
 
 
-def crop_windows(height: int, width: int, crop: tuple[int, int], crops: int, policy: Policy) -> list[tuple[int, int]]:
+def crop_windows(
+    height: int, width: int, crop: tuple[int, int], crops: int, rounding: CropRounding
+) -> list[tuple[int, int]]:
     """(top, left) of `crops` windows of size `crop` (height, width), along the longer side of a resized frame.
 
     One is at the centre, as `prepare` cuts it. Several are evenly spaced from one end to the other, and at the
     centre of the shorter side; three are left, centre and right, or top, middle and bottom of an upright
-    frame. What is not whole pixels is rounded down as in VideoMAE's evaluation (MCG-NJU/VideoMAE, kinetics.py
-    and ssv2.py), or up for the policy of ViViT, "centre-loop" (google-research/scenic,
-    dataset_lib/video_ops.py). An offset is below 0 where the frame is smaller than the crop.
+    frame. What is not whole pixels is rounded down, as in VideoMAE's evaluation (MCG-NJU/VideoMAE, kinetics.py
+    and ssv2.py), or up, as in ViViT's (google-research/scenic, dataset_lib/video_ops.py). An offset is below 0
+    where the frame is smaller than the crop.
 
     Raises ValueError for less than one crop.
     """
@@ -38,7 +40,7 @@ def crop_windows(height: int, width: int, crop: tuple[int, int], crops: int, pol
     def share(margin: int, part: int, parts: int) -> int:
         if margin < 0:
             return margin // 2
-        return -(-margin * part // parts) if policy == "centre-loop" else margin * part // parts
+        return -(-margin * part // parts) if rounding == "up" else margin * part // parts
 
     if height > width:
         return [(share(margins[0], part, crops - 1), share(margins[1], 1, 2)) for part in range(crops)]
@@ -63,7 +65,7 @@ def prepare_views(frames: Frames, spec: ClipSpec, clip_positions: NDArray[np.int
         raise VideoError(f"{crops} crops were asked for, and this model sees whole frames", fix="ask for 1 crop")
     height, width = frames.pixels.shape[1:3]
     size = resized_size(height, width, spec.resize)
-    corners = crop_windows(*size, spec.crop or size, crops, spec.sampling.policy)
+    corners = crop_windows(*size, spec.crop or size, crops, spec.evaluation.crop_rounding)
     cut = resize_and_cut(frames.pixels, spec, corners)  # of each crop (N, H, W, 3)
     prepared: list[NDArray[Any]] = [*cut] if spec.layout == "THWC" else [normalise(pixels, spec) for pixels in cut]
     batch = np.empty((clips, crops, count, *prepared[0].shape[1:]), prepared[0].dtype)

@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 
 from ..preprocess.errors import BundleError
 from ..preprocess.spec import ClipSpec, ShortestEdge
+from .formats import OLDEST_READ, upgraded
 from .graphs import (
     PRECISIONS,
     BundleFile,
@@ -47,9 +48,10 @@ __all__ = [
     "Task",
     "TensorInfo",
     "file_sha256",
+    "manifest_sha256",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST = "bundle.json"
 
 Task = Literal["video-classification", "feature-extraction", "masked-modeling"]
@@ -97,8 +99,9 @@ class Bundle:
         that is no bundle, is damaged, or was written in a format that this version does not know.
         """
         path = Path(path)
-        values = _read_manifest(path)
+        values, version = _read_manifest(path)
         try:
+            values = upgraded(values, version)
             bundle = cls(
                 path=path,
                 spec=ClipSpec.from_json(values["spec"]),
@@ -131,7 +134,7 @@ class Bundle:
             "labels": self.labels,
             "tubelet": self.tubelet,
         }
-        return {"format_version": FORMAT_VERSION, "sha256": _manifest_sha256(values)} | values
+        return {"format_version": FORMAT_VERSION, "sha256": manifest_sha256(values)} | values
 
     def write_manifest(self) -> None:
         """Writes bundle.json, or replaces it at once; it is the last file of a bundle to be written."""
@@ -142,12 +145,12 @@ class Bundle:
 
     def summary(self) -> str:
         """The bundle in a few lines."""
-        spec = self.spec
+        spec, sampling = self.spec, self.spec.evaluation.sampling
         source = self.model_id if self.commit is None else f"{self.model_id} @ {self.commit}"
         rows = [
             ("model", f"{source} ({self.architecture})"),
             ("task", f"{self.task}, {_describe_labels(self.labels)}" if self.labels else self.task),
-            ("clip", f"{spec.num_frames} frames, {spec.sampling.policy}, stride {spec.sampling.stride}"),
+            ("clip", f"{spec.num_frames} frames, {sampling.policy}, stride {sampling.stride}"),
             ("pixels", _describe_pixels(spec)),
             *((graph.precision, text) for graph in self.graphs for text in (graph.describe(), *graph.notes)),
             ("made with", ", ".join(f"{tool} {version}" for tool, version in self.versions.items())),
@@ -237,14 +240,15 @@ def _describe_pixels(spec: ClipSpec) -> str:
     return ", ".join([*steps, f"values {low:.4g} to {high:.4g}, normalised {where}"])
 
 
-def _manifest_sha256(values: Mapping[str, Any]) -> str:
+def manifest_sha256(values: Mapping[str, Any]) -> str:
     """Of everything in the manifest but the format version and this checksum itself."""
     content = {key: value for key, value in values.items() if key not in ("format_version", "sha256")}
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> tuple[dict[str, Any], int]:
+    """What bundle.json holds, as it was written, and its format version."""
     if not path.is_dir():
         found = "is a file" if path.is_file() else "does not exist"
         raise BundleError(f"a bundle is a folder with a {MANIFEST}; {path} {found}", fix=_EXPORT_HINT)
@@ -263,14 +267,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{path} is of format version {version}; this version of tubelet reads up to {FORMAT_VERSION}",
             fix="pip install --upgrade tubelet",
         )
-    if version < FORMAT_VERSION:
+    if version < OLDEST_READ:
         raise BundleError(
-            f"{path} is of format version {version}, of an older tubelet; this one reads {FORMAT_VERSION}",
+            f"{path} is of format version {version}, of an older tubelet; this one reads {OLDEST_READ} to "
+            f"{FORMAT_VERSION}",
             fix="export it again",
         )
-    if values.get("sha256") != _manifest_sha256(values):
+    if values.get("sha256") != manifest_sha256(values):
         raise BundleError(f"{manifest} was changed after the export", fix="export the bundle again")
-    return values
+    return values, version
 
 
 _EXPORT_HINT = "tubelet export --model ID -o BUNDLE"

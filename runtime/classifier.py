@@ -50,7 +50,7 @@ class VideoClassifier(VideoModel):
         """logits of the views of one video, (views, K) -> its scores (K,), from 0 to 1."""
         if self.bundle.problem_type is None:
             raise BundleError(f"{self.bundle.path} does not say how its logits become scores", fix="export it again")
-        return merge_views(logits, self.spec.sampling.policy, self.bundle.problem_type)
+        return merge_views(logits, self.spec.evaluation.averages, self.bundle.problem_type)
 
     def classify(self, video: Video, *, top_k: int = 5) -> list[Prediction]:
         """The `top_k` labels of a video, high to low; see `read_clips` for what a video may be.

@@ -6,11 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.spec import Policy
+from ..preprocess.spec import Averages
 from .bundle import ProblemType
-
-# Sampling policies whose published evaluation averages logits over views; the others average scores.
-AVERAGES_LOGITS: set[Policy] = {"centre-loop"}
 
 
 class Prediction(NamedTuple):
@@ -37,15 +34,14 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return scores
 
 
-def merge_views(logits: NDArray[np.float32], policy: Policy, problem_type: ProblemType) -> NDArray[np.float32]:
-    """Logits of the views of one video, (views, K) -> scores (K,).
+def merge_views(logits: NDArray[np.float32], averages: Averages, problem_type: ProblemType) -> NDArray[np.float32]:
+    """Turn the logits of the views of one video, (views, K), into its scores (K,).
 
-    ViViT's evaluation averages logits (google-research/scenic), VideoMAE's the softmax of each view (MCG-NJU/VideoMAE,
-    engine_for_finetuning.py). policy: that of the published evaluation, which tells which of the two it is. Models of
-    several labels a video score each label on its own.
+    averages: what the published evaluation averages over views, `Evaluation.averages`. Models of several labels a
+    video score each label on its own.
     """
     score = sigmoid if problem_type == "multi_label_classification" else softmax
-    if policy in AVERAGES_LOGITS:
+    if averages == "logits":
         return score(logits.mean(axis=0))
     averaged: NDArray[np.float32] = score(logits).mean(axis=0)
     return averaged

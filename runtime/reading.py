@@ -1,7 +1,7 @@
 """Reading: a video becomes the clips that a model is asked about."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -85,7 +85,7 @@ class Clips:
 
 
 def sampling_of(spec: ClipSpec, reading: Reading) -> Sampling:
-    return spec.sampling if reading.sampling == "eval" else Sampling(policy="uniform", stride=1)
+    return spec.evaluation.sampling if reading.sampling == "eval" else Sampling(policy="uniform", stride=1)
 
 
 def read_clips(video: Video, spec: ClipSpec, reading: Reading) -> Clips:
@@ -132,6 +132,4 @@ def _scaling(spec: ClipSpec) -> Scaling:
 def prepare_clips(clips: Clips, spec: ClipSpec, reading: Reading) -> NDArray[Any]:
     """The model input of every view, clip by clip: (clips * crops, T, C, H, W) float32, or uint8 (..., T, H, W, C) for
     layout THWC. Raises VideoError for frames that cannot become a clip."""
-    return prepare_views(
-        clips.frames, replace(spec, sampling=sampling_of(spec, reading)), clips.positions, reading.crops
-    )
+    return prepare_views(clips.frames, spec, clips.positions, reading.crops)

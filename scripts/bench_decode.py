@@ -29,7 +29,8 @@ from tubelet.preprocess.frames import Frames, Timeline
 from tubelet.preprocess.hub_config import spec_from_hub
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.resize import resize, resized_size
-from tubelet.preprocess.spec import Sampling, ShortestEdge
+from tubelet.preprocess.sampling import published_evaluation
+from tubelet.preprocess.spec import ShortestEdge
 
 RATE = 30
 SCENE = 10 * RATE  # frames that are encoded; longer files repeat their packets
@@ -166,7 +167,7 @@ def bench_prepare() -> None:
     from transformers.models.vivit.image_processing_vivit import VivitImageProcessor  # not in every reading's process
 
     processor = VivitImageProcessor(**VIVIT)
-    spec = spec_from_hub(VIVIT, family="vivit", num_frames=32, sampling=Sampling("centre-loop", 2))
+    spec = spec_from_hub(VIVIT, family="vivit", num_frames=32, evaluation=published_evaluation("vivit", 400))
     print(f"\n{'prepare 32 frames':20}{'ours s':>9}{'theirs s':>10}")
     for width, height in ((340, 256), (WIDTH, HEIGHT)):
         pixels = np.random.default_rng(0).integers(0, 256, (32, height, width, 3), np.uint8)

@@ -56,7 +56,7 @@ def film_samples() -> list[Path]:
 
 def classify_over_time(model: VideoClassifier, frames: Frames) -> ScoreTrack:
     """Classifies a clip around every GIF frame of a whole video that has enough frames on both sides."""
-    step, stride = RATE // GIF_RATE, model.spec.sampling.stride
+    step, stride = RATE // GIF_RATE, model.spec.evaluation.sampling.stride
     clip = stride * np.arange(model.spec.num_frames)
     starts = np.arange(0, len(frames) - int(clip[-1]), step)
     scores = []

@@ -12,7 +12,7 @@ from score_demo import Score
 from tubelet.exporter.models.videomae import VideoMAEConfig, VideoMAEForVideoClassification
 from tubelet.exporter.models.vivit import VivitConfig, VivitForVideoClassification
 from tubelet.preprocess.hub_config import spec_from_hub
-from tubelet.preprocess.sampling import published_sampling
+from tubelet.preprocess.sampling import published_evaluation
 from tubelet.preprocess.spec import ClipSpec, Family
 
 Model = VideoMAEForVideoClassification | VivitForVideoClassification
@@ -93,7 +93,7 @@ def demo_spec(family: Family) -> ClipSpec:
         PROCESSORS[family],
         family=family,
         num_frames=SIZE["num_frames"],
-        sampling=published_sampling(family, len(LABELS)),
+        evaluation=published_evaluation(family, len(LABELS)),
     )
 
 
@@ -133,7 +133,7 @@ def model_card(model: Model, family: Family, training: Training, scores: Scores)
     name = {"videomae": "VideoMAE", "vivit": "ViViT"}[family]
     spec = demo_spec(family)
     rate = 30
-    window_seconds = (spec.num_frames - 1) * spec.sampling.stride / rate
+    window_seconds = (spec.num_frames - 1) * spec.evaluation.sampling.stride / rate
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rows = "\n".join(
         f"| {what} | {score.top1:.1%} | {score.interval[0]:.1%} to {score.interval[1]:.1%} |"
@@ -160,7 +160,7 @@ It is a synthetic demo model: it makes an export, or a shortcut in precision, me
 machine and without a download. It has never seen a real video and is of no use on one.
 
 {parameters / 1e6:.2f} million parameters. A clip is {spec.num_frames} frames of {IMAGE}x{IMAGE}, one in \
-{spec.sampling.stride} of a video of {rate} frames a second, so it spans {window_seconds:.1f} seconds.
+{spec.evaluation.sampling.stride} of a video of {rate} frames a second, so it spans {window_seconds:.1f} seconds.
 
 ## Training
 

@@ -93,7 +93,7 @@ def rendered_frames(spec: ClipSpec, seed: int, *, single_frame: bool = False) ->
     """
     if spec.size is None:
         raise BundleError("demo clips are drawn at the model's size, and this one takes frames of any width")
-    times = clip_seconds(spec.num_frames, spec.sampling.stride)
+    times = clip_seconds(spec.num_frames, spec.evaluation.sampling.stride)
     if single_frame:
         times = np.zeros(1)
     pixels = render(random_scene(label_of(seed), seed), times, *spec.size)

@@ -56,7 +56,7 @@ class TrainingClips(Dataset[tuple[Tensor, int, Tensor, Tensor]]):
         seed = FIRST_TRAINING_SEED + self.first + index
         label = label_of(seed)
         random = np.random.default_rng((seed, 1))  # a stream apart from the one that draws the scene
-        times = clip_seconds(self.spec.num_frames, self.spec.sampling.stride)
+        times = clip_seconds(self.spec.num_frames, self.spec.evaluation.sampling.stride)
         times = times * random.uniform(0.85, 1.15) + random.uniform(-0.05, 0.05)
         scene = random_scene(label, seed)
         pixels = render(scene, times, *cast(tuple[int, int], self.spec.size))

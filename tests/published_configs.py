@@ -8,7 +8,7 @@ from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.hub_config import spec_from_hub
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.resize import resized_size
-from tubelet.preprocess.spec import Sampling
+from tubelet.preprocess.sampling import published_evaluation
 
 KINETICS = {  # google/vivit-b-16x2-kinetics400
     "crop_size": {"height": 224, "width": 224},
@@ -56,7 +56,7 @@ PROCESSORS = {
     "deit": DeiTImageProcessorPil,
     "clip": CLIPImageProcessorPil,
 }
-SAMPLING = {"vivit": Sampling("centre-loop", 2), "videomae": Sampling("centre-hold", 4)}
+EVALUATION = {family: published_evaluation(family, 400) for family in ("vivit", "videomae")}
 
 
 def noise(height, width, count=2):
@@ -68,7 +68,7 @@ def noise(height, width, count=2):
 
 
 def spec_of(family, config, num_frames=2, layout="TCHW"):
-    return spec_from_hub(config, family=family, num_frames=num_frames, sampling=SAMPLING[family], layout=layout)
+    return spec_from_hub(config, family=family, num_frames=num_frames, evaluation=EVALUATION[family], layout=layout)
 
 
 def ours(family, config, pixels):

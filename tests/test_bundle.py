@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tubelet.runtime import Bundle, BundleError
-from tubelet.runtime.bundle import FORMAT_VERSION
+from tubelet.runtime import Bundle, BundleError, load
+from tubelet.runtime.bundle import FORMAT_VERSION, manifest_sha256
+from tubelet.runtime.reading import Reading
 
 
 @pytest.fixture
@@ -84,15 +85,46 @@ def test_what_is_no_bundle(tmp_path: Path, what: str, message: str) -> None:
 
 def test_a_newer_format_is_refused(copy: Path) -> None:
     edit(copy, format_version=FORMAT_VERSION + 1)
-    with pytest.raises(BundleError, match=r"is of format version 3; this version of tubelet reads up to 2\n.*upgrade"):
+    with pytest.raises(BundleError, match=r"is of format version 4; this version of tubelet reads up to 3\n.*upgrade"):
         Bundle.open(copy)
 
 
 def test_an_older_format_is_refused(copy: Path) -> None:
     edit(copy, format_version=1)
     with pytest.raises(
-        BundleError, match=r"is of format version 1, of an older tubelet; this one reads 2\n.*export it"
+        BundleError, match=r"is of format version 1, of an older tubelet; this one reads 2 to 3\n.*export it"
     ):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("family", ["vivit", "videomae"])
+def test_a_bundle_of_format_2_is_read(family: str, request: pytest.FixtureRequest, tmp_path: Path, video: Path) -> None:
+    """The manifest is one that format 2 wrote, for files that differ from today's by machine alone."""
+    today = Bundle.open(request.getfixturevalue(f"{family}_bundle"))
+    old = shutil.copytree(today.path, tmp_path / "bundle")
+    values = json.loads((Path(__file__).parent / "manifests" / f"format-2-{family}.json").read_text())
+    assert values["format_version"] == 2
+    assert values["sha256"] == manifest_sha256(values)
+    values |= {name: today.to_json()[name] for name in ("graphs", "reference")}
+    values["sha256"] = manifest_sha256(values)
+    (old / "bundle.json").write_text(json.dumps(values))
+
+    bundle = Bundle.open(old)
+
+    assert bundle.spec == today.spec
+    reading = Reading(clips=2, crops=3)
+    with load(old, reading=reading) as before, load(today.path, reading=reading) as now:
+        assert before.classify(video) == now.classify(video)
+    bundle.write_manifest()
+    assert json.loads((old / "bundle.json").read_text())["format_version"] == FORMAT_VERSION
+    assert Bundle.open(old) == bundle
+
+
+def test_a_bundle_of_format_2_that_lacks_a_field_is_refused(copy: Path) -> None:
+    values = json.loads((Path(__file__).parent / "manifests" / "format-2-vivit.json").read_text())
+    del values["spec"]["sampling"]
+    (copy / "bundle.json").write_text(json.dumps(values | {"sha256": manifest_sha256(values)}))
+    with pytest.raises(BundleError, match=r"bundle.json lacks a field or has one too many: 'sampling'"):
         Bundle.open(copy)
 
 

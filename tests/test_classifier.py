@@ -30,7 +30,7 @@ def test_a_video_is_classified_as_torch_would(vivit_bundle: Path, video: Path) -
 def test_the_frames_read_are_those_of_the_sampling(vivit_bundle: Path, video: Path) -> None:
     with load(vivit_bundle) as model:
         frames = model.read(video).clip(0)
-        expected = sample(model.spec.sampling, num_frames=4, available=30)
+        expected = sample(model.spec.evaluation.sampling, num_frames=4, available=30)
         assert frames.indices.tolist() == expected.tolist() == [11, 13, 15, 17]
         assert [index_of(frame) for frame in frames.pixels] == expected.tolist()
     with load(vivit_bundle, reading=Reading(sampling="uniform")) as model:

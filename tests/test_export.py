@@ -14,7 +14,7 @@ from tubelet.exporter.reference import FRAME_SIZES, moving_clip, record_referenc
 from tubelet.exporter.tasks import answers
 from tubelet.preprocess.errors import BundleError, CheckpointError, ParityError
 from tubelet.preprocess.prepare import prepare
-from tubelet.preprocess.spec import Family, Sampling
+from tubelet.preprocess.spec import Evaluation, Family, Sampling
 from tubelet.runtime import Bundle, Frames
 from tubelet.runtime.reference import Reference
 
@@ -54,18 +54,18 @@ def test_reference_clips_move_and_fill_the_range_of_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "labels", "sampling"),
+    ("family", "labels", "evaluation"),
     [
-        ("vivit", 5, Sampling("centre-loop", 2)),
-        ("videomae", 5, Sampling("centre-hold", 4)),
-        ("videomae", 174, Sampling("segments", 1)),
+        ("vivit", 5, Evaluation(Sampling("centre-loop", 2), "up", "logits")),
+        ("videomae", 5, Evaluation(Sampling("centre-hold", 4), "down", "scores")),
+        ("videomae", 174, Evaluation(Sampling("segments", 1), "down", "scores")),
     ],
 )
-def test_the_sampling_is_that_of_the_published_evaluation(
-    tmp_path: Path, family: Family, labels: int, sampling: Sampling
+def test_the_evaluation_is_the_published_one(
+    tmp_path: Path, family: Family, labels: int, evaluation: Evaluation
 ) -> None:
     checkpoint = load(write_checkpoint(tmp_path / "m", family, num_labels=labels))
-    assert clip_spec(checkpoint, "frames").sampling == sampling
+    assert clip_spec(checkpoint, "frames").evaluation == evaluation
 
 
 def test_export_leaves_a_bundle_and_nothing_else(checkpoint: export.Checkpoint, tmp_path: Path) -> None:

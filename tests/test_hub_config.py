@@ -1,15 +1,16 @@
 import numpy as np
 import pytest
-from published_configs import KINETICS, PUBLISHED, SAMPLING, VIDEOMAE, VIVIT, noise, ours, spec_of, theirs
+from published_configs import EVALUATION, KINETICS, PUBLISHED, VIDEOMAE, VIVIT, noise, ours, spec_of, theirs
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.hub_config import spec_from_hub
-from tubelet.preprocess.spec import ClipSpec, ExactSize, Sampling, ShortestEdge
+from tubelet.preprocess.spec import ClipSpec, Evaluation, ExactSize, Sampling, ShortestEdge
 
 
 def test_the_published_configs():
     assert spec_of("vivit", KINETICS, num_frames=32) == ClipSpec(
         num_frames=32,
-        sampling=Sampling("centre-loop", 2),
+        evaluation=Evaluation(Sampling("centre-loop", 2), crop_rounding="up", averages="logits"),
+        arithmetic="pillow",
         resize=ShortestEdge(224),
         resample="bilinear",
         crop=(224, 224),
@@ -20,7 +21,8 @@ def test_the_published_configs():
     )
     assert spec_of("vivit", VIVIT, num_frames=32) == ClipSpec(
         num_frames=32,
-        sampling=Sampling("centre-loop", 2),
+        evaluation=Evaluation(Sampling("centre-loop", 2), crop_rounding="up", averages="logits"),
+        arithmetic="pillow",
         resize=ShortestEdge(256),
         resample="bilinear",
         crop=(224, 224),
@@ -31,7 +33,8 @@ def test_the_published_configs():
     )
     assert spec_of("videomae", VIDEOMAE, num_frames=16) == ClipSpec(
         num_frames=16,
-        sampling=Sampling("centre-hold", 4),
+        evaluation=Evaluation(Sampling("centre-hold", 4), crop_rounding="down", averages="scores"),
+        arithmetic="pillow",
         resize=ShortestEdge(224),
         resample="bilinear",
         crop=(224, 224),
@@ -176,8 +179,8 @@ def test_keys_that_say_nothing_about_pixels_are_ignored(name):
 
 
 def test_the_callers_part_is_kept():
-    spec = spec_from_hub({}, family="vivit", num_frames=7, sampling=SAMPLING["videomae"], layout="THWC")
-    assert (spec.num_frames, spec.sampling, spec.layout) == (7, SAMPLING["videomae"], "THWC")
+    spec = spec_from_hub({}, family="vivit", num_frames=7, evaluation=EVALUATION["videomae"], layout="THWC")
+    assert (spec.num_frames, spec.evaluation, spec.layout) == (7, EVALUATION["videomae"], "THWC")
 
 
 @pytest.mark.parametrize("family", ["vivit", "videomae"])

@@ -19,7 +19,8 @@ from tubelet.exporter.overrides import AS_PUBLISHED, Overrides, at_size, overrid
 from tubelet.exporter.plan import clip_spec
 from tubelet.exporter.torch_baseline import load_baseline
 from tubelet.preprocess.errors import CheckpointError
-from tubelet.preprocess.spec import ClipSpec, ExactSize, Family, Sampling, ShortestEdge
+from tubelet.preprocess.sampling import published_evaluation
+from tubelet.preprocess.spec import ClipSpec, ExactSize, Family, ShortestEdge
 from tubelet.runtime import Bundle, load
 from tubelet.runtime.cli import main
 
@@ -209,7 +210,8 @@ def test_a_vivit_of_that_width_has_no_such_note() -> None:
 def spec(**changes: Any) -> ClipSpec:
     values: dict[str, Any] = {
         "num_frames": 4,
-        "sampling": Sampling("centre-loop", 2),
+        "evaluation": published_evaluation("vivit", 400),
+        "arithmetic": "pillow",
         "resize": ShortestEdge(256),
         "resample": "bilinear",
         "crop": (224, 224),

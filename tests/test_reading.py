@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from tubelet.preprocess.decode import read_frames
-from tubelet.preprocess.prepare import prepare, resize_and_crop
+from tubelet.preprocess.prepare import normalise, prepare, resize_and_crop
 from tubelet.runtime import Bundle, Frames, VideoClassifier, VideoError, load
 from tubelet.runtime.cli import main
 from tubelet.runtime.predictions import merge_views
@@ -66,10 +66,23 @@ def test_scores_of_views_are_merged_as_published(
     assert [p.score for p in predictions] == pytest.approx(merged.sort(descending=True).values.tolist(), abs=1e-6)
 
 
+@pytest.mark.parametrize(("fixture", "left"), [("vivit_bundle", 6), ("videomae_bundle", 5)])
+def test_uniform_sampling_changes_the_frames_and_nothing_else(
+    fixture: str, left: int, request: pytest.FixtureRequest
+) -> None:
+    """Crops of 32 in frames of 32x43 lie 5.5 pixels from the left: ViViT rounds that up, however frames are sampled."""
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 32, 43, 3), dtype=np.uint8)
+    with load(request.getfixturevalue(fixture), reading=Reading(sampling="uniform", crops=3)) as model:
+        spec = model.spec
+        views = model.prepare(model.read(pixels))
+    cut = pixels[:, :, left : left + 32]
+    np.testing.assert_array_equal(views[1], cut if spec.layout == "THWC" else normalise(cut, spec))
+
+
 def test_several_labels_a_video_are_averaged_too() -> None:
     logits = np.array([[2.0, -1.0], [0.0, 3.0]], np.float32)
     expected = torch.from_numpy(logits).sigmoid().mean(0).numpy()
-    got = merge_views(logits, "centre-hold", "multi_label_classification")
+    got = merge_views(logits, "scores", "multi_label_classification")
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import normalise
-from tubelet.preprocess.spec import ClipSpec, Sampling
+from tubelet.preprocess.sampling import published_evaluation
+from tubelet.preprocess.spec import ClipSpec
 from tubelet.runtime.masking import TubeletSize, TubeMask, patchify, token_grid, tube_mask
 from tubelet.runtime.reconstruction import (
     Pretraining,
@@ -24,7 +25,8 @@ from tubelet.runtime.reconstruction import (
 
 IMAGENET = ClipSpec(
     num_frames=4,
-    sampling=Sampling("centre-hold", 4),
+    evaluation=published_evaluation("videomae", 400),
+    arithmetic="pillow",
     resize=None,
     resample="bilinear",
     crop=(16, 16),

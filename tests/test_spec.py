@@ -3,11 +3,12 @@ import json
 
 import pytest
 from tubelet.preprocess.errors import BundleError
-from tubelet.preprocess.spec import ClipSpec, ExactSize, Sampling, ShortestEdge
+from tubelet.preprocess.spec import ClipSpec, Evaluation, ExactSize, Sampling, ShortestEdge
 
 SPEC = ClipSpec(
     num_frames=32,
-    sampling=Sampling("centre-loop", 2),
+    evaluation=Evaluation(Sampling("centre-loop", 2), crop_rounding="up", averages="logits"),
+    arithmetic="pillow",
     resize=ShortestEdge(224),
     resample="bilinear",
     crop=(224, 224),
@@ -36,6 +37,10 @@ def changed(**fields):
     return json.loads(json.dumps(SPEC.to_json())) | fields
 
 
+def changed_evaluation(**fields):
+    return changed(evaluation=changed()["evaluation"] | fields)
+
+
 def without(name):
     return {key: value for key, value in changed().items() if key != name}
 
@@ -47,15 +52,23 @@ def without(name):
         (without("layout"), "missing: layout"),
         (changed(crop_size=224, offset=True), "unknown: crop_size, offset"),
         ([], r"spec must be an object, got \[\]"),
-        (changed(sampling=None), "spec.sampling must be an object, got None"),
+        (changed(evaluation=None), "spec.evaluation must be an object, got None"),
+        (changed_evaluation(averages=None), "spec.evaluation: averages must be one of scores, logits, got None"),
         (
-            changed(sampling={"policy": "uniform"}),
-            "spec.sampling has other fields than Sampling\n  missing: stride",
+            changed_evaluation(crop_rounding="even"),
+            "spec.evaluation: crop_rounding must be one of down, up, got 'even'",
+        ),
+        (changed_evaluation(rounding="up"), "spec.evaluation has other fields than Evaluation\n  unknown: rounding"),
+        (changed_evaluation(sampling=None), "spec.evaluation.sampling must be an object, got None"),
+        (
+            changed_evaluation(sampling={"policy": "uniform"}),
+            "spec.evaluation.sampling has other fields than Sampling\n  missing: stride",
         ),
         (
-            changed(sampling={"policy": "random", "stride": 1}),
-            "spec.sampling: policy must be one of .* got 'random'",
+            changed_evaluation(sampling={"policy": "random", "stride": 1}),
+            "spec.evaluation.sampling: policy must be one of .* got 'random'",
         ),
+        (changed(arithmetic="opencv"), "spec: arithmetic must be one of pillow, pillow-13, torchvision, got 'opencv'"),
         (changed(resize=224), "spec.resize must be an object, got 224"),
         (changed(resize={"edge": 224, "height": 3}), "spec.resize has other fields .*\n  unknown: height"),
         (changed(resize={"height": 224}), "spec.resize has other fields than ExactSize\n  missing: width"),

@@ -61,8 +61,9 @@ def test_a_difference_is_placed_where_it_is(exported: tuple[Path, Path]) -> None
     assert (report.input_equal, report.logits.passed) == (True, False)
     assert report.table().endswith("FAIL")
 
-    other_sampling = replace(bundle.spec, sampling=replace(bundle.spec.sampling, stride=1))
-    report = check(replace(bundle, spec=other_sampling), exported[1])
+    evaluation = bundle.spec.evaluation
+    other = replace(evaluation, sampling=replace(evaluation.sampling, stride=1))
+    report = check(replace(bundle, spec=replace(bundle.spec, evaluation=other)), exported[1])
     assert not report.indices_equal
     assert not report.passed
 

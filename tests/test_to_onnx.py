@@ -15,11 +15,13 @@ from tubelet.exporter import graph_file
 from tubelet.exporter.tasks import answers
 from tubelet.exporter.to_onnx import save_graph, trace
 from tubelet.preprocess.prepare import normalise
-from tubelet.preprocess.spec import ClipSpec, Family, Sampling, ShortestEdge
+from tubelet.preprocess.sampling import published_evaluation
+from tubelet.preprocess.spec import ClipSpec, Family, ShortestEdge
 
 SPEC = ClipSpec(
     num_frames=4,
-    sampling=Sampling("uniform", 1),
+    evaluation=published_evaluation("videomae", 400),
+    arithmetic="pillow",
     resize=ShortestEdge(32),
     resample="bilinear",
     crop=(32, 32),

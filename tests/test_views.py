@@ -35,38 +35,37 @@ SIDES = [*range(224, 260), 298, 301, 398, 399, 800]
 def test_three_crops_are_those_of_vivit():
     for height in SIDES:
         for width in SIDES:
-            windows = crop_windows(height, width, (224, 224), 3, "centre-loop")
+            windows = crop_windows(height, width, (224, 224), 3, "up")
             assert windows == [vivit_crop(height, width, 224, number) for number in range(3)]
 
 
-@pytest.mark.parametrize("policy", ["centre-hold", "segments"])
-def test_three_crops_are_those_of_videomae(policy):
+def test_three_crops_are_those_of_videomae():
     for longer in SIDES:
         for height, width in ((224, longer), (longer, 224)):
-            windows = crop_windows(height, width, (224, 224), 3, policy)
+            windows = crop_windows(height, width, (224, 224), 3, "down")
             assert windows == [videomae_crop(height, width, 224, number) for number in range(3)]
 
 
-@pytest.mark.parametrize("policy", ["centre-loop", "centre-hold"])
+@pytest.mark.parametrize("rounding", ["up", "down"])
 @pytest.mark.parametrize("crops", [2, 4, 5])
-def test_other_numbers_of_crops_go_from_end_to_end(policy, crops):
+def test_other_numbers_of_crops_go_from_end_to_end(rounding, crops):
     for width in SIDES:
-        windows = crop_windows(224, width, (224, 224), crops, policy)
+        windows = crop_windows(224, width, (224, 224), crops, rounding)
         lefts = [left for _, left in windows]
         assert (lefts[0], lefts[-1]) == (0, width - 224)
         assert lefts == sorted(lefts)
         assert max(np.diff(lefts)) - min(np.diff(lefts)) <= 1
 
 
-@pytest.mark.parametrize("policy", ["centre-loop", "centre-hold"])
-def test_no_side_is_left_where_the_frame_is_smaller_than_the_crop(policy):
-    assert crop_windows(5, 6, (9, 9), 3, policy) == [(-2, -2)] * 3
-    assert crop_windows(5, 13, (9, 9), 3, policy) == [(-2, 0), (-2, 2), (-2, 4)]
+@pytest.mark.parametrize("rounding", ["up", "down"])
+def test_no_side_is_left_where_the_frame_is_smaller_than_the_crop(rounding):
+    assert crop_windows(5, 6, (9, 9), 3, rounding) == [(-2, -2)] * 3
+    assert crop_windows(5, 13, (9, 9), 3, rounding) == [(-2, 0), (-2, 2), (-2, 4)]
 
 
 def test_no_crops():
     with pytest.raises(ValueError, match="crops must be 1 or more, got 0"):
-        crop_windows(10, 10, (8, 8), 0, "uniform")
+        crop_windows(10, 10, (8, 8), 0, "down")
 
 
 SPECS = {
@@ -96,7 +95,7 @@ def test_every_view_is_its_crop_of_its_clip(name, size, crops):
     )
     views = iter(batch)
     for clip in CLIPS:
-        for top, left in crop_windows(resized_height, resized_width, spec.crop, crops, spec.sampling.policy):
+        for top, left in crop_windows(resized_height, resized_width, spec.crop, crops, spec.evaluation.crop_rounding):
             cut = padded[clip, 99 + top : 99 + top + height, 99 + left : 99 + left + width]
             np.testing.assert_array_equal(next(views), cut if name == "frames" else normalise(cut, spec))
 
