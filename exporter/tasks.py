@@ -20,7 +20,8 @@ from ..preprocess.spec import Family
 from ..runtime.bundle import Task
 from ..runtime.graphs import Extra
 from ..runtime.masking import Grid, masked_tokens, tube_mask
-from .models.attention import attend_with, eager_attention
+from .models.attention import attend_with, eager_attention, sdpa_attention
+from .models.sharing import sharing_weights
 from .models.videomae import PooledVideoMAEModel, VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel
 from .models.videomae_pretraining import VideoMAEForPreTraining
 from .models.vivit import VivitConfig, VivitForVideoClassification, VivitModel
@@ -87,15 +88,18 @@ def output_names(model: Model, extras: Sequence[Extra] = ()) -> tuple[str, ...]:
 class Answers(nn.Module):
     """A model that gives its outputs by name: forward returns those of `names`, in their order.
 
-    Attention weights are only there in the eager form, so asking for them makes the model's attention eager, for good.
+    Its modules are its own, its weights those of `model`, which stays as it is. Attention weights are only there in the
+    eager form: attention is eager where they are asked for, and fused everywhere else, however `model` attends.
     """
 
     def __init__(self, model: Model, names: Sequence[str]) -> None:
         super().__init__()
-        self.model = model
+        self.model = sharing_weights(model)
         self.names = tuple(names)
+        attend_with(self.model, sdpa_attention)
         if any(name.startswith("attentions.") for name in names):
-            attend_with(model.videomae if isinstance(model, VideoMAEForPreTraining) else model, eager_attention)
+            encoder = self.model.videomae if isinstance(self.model, VideoMAEForPreTraining) else self.model
+            attend_with(encoder, eager_attention)
 
     def forward(self, pixel_values: Tensor, *indices: Tensor) -> tuple[Tensor, ...]:
         """float32 (B, T, C, H, W); and for masked modeling the int64 token numbers visible (B, V) and masked (B, M)."""

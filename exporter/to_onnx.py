@@ -25,6 +25,7 @@ from ..preprocess.spec import ClipSpec
 from ..runtime.bundle import Graph, TensorInfo
 from .graph_file import write_graph
 from .models.attention import Attended, Attention, eager_attention
+from .models.sharing import sharing_weights
 from .tasks import Answers, mask
 
 OPSET = 23  # the first with Attention
@@ -78,18 +79,14 @@ def onnx_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int,
     return Attended(context, None)
 
 
-@contextmanager
-def _fused_attention(model: nn.Module) -> Iterator[None]:
-    """Eager attention, whose weights are asked for, stays as it is."""
-    blocks = [module for module in model.modules() if isinstance(module, Attention)]
-    attends = [block.attend for block in blocks]
-    for block in blocks:
-        block.attend = eager_attention if block.attend is eager_attention else onnx_attention
-    try:
-        yield
-    finally:
-        for block, attend in zip(blocks, attends, strict=True):
-            block.attend = attend
+def _with_fused_attention(asked: Answers) -> Answers:
+    """`asked` in eval mode, with attention as one node, and `asked` itself as it was. Eager attention, whose weights
+    are asked for, stays eager."""
+    fused = sharing_weights(asked).eval()
+    for module in fused.modules():
+        if isinstance(module, Attention) and module.attend is not eager_attention:
+            module.attend = onnx_attention
+    return fused
 
 
 @contextmanager
@@ -119,16 +116,16 @@ def trace(asked: Answers, spec: ClipSpec, *, opset: int = OPSET) -> ir.Model:
     if spec.size is None:
         raise ValueError("a graph takes clips of one size, and this spec leaves the size open")
     height, width = spec.size
-    model = asked.model
-    traced: nn.Module = asked.eval()
+    fused = _with_fused_attention(asked)
+    traced: nn.Module = fused
     if spec.layout == "THWC":
-        traced = NormalisedInside(asked, spec).eval()
+        traced = NormalisedInside(fused, spec).eval()
         example = torch.zeros((_TRACED_BATCH, spec.num_frames, height, width, 3), dtype=torch.uint8)
     else:
         example = torch.zeros((_TRACED_BATCH, spec.num_frames, 3, height, width))
-    indices = {name: torch.from_numpy(array) for name, array in mask(model, seed=0, batch=_TRACED_BATCH).items()}
+    indices = {name: torch.from_numpy(array) for name, array in mask(asked.model, seed=0, batch=_TRACED_BATCH).items()}
     any_batch = {0: torch.export.Dim("batch")}
-    with _fused_attention(model), _quiet_tracing(), torch.no_grad():
+    with _quiet_tracing(), torch.no_grad():
         program = torch.onnx.export(
             traced,
             (example, *indices.values()),
