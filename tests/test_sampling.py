@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tubelet.preprocess.errors import VideoError
 from tubelet.preprocess.frames import Frames, Timeline
-from tubelet.preprocess.sampling import POLICIES, at_rate, clip_views, published_sampling, sample
-from tubelet.preprocess.spec import Sampling
+from tubelet.preprocess.sampling import POLICIES, at_rate, clip_views, published_evaluation, sample
+from tubelet.preprocess.spec import Evaluation, Sampling
 
 FRAMES = [1, 2, 8, 16, 32]
 STRIDES = [1, 2, 3, 4, 7]
@@ -240,12 +240,12 @@ def test_nothing_to_take_from(available):
 @pytest.mark.parametrize(
     ("family", "num_labels", "expected"),
     [
-        ("vivit", 400, Sampling("centre-loop", 2)),
-        ("vivit", 174, Sampling("centre-loop", 2)),
-        ("videomae", 400, Sampling("centre-hold", 4)),
-        ("videomae", 2, Sampling("centre-hold", 4)),
-        ("videomae", 174, Sampling("segments", 1)),
+        ("vivit", 400, Evaluation(Sampling("centre-loop", 2), crop_rounding="up", averages="logits")),
+        ("vivit", 174, Evaluation(Sampling("centre-loop", 2), crop_rounding="up", averages="logits")),
+        ("videomae", 400, Evaluation(Sampling("centre-hold", 4), crop_rounding="down", averages="scores")),
+        ("videomae", 2, Evaluation(Sampling("centre-hold", 4), crop_rounding="down", averages="scores")),
+        ("videomae", 174, Evaluation(Sampling("segments", 1), crop_rounding="down", averages="scores")),
     ],
 )
-def test_published_sampling(family, num_labels, expected):
-    assert published_sampling(family, num_labels) == expected
+def test_published_evaluation(family, num_labels, expected):
+    assert published_evaluation(family, num_labels) == expected
