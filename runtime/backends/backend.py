@@ -11,7 +11,11 @@ from ...preprocess.errors import BackendError
 
 
 class Backend(Protocol):
-    """An engine with one graph loaded. A context manager; nothing may be called after `close`."""
+    """An engine with one graph loaded; a context manager.
+
+    Any number of threads may call `infer` and `run` at once, each for its own answer. A call that begins after `close`
+    raises BackendError; one that runs then gives its answer.
+    """
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """batch (B, ...) of the graph's one input -> its first output, such as logits float32 (B, K),

@@ -1,7 +1,9 @@
 """OpenVINO, on the CPU."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -47,36 +49,60 @@ CAPABILITIES = {
 
 
 class OpenVinoBackend(Backend):
-    """A compiled model, and the request that runs it. threads: how many compute one batch."""
+    """A compiled model. Each call has a request of its own, and OpenVINO queues those of several threads.
+
+    threads: how many compute one batch
+    """
 
     def __init__(self, compiled: "openvino.CompiledModel") -> None:
         self.threads: int = compiled.get_property("INFERENCE_NUM_THREADS")
-        self._request: openvino.InferRequest | None = compiled.create_infer_request()
+        self._compiled: openvino.CompiledModel | None = compiled
+        self._inputs, self._outputs = compiled.inputs, compiled.outputs
+        self._lock = threading.Lock()  # of the idle requests
+        self._idle: list[openvino.InferRequest] = []
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """batch (B, ...) of the graph's one input -> its first output, which the caller owns."""
-        return np.array(self._infer([batch])[0], dtype=np.float32)
+        return self._infer([batch], self._outputs[:1])[0]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        if self._request is None:
-            raise BackendError("the backend is closed")
-        result = self._infer([inputs[expected.any_name] for expected in self._request.model_inputs])
-        return {output.any_name: np.array(result[output], np.float32) for output in self._request.model_outputs}
+        arrays = self._infer([inputs[expected.any_name] for expected in self._inputs], self._outputs)
+        return {output.any_name: array for output, array in zip(self._outputs, arrays, strict=True)}
 
-    def _infer(self, arrays: list[NDArray[Any]]) -> Any:
-        if self._request is None:
-            raise BackendError("the backend is closed")
-        for expected, array in zip(self._request.model_inputs, arrays, strict=True):
+    def _infer(
+        self, arrays: list[NDArray[Any]], outputs: Sequence["openvino.ConstOutput"]
+    ) -> list[NDArray[np.float32]]:
+        """One array for each of the graph's inputs -> copies of those outputs."""
+        for expected, array in zip(self._inputs, arrays, strict=True):
             if array.dtype != expected.element_type.to_dtype():  # OpenVINO would convert it in silence
                 raise BackendError(f"{expected.any_name} must be {expected.element_type.to_dtype()}, got {array.dtype}")
+        with self._request() as request:
+            try:
+                result = request.infer(arrays, share_inputs=True)
+            except RuntimeError as error:
+                given = ", ".join(f"{array.dtype} {array.shape}" for array in arrays)
+                raise BackendError(f"OpenVINO failed on a batch of {given}: {error}") from error
+            # Copied before another call may have the request, whose memory this is.
+            return [np.array(result[output], np.float32) for output in outputs]
+
+    @contextmanager
+    def _request(self) -> Iterator["openvino.InferRequest"]:
+        """A request that no other call has meanwhile; it keeps what it needs of the compiled model alive."""
+        with self._lock:
+            if self._compiled is None:
+                raise BackendError("the backend is closed")
+            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
         try:
-            return self._request.infer(arrays, share_inputs=True)
-        except RuntimeError as error:
-            given = ", ".join(f"{array.dtype} {array.shape}" for array in arrays)
-            raise BackendError(f"OpenVINO failed on a batch of {given}: {error}") from error
+            yield request
+        finally:
+            with self._lock:
+                if self._compiled is not None:
+                    self._idle.append(request)
 
     def close(self) -> None:
-        self._request = None
+        with self._lock:
+            self._compiled = None
+            self._idle.clear()
 
 
 def import_openvino() -> ModuleType:

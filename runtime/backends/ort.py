@@ -20,7 +20,7 @@ CPU_PROVIDER = "CPUExecutionProvider"
 
 
 class OnnxRuntimeBackend(Backend):
-    """An ONNX Runtime session on one execution provider."""
+    """An ONNX Runtime session on one execution provider, which runs the calls of several threads side by side."""
 
     def __init__(self, session: "onnxruntime.InferenceSession") -> None:
         self._session: onnxruntime.InferenceSession | None = session
@@ -36,10 +36,11 @@ class OnnxRuntimeBackend(Backend):
         return self._run(self._outputs, inputs)
 
     def _run(self, outputs: list[str], inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        if self._session is None:
+        session = self._session  # which lives until this call is done, whoever closes the backend meanwhile
+        if session is None:
             raise BackendError("the backend is closed")
         try:
-            arrays = self._session.run(outputs, dict(inputs))
+            arrays = session.run(outputs, dict(inputs))
         except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
             given = ", ".join(f"{array.dtype} {array.shape}" for array in inputs.values())
             raise BackendError(f"ONNX Runtime failed on a batch of {given}: {error}") from error

@@ -60,13 +60,16 @@ class BoundSession(Backend):
         self._capture = capture
         self._largest = largest
         self._input, self._output = session.get_inputs()[0], session.get_outputs()[0]
+        self._only_output = len(session.get_outputs()) == 1
         dtypes: dict[str, np.dtype[Any]] = {
             "tensor(float)": np.dtype(np.float32),
             "tensor(uint8)": np.dtype(np.uint8),
         }
         self._dtype = dtypes[self._input.type]
         self._bindings: dict[int, tuple[Any, Any, Any]] = {}  # batch -> input on the device, binding, run options
-        self._lock = threading.Lock()  # the buffers are shared by all callers
+        # One call at a time: CUDA's provider lets no two threads run a session with captured graphs, and TensorRT's
+        # holds a lock of its own.
+        self._lock = threading.Lock()
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """batch (B, ...) of the graph's one input -> logits float32 (B, K), which the caller owns."""
@@ -90,7 +93,7 @@ class BoundSession(Backend):
         return np.concatenate(parts)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        if self._session is not None and list(inputs) == [self._input.name] and len(self._session.get_outputs()) == 1:
+        if self._only_output and list(inputs) == [self._input.name]:
             return {self._output.name: self.infer(inputs[self._input.name])}
         return super().run(inputs)
 
