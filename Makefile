@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-network test-full-size lint wheel clean
+.PHONY: demo test test-network test-full-size test-newest lint wheel clean
 
 demo: .venv/demo-ready
 	$(BIN)/python scripts/demo.py
@@ -30,8 +30,17 @@ wheel: .venv/dev-ready
 	$(BIN)/python -m build --wheel --outdir dist
 	$(PYTHON) -m venv build/wheel
 	build/wheel/bin/python $(INSTALL) pytest "$$(ls $(CURDIR)/dist/*.whl)[cpu]"
-	$(BIN)/python scripts/write_test_bundle.py build/wheel/bundle
-	TUBELET_BUNDLE=$(CURDIR)/build/wheel/bundle build/wheel/bin/python -m pytest tests/test_torch_free.py
+	$(BIN)/python scripts/write_test_bundles.py build/wheel/bundles
+	TUBELET_BUNDLES=$(CURDIR)/build/wheel/bundles build/wheel/bin/python -m pytest tests/test_torch_free.py
+
+# The same with the newest of everything, in each Python of 3.12 and up that is here: what `pip install` gives today.
+TORCH_FREE := $(addprefix tests/test_,$(addsuffix .py,torch_free pyav decode opening video_info convert damage fuzz sampling \
+	resize spec bundle many ort parity picture_commands picture_files))
+test-newest: .venv/dev-ready
+	rm -rf dist build/lib build/newest
+	$(BIN)/python -m build --wheel --outdir dist
+	$(BIN)/python scripts/write_test_bundles.py build/newest/bundles
+	$(BIN)/python scripts/test_newest.py build/newest dist/*.whl $(TORCH_FREE)
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -12,6 +12,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from .errors import VideoError
+from .pyav import interpolation, pyav
 from .resize import Pixels, resized_size
 from .spec import ExactSize, Resample, ShortestEdge
 
@@ -69,19 +70,21 @@ class Converter:
         dropped, and HDR is not mapped to SDR. Raises VideoError where the file asks for a slanted picture.
         """
         matrix = display_matrix(self._path, frame) if self._rotate else np.eye(2, dtype=np.int64)
-        width, height, interpolation = frame.width, frame.height, None
+        width, height, flags = frame.width, frame.height, None
         if self._scaling is not None:
             width, height = _stored_size(frame, matrix, self._scaling.rule)
             # Chroma at full width, which by default is halved: it halves the distance to the exact resize.
-            interpolation = _INTERPOLATIONS[self._scaling.resample] | Interpolation.FULL_CHR_H_INT
+            flags = interpolation(_INTERPOLATIONS[self._scaling.resample])
         try:
-            reformatted = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=interpolation)
+            with pyav(self._path):
+                reformatted = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=flags)
+                converted = np.asarray(reformatted.to_ndarray(), np.uint8)
         except av.FFmpegError as error:
             raise VideoError(
                 f"{self._path} has frames that cannot be converted to RGB: {frame.format.name}, "
                 f"{frame.width}x{frame.height} ({error.strerror})"
             ) from error
-        return _displayed(np.asarray(reformatted.to_ndarray(), np.uint8), matrix)
+        return _displayed(converted, matrix)
 
 
 def _stored_size(frame: VideoFrame, matrix: NDArray[np.int64], rule: ShortestEdge | ExactSize) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from .packets import (
     list_frames,
     nearest_frames,
 )
+from .pyav import UNDECODABLE, pyav
 from .resize import Pixels
 from .video_info import CountedBy, VideoInfo, describe
 
@@ -70,7 +71,8 @@ def probe(path: Path | str) -> VideoInfo:
 
     def receive(reading: _Reading) -> VideoInfo:
         frame = next(reading.arriving).frame
-        return describe(reading.video, frame, reading.timeline, reading.counted_by)
+        with pyav(reading.video.path):
+            return describe(reading.video, frame, reading.timeline, reading.counted_by)
 
     return _read(Path(path), first, receive, "raise")
 
@@ -242,7 +244,7 @@ def _damage(path: Path, error: av.FFmpegError) -> VideoError:
                     pts.append(packet.pts)
                 try:
                     readable += len(packet.decode())
-                except av.FFmpegError:
+                except UNDECODABLE:
                     broken.append(packet.pts)
         place = "it cannot be decoded to its end"
         shown = np.array(sorted(value for value in pts if value is not None), np.int64)

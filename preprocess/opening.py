@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 import av
 from av.container import InputContainer
@@ -14,6 +14,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .errors import VideoError
+from .pyav import UNDECODABLE, UNEXPECTED, listed_frames, open_container, pyav, unexpected
 
 # FFmpeg opens these as video too: bytes drawn as text, and pictures (also every format that ends in _pipe).
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
@@ -49,16 +50,22 @@ class OpenVideo:
             end = Packet()
             end.stream = self.stream
             yield cast("Packet[VideoStream]", end)
+        except UNEXPECTED as error:
+            raise unexpected(self.path, error) from error
 
     def decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         """The frames that a packet completes: none, one or several."""
         try:
             return packet.decode()
-        except av.FFmpegError:
-            if not self.skips_damage:
+        except UNDECODABLE as error:
+            if self.skips_damage:
+                self.skipped.add((packet.pts, packet.dts, packet.pos))
+                return []
+            if isinstance(error, av.FFmpegError):
                 raise
-            self.skipped.add((packet.pts, packet.dts, packet.pos))
-            return []
+            raise unexpected(self.path, error) from error
+        except UNEXPECTED as error:
+            raise unexpected(self.path, error) from error
 
     def frames(self) -> Iterator[VideoFrame]:
         """The frames of the stream, decoded from where the file stands."""
@@ -74,12 +81,15 @@ def open_video(path: Path, *, skips_damage: bool = False) -> Iterator[OpenVideo]
     if not path.is_file():
         raise VideoError(f"{path} is not a file")
     try:
-        # Resolved, because FFmpeg takes "name:rest" for a protocol. Titles and tags need not be UTF-8.
-        container = av.open(path.resolve(), metadata_errors="replace")
+        with pyav(path):
+            # Resolved, because FFmpeg takes "name:rest" for a protocol.
+            container = open_container(path.resolve())
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path} cannot be opened as a video: {_reason(path, error)}") from error
     with container:
-        yield OpenVideo(path, container, _video_stream(path, container), skips_damage)
+        with pyav(path):
+            stream = _video_stream(path, container)
+        yield OpenVideo(path, container, stream, skips_damage)
 
 
 def _reason(path: Path, error: av.FFmpegError | OSError) -> str:
@@ -87,12 +97,26 @@ def _reason(path: Path, error: av.FFmpegError | OSError) -> str:
     if isinstance(error, OSError):
         return str(error.strerror)
     with path.open("rb") as file:
-        head = file.read(8)
-    if not head:
+        kinds = list(_boxes(file))
+    if not path.stat().st_size:
         return "it is empty"
-    if head[4:] == b"ftyp":
+    if kinds[:1] == [b"ftyp"] and b"moov" not in kinds:
         return "it is an MP4 file without its index (moov), cut short or never finished"
     return str(error.strerror)
+
+
+def _boxes(file: BinaryIO) -> Iterator[bytes]:
+    """The kinds of the boxes that an MP4 file is made of, as far as their sizes lead (ISO/IEC 14496-12, 4.2)."""
+    start = 0
+    while len(head := file.read(16)) >= 8:
+        yield head[4:8]
+        size = int.from_bytes(head[:4], "big")
+        if size == 1:  # it does not fit into 32 bits and follows in 64
+            size = int.from_bytes(head[8:], "big")
+        if size < 8:
+            return
+        start += size
+        file.seek(start)
 
 
 def _video_stream(path: Path, container: InputContainer) -> VideoStream:
@@ -107,7 +131,7 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
         raise VideoError(f"{path} holds no video, only {' and '.join(kinds) or 'an empty header'}")
     if cast("object", streams[0].codec_context) is None:  # PyAV's types say that it always exists
         raise VideoError(f"{path} holds video in a codec that this build of FFmpeg cannot decode")
-    listed, size = len(streams[0].index_entries), container.size
+    listed, size = len(listed_frames(streams[0])), container.size
     if listed > size > 0:  # a lie that costs gigabytes each time the file is opened
         raise VideoError(f"{path} is damaged: it lists {listed} frames in {size} bytes", fix="copy the file again")
     return streams[0]

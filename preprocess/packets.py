@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from .errors import VideoError
 from .opening import OpenVideo, stated_bytes
+from .pyav import listed_frames, pyav
 
 # To start again at a keyframe takes about as long as to decode this many frames (measured on H.264 of 340x256
 # and 1280x720), most of it to fill the decoder's queue for reordering.
@@ -61,12 +62,13 @@ def list_frames(video: OpenVideo) -> FrameIndex:
     Raises UnreliableIndex where there is no such list, CutShort where the file ends before what is listed.
     """
     container, stream = video.container, video.stream
-    count = len(stream.index_entries)
+    entries = listed_frames(stream)
+    count = len(entries)
     if not container.format.name.startswith("mov") or count == 0:
         raise UnreliableIndex
     dts, ends = np.empty(count, np.int64), np.empty(count, np.int64)
     is_key, is_discarded = np.empty(count, np.bool_), np.empty(count, np.bool_)
-    for number, entry in enumerate(stream.index_entries):
+    for number, entry in enumerate(entries):
         dts[number], ends[number] = entry.timestamp, entry.pos + entry.size
         is_key[number], is_discarded[number] = entry.is_keyframe, entry.is_discard
     held = int((ends <= container.size).sum())
@@ -209,7 +211,8 @@ def _frames_from(video: OpenVideo, index: FrameIndex, number: int) -> Iterator[t
     """
     key_pts = index.key_pts[number]
     try:
-        video.container.seek(int(index.key_seek_to[number]), stream=video.stream)
+        with pyav(video.path):
+            video.container.seek(int(index.key_seek_to[number]), stream=video.stream)
     except av.FFmpegError as error:  # a format that has no seeking
         raise UnreliableIndex from error
     is_reached = False

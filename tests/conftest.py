@@ -1,12 +1,14 @@
 """Bundles and videos that several test files use, made once for each worker."""
 
 import importlib.util
+import os
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+FOLDER = os.environ.get("TUBELET_BUNDLES")
 
 # A job that a shell started in the background ignores Ctrl-C, and so would every process that it starts; some tests
 # interrupt what they started.
@@ -23,13 +25,13 @@ if importlib.util.find_spec("torch"):
 @pytest.fixture(scope="session")
 def vivit_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny ViViT, exported; its labels are "activity 0" to "activity 4". Not to be changed."""
-    return _export(tmp_path_factory.mktemp("vivit"), "vivit")
+    return _bundle("vivit", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def videomae_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny VideoMAE, exported with `--input frames`. Not to be changed."""
-    return _export(tmp_path_factory.mktemp("videomae"), "videomae", input_name="frames")
+    return _bundle("videomae", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -62,31 +64,19 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def masked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny pretrained VideoMAE, its checkpoint beside it in videomae/. Not to be changed."""
-    tiny = {
-        "use_mean_pooling": False,
-        "decoder_hidden_size": 24,
-        "decoder_num_attention_heads": 3,
-        "decoder_num_hidden_layers": 2,
-        "decoder_intermediate_size": 40,
-    }
-    return _export(tmp_path_factory.mktemp("masked"), "videomae", task="masked-modeling", **tiny)
+    return _bundle("masked", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def attentive_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny bare ViViT with a pooler that gives all there is; its checkpoint is in vivit/. Not to be changed."""
-    extras = ("hidden_states", "attentions")
-    return _export(tmp_path_factory.mktemp("attentive"), "vivit", extras=extras, task="feature-extraction", pooler=True)
+    return _bundle("attentive", tmp_path_factory)
 
 
-def _export(
-    folder: Path, family: str, *, input_name: str = "pixel_values", extras: tuple[str, ...] = (), **options: Any
-) -> Path:
-    # Imported here, because the tests of the wheel run where there is no torch.
-    from checkpoints import write_checkpoint
-    from tubelet.exporter.checkpoint import load_checkpoint
-    from tubelet.exporter.export import export_bundle
+def _bundle(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of `bundles.BUNDLES`: exported here, or by scripts/write_test_bundles.py where there is no torch."""
+    if FOLDER:
+        return Path(FOLDER) / name / "bundle"
+    from bundles import write_bundle  # imports torch
 
-    checkpoint = load_checkpoint(str(write_checkpoint(folder / family, family, **options)), report=lambda _: None)
-    bundle, _ = export_bundle(checkpoint, folder / "bundle", input_name=input_name, extras=extras)
-    return bundle.path
+    return write_bundle(name, tmp_path_factory.mktemp(name))

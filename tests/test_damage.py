@@ -149,7 +149,8 @@ def test_a_header_that_lists_more_frames_than_there_are_bytes(tmp_path):
     head, _, run = path.read_bytes().partition(b"trun")
     # Flags: a place for the data, and no values for single frames; then the number of frames.
     path.write_bytes(head + b"trun" + (1).to_bytes(4, "big") + (5_000_000).to_bytes(4, "big") + run[8:])
-    with pytest.raises(
-        VideoError, match=r"is damaged: it lists \d{7} frames in \d+ bytes\n  fix: copy the file again$"
-    ):
+    # FFmpeg 9, which PyAV 19 brings, refuses it by itself.
+    refused = r"is damaged: it lists \d{7} frames in \d+ bytes\n  fix: copy the file again$"
+    by_ffmpeg = r"cannot be opened as a video: Invalid data found when processing input$"
+    with pytest.raises(VideoError, match=f"{refused}|{by_ffmpeg}"):
         probe(path)

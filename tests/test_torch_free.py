@@ -1,6 +1,6 @@
 """The runtime where there is no torch: run as it is used, in processes of its own.
 
-With TUBELET_BUNDLE set, as `make wheel` does it, the bundle was exported elsewhere, tubelet is installed from its
+With TUBELET_BUNDLES set, as `make wheel` does it, the bundles were exported elsewhere, tubelet is installed from its
 wheel, and torch must be absent. Otherwise torch and everything that comes with it is blocked in the process.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-BUNDLE = os.environ.get("TUBELET_BUNDLE")
+IS_INSTALLED = "TUBELET_BUNDLES" in os.environ
 TORCH_SIDE = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "safetensors", "huggingface_hub")
 
 # A module that is None in sys.modules cannot be imported.
@@ -22,8 +22,8 @@ COMMAND = BLOCK + "from tubelet.runtime.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
-def bundle(request: pytest.FixtureRequest) -> Path:
-    return Path(BUNDLE) if BUNDLE else request.getfixturevalue("vivit_bundle")
+def bundle(vivit_bundle: Path) -> Path:
+    return vivit_bundle
 
 
 def python(code: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -35,7 +35,7 @@ def python(code: str, *arguments: object, cwd: Path) -> subprocess.CompletedProc
 def test_the_environment_is_what_it_claims_to_be(tmp_path: Path) -> None:
     result = python("import tubelet.runtime as r; print(r.__file__)", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    if BUNDLE:
+    if IS_INSTALLED:
         assert "site-packages" in result.stdout
         assert not [name for name in TORCH_SIDE if importlib.util.find_spec(name)]
 

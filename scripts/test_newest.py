@@ -1,0 +1,55 @@
+"""The tests that need no torch, from the wheel, with the newest release of everything, in each Python that is here.
+
+python scripts/test_newest.py FOLDER WHEEL TEST...
+
+Environments are made in FOLDER, beside the bundles that scripts/write_test_bundles.py wrote to FOLDER/bundles. A Python
+that is not here is named and passed over; none at all is a failure.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+PYTHONS = ("3.12", "3.13", "3.14")
+
+
+def find_python(version: str) -> str | None:
+    """An interpreter of that version on PATH, or of pyenv, whose commands on PATH may lead nowhere."""
+    beside = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python"))
+    for name in (shutil.which(f"python{version}"), *map(str, beside)):
+        if name and subprocess.run([name, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return name
+    return None
+
+
+def run_tests(python: str, folder: Path, wheel: Path, tests: list[str]) -> bool:
+    """Whether the tests pass in a new environment at `folder`."""
+    subprocess.run([python, "-m", "venv", "--clear", folder], check=True)
+    own = str(folder / "bin" / "python")
+    pip = [own, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--upgrade", "pytest", "pillow", f"{wheel}[cpu]"], check=True)
+    subprocess.run([own, "-m", "pip", "--disable-pip-version-check", "list", "--format", "freeze"], check=True)
+    return subprocess.run([own, "-m", "pytest", "-q", *tests], check=False).returncode == 0
+
+
+def main() -> None:
+    folder, wheel, tests = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), sys.argv[3:]
+    os.environ["TUBELET_BUNDLES"] = str(folder / "bundles")
+    outcomes = {}
+    for version in PYTHONS:
+        python = find_python(version)
+        print(f"--- Python {version}: {python or 'not here, skipped'}", flush=True)
+        if python is not None:
+            outcomes[version] = run_tests(python, folder / version, wheel, tests)
+    failed = [version for version, passed in outcomes.items() if not passed]
+    if failed or not outcomes:
+        sys.exit(
+            f"failed with Python {', '.join(failed)}" if failed else f"none of Python {', '.join(PYTHONS)} is here"
+        )
+    print(f"passed with Python {', '.join(outcomes)}")
+
+
+if __name__ == "__main__":
+    main()

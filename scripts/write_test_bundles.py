@@ -1,0 +1,18 @@
+"""Exports the bundles that tests share, for the tests that run where there is no torch.
+
+python scripts/write_test_bundles.py FOLDER
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from bundles import BUNDLES, write_bundle
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in BUNDLES:
+        print(write_bundle(name, folder / name))
