@@ -31,7 +31,7 @@ from ..runtime.limits import LIMITS
 from ..runtime.parity import BatchParity, ParityReport, check_bundle, compare_outputs, worst
 from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
-from ..runtime.reference import Reference
+from ..runtime.reference import Reference, load_reference
 from .graph_file import write_graph
 from .precision_fp8 import to_fp8
 from .precision_fp16 import LARGEST, beyond_half, half_tensors, to_lower
@@ -174,7 +174,7 @@ def add_graph(
     others = tuple(graph for graph in bundle.graphs if graph.precision != precision)
     if others != bundle.graphs and not force:
         raise BundleError(f"{bundle.path} has an {precision} graph already", fix="replace it with --force")
-    reference = Reference.load(bundle.verified(bundle.reference))
+    reference = load_reference(bundle)
     clips = Clips(bundle.spec, reference, calibration_videos(calibrate))
     fp32 = bundle.graph("fp32")
     for file in fp32.files:

@@ -149,6 +149,8 @@ def observe(
             seen = session.run([value.name for value in observed.values()], dict(batch))
             for name, array in zip(observed, seen, strict=True):
                 largest[name] = np.maximum(largest.get(name, -np.inf), array.astype(np.float64))
+    if largest.keys() != observed.keys():
+        raise BundleError("nothing was observed: there were no clips")
     return largest
 
 

@@ -31,7 +31,7 @@ from ..runtime.engines import (
 )
 from ..runtime.parity import ParityReport, check_parity
 from ..runtime.progress import Progress, silent
-from ..runtime.reference import Reference
+from ..runtime.reference import load_reference
 from .to_engine_build import BuildFailed, build_plan, layer_types
 from .to_engine_graph import require_documented
 from .to_engine_recipes import Recipe, make_graph, recipes_for
@@ -151,7 +151,7 @@ def _build_and_check(
     started = time.perf_counter()
     plan = _build(trt, bundle, recipe, options, timings, progress)
     build_seconds = time.perf_counter() - started
-    reference = Reference.load(bundle.verified(bundle.reference))
+    reference = load_reference(bundle)
     with TensorRtBackend(plan, cuda, trt) as backend:
         layers = layer_types(backend.inspect())
         wanted = INSPECTED[recipe.precision]

@@ -44,7 +44,7 @@ class VideoClassifier(VideoModel):
         """batch (B, T, C, H, W) float32, or (B, T, H, W, C) uint8 where the graph takes frames -> (B, K)
         float32, finite. Raises VideoError for another shape or dtype, BackendError where the engine fails."""
         self._check_inputs({self.spec.input_name: batch})
-        return self._finite("logits", self._backend.infer(batch))
+        return self._checked("logits", self._backend.infer(batch), len(batch))
 
     def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """logits of the views of one video, (views, K) -> its scores (K,), from 0 to 1."""

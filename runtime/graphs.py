@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from ..preprocess.errors import BundleError
+
 # What the matrix products of a graph compute in; what a backend makes of a graph is its own affair.
 # int8: activations are quantized as they come; int8-static and fp8: with scales from calibration clips.
 Precision = Literal["fp32", "fp16", "int8", "int8-static", "fp8"]
@@ -66,6 +68,14 @@ class TensorInfo:
 
     def describe(self) -> str:
         return f"{self.name} {self.dtype} ({', '.join(map(str, self.shape))})"
+
+    @property
+    def clip_shape(self) -> tuple[int, ...]:
+        """Without the batch. Raises BundleError where another dimension than that is dynamic, or not above 0."""
+        shape = tuple(side for side in self.shape[1:] if isinstance(side, int) and side > 0)
+        if not shape or len(shape) != len(self.shape) - 1:
+            raise BundleError(f"only the batch of {self.describe()} may be open, and every clip holds a value")
+        return shape
 
 
 @dataclass(frozen=True)

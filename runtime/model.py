@@ -101,7 +101,7 @@ class VideoModel:
         for name, tokens in others.items():
             if tokens.min() < 0 or tokens.max() >= self.bundle.grid.tokens:
                 raise VideoError(f"{name} must number tokens from 0 to {self.bundle.grid.tokens - 1}")
-        return {name: self._finite(name, output) for name, output in self._backend.run(inputs).items()}
+        return {name: self._checked(name, output, len(batch)) for name, output in self._backend.run(inputs).items()}
 
     def _check_inputs(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         taken = [graph_input.name for graph_input in self.bundle.graphs[0].inputs]
@@ -118,7 +118,15 @@ class VideoModel:
             counts = ", ".join(f"{len(given)} of {name}" for name, given in inputs.items())
             raise VideoError(f"every clip needs all that the graph takes, got {counts}")
 
-    def _finite(self, name: str, output: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _checked(self, name: str, output: NDArray[np.float32], clips: int) -> NDArray[np.float32]:
+        """The output, once it is of the declared size, a row for each of `clips`, and finite. BackendError otherwise:
+        engines do not hold a graph to what it states."""
+        (declared,) = (tensor for tensor in self.bundle.graphs[0].outputs if tensor.name == name)
+        if output.shape != (clips, *declared.clip_shape):
+            raise BackendError(
+                f"the engine gave {name} of {output.shape}, {(clips, *declared.clip_shape)} were expected",
+                fix="see whether it computes what torch computed: tubelet check BUNDLE",
+            )
         if not np.isfinite(output).all():
             raise BackendError(
                 f"the engine gave {name} that are NaN or infinite",

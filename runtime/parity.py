@@ -29,6 +29,7 @@ Infer = Callable[[NDArray[Any]], NDArray[np.float32]]
 Run = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[np.float32]]]
 
 BATCHES = (1, 2, 3, 8)
+_AGAIN = "export the bundle again"
 MOST_BYTES = 8 * 2**30  # of outputs; a larger batch is left out: the attention weights of ViViT-B are 5.7 GB a clip
 
 
@@ -65,7 +66,10 @@ class BatchParity:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Every comparison that was made, and with what. left_out: batches whose outputs would not fit in memory."""
+    """Every comparison that was made, and with what. left_out: batches whose outputs would not fit in memory.
+
+    Raises BundleError for a report of no comparison: it would have passed.
+    """
 
     backend: str
     precision: str
@@ -73,6 +77,10 @@ class ParityReport:
     inputs: tuple[InputParity, ...]
     batches: tuple[BatchParity, ...]
     left_out: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.inputs or not self.batches:
+            raise BundleError("nothing was compared", fix=_AGAIN)
 
     @property
     def passed(self) -> bool:
@@ -148,7 +156,12 @@ def compare_logits(
     output: str = "logits",
 ) -> BatchParity:
     """got and torch_logits (B, K), or as many values of another output, of the reference clips with the numbers in
-    `clips`."""
+    `clips`. Raises BundleError for shapes that differ, and for arrays without a value: they would agree."""
+    if got.shape != torch_logits.shape or got.ndim != 2 or got.size == 0 or len(clips) != len(got):
+        raise BundleError(
+            f"{output} of {len(clips)} clips cannot be compared: {got.shape} beside torch's {torch_logits.shape}",
+            fix=_AGAIN,
+        )
     if not np.isfinite(got).all():
         return BatchParity(len(got), output, None, None, None, None, None, top_equal=False)
     ours, theirs = got.astype(np.float64), torch_logits.astype(np.float64)
@@ -169,17 +182,29 @@ def compare_logits(
 def compare_outputs(
     got: Mapping[str, NDArray[np.float32]], reference: Reference, clips: Sequence[int], limit: Limit
 ) -> list[BatchParity]:
-    """Every output that torch answered, of the reference clips with those numbers. `limit` is for logits; where it
-    ranks no labels, and for other outputs, it is taken in proportion to the values. Raises BundleError where the graph
-    does not give one of them."""
+    """Every output of the graph beside what torch answered for the reference clips with those numbers. `limit` is for
+    logits; where it ranks no labels, and for other outputs, it is taken in proportion to the values. Raises BundleError
+    where one of the two has an output that the other lacks, or neither has any."""
+    if not got or got.keys() != reference.outputs.keys():
+        raise BundleError(
+            f"the graph gives {', '.join(got) or 'nothing'}, and torch's answers are {', '.join(reference.outputs)}: "
+            "all of it must be compared",
+            fix=_AGAIN,
+        )
     rows = []
     for name, recorded in reference.outputs.items():
-        if name not in got:
-            raise BundleError(f"the graph gives no {name}, which torch's answers have", fix="export the bundle again")
         theirs = recorded[clips]
         own = limit if name == "logits" and limit.top else limit.unranked().of_size(theirs.astype(np.float64))
-        rows.append(compare_logits(kept_values(got[name]), theirs, clips, own, output=name))
+        rows.append(compare_logits(_kept(name, got[name], len(clips)), theirs, clips, own, output=name))
     return rows
+
+
+def _kept(name: str, output: NDArray[np.float32], clips: int) -> NDArray[np.float32]:
+    """The values of an output that are compared, (B, values). Raises BundleError where a clip has no row, or no value
+    in it."""
+    if output.ndim < 2 or len(output) != clips or output.size == 0:
+        raise BundleError(f"{name} of {clips} clips cannot be compared: the engine gave {output.shape}", fix=_AGAIN)
+    return kept_values(output)
 
 
 def worst(rows: Sequence[BatchParity]) -> BatchParity:

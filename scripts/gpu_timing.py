@@ -18,7 +18,7 @@ from tubelet.preprocess.prepare import prepare
 from tubelet.runtime import Bundle
 from tubelet.runtime.limits import LIMITS
 from tubelet.runtime.parity import Infer, clips_of_batch, compare_logits
-from tubelet.runtime.reference import Reference
+from tubelet.runtime.reference import load_reference
 
 BASELINE = "torch compiled fp16"
 GOAL = 1.3  # clips a second against BASELINE at batches 1 and 8, on a Hopper GPU
@@ -172,7 +172,7 @@ def _first_runs(subject: Subject, run: Callable[[], NDArray[np.float32]], batch:
             logits = run()
     except Exception as error:  # whatever it is, the others are still to be timed
         return Failure(subject.name, batch, f"{type(error).__name__}: {error}")
-    reference = Reference.load(subject.bundle.path / subject.bundle.reference.name)
+    reference = load_reference(subject.bundle)
     taken = clips_of_batch(batch, len(reference.clips))
     parity = compare_logits(logits, reference.logits[taken], taken, LIMITS[subject.precision])
     if parity.passed and parity.cosine is not None:
@@ -193,7 +193,7 @@ def _time_in_turn(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
 def clips_of(bundle: Bundle, batch: int) -> NDArray[Any]:
     """The reference clips, prepared, one after the other until the batch is full; from the second on, as it is with
     other batches that are checked."""
-    reference = Reference.load(bundle.verified(bundle.reference))
+    reference = load_reference(bundle)
     prepared = [prepare(Frames.from_array(clip), bundle.spec) for clip in reference.clips]
     return np.stack([prepared[i] for i in clips_of_batch(batch, len(prepared))])
 

@@ -32,7 +32,7 @@ from tubelet.runtime.doctor import examine
 from tubelet.runtime.engines import SOURCES, EngineOptions, Profile
 from tubelet.runtime.parity import check_parity
 from tubelet.runtime.progress import StatusLine
-from tubelet.runtime.reference import Reference
+from tubelet.runtime.reference import load_reference
 
 # What is checked and timed with each form of input, and what with the first alone: it differs in the first node only.
 ENGINES = (
@@ -120,7 +120,7 @@ def _try_engine(bundle: Bundle, backend: str, precision: str) -> tuple[bool, str
             built = build_engine(bundle, options, fallbacks=False, force=True, progress=progress)
         detail = f"built in {built.record.build_seconds:.0f} s; {built.record.describe_layers()}; "
     with open_backend(backend, bundle, precision) as engine:
-        reference = Reference.load(bundle.verified(bundle.reference))
+        reference = load_reference(bundle)
         report = check_parity(engine.infer, reference, bundle.spec, backend=backend, precision=precision)
     worst = max((row.excess for row in report.batches if row.excess is not None), default=float("nan"))
     return report.passed, detail + (f"{worst:.1%} of the limit" if report.passed else f"\n{report.table()}")

@@ -184,6 +184,8 @@ def proven(model: str, bundle: Bundle) -> Outcome:
 
 
 def compared(model: str, bundle: Bundle, found: NDArray[Any], expected: NDArray[Any]) -> Outcome:
+    if found.shape != expected.shape or not found.size:
+        return Outcome(model, "fail", f"{found.shape} logits cannot be compared with the {expected.shape} published")
     differences = np.abs(found - expected)
     good = bool((differences <= LIMIT + LIMIT * np.abs(expected)).all())
     return Outcome(

@@ -188,10 +188,10 @@ def test_check_fails_with_3_when_the_reference_differs(vivit_bundle: Path, tmp_p
     from dataclasses import replace
 
     from tubelet.runtime.bundle import Bundle, BundleFile
-    from tubelet.runtime.reference import Reference
+    from tubelet.runtime.reference import Reference, load_reference
 
     copy = shutil.copytree(vivit_bundle, tmp_path / "bundle")
-    reference = Reference.load(copy / "reference.npz")
+    reference = load_reference(Bundle.open(copy))
     Reference(reference.clips, reference.input_sha256, {"logits": reference.logits + 1}).save(copy / "reference.npz")
     bundle = Bundle.open(vivit_bundle)
     replace(bundle, path=copy, reference=BundleFile.of(copy / "reference.npz")).write_manifest()

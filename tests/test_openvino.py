@@ -15,7 +15,7 @@ from tubelet.runtime.backends import open_backend
 from tubelet.runtime.backends import openvino as backend_module
 from tubelet.runtime.backends.openvino import CAPABILITIES, RECIPES, OpenVinoBackend
 from tubelet.runtime.parity import check_parity
-from tubelet.runtime.reference import Reference
+from tubelet.runtime.reference import load_reference
 
 HAS = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 ABLE = [name for name in RECIPES if name not in CAPABILITIES or CAPABILITIES[name][0] in HAS]
@@ -38,7 +38,7 @@ def batch_for(bundle: Bundle) -> np.ndarray:
 
 @pytest.mark.parametrize("precision", ABLE)
 def test_it_computes_what_torch_computed(bundle: Bundle, precision: str) -> None:
-    reference = Reference.load(bundle.verified(bundle.reference))
+    reference = load_reference(bundle)
     with open_backend("openvino", bundle, precision) as backend:
         report = check_parity(backend.infer, reference, bundle.spec, backend="openvino", precision=precision)
     assert report.passed, report.table()

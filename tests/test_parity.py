@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +6,8 @@ import pytest
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle import Bundle, BundleError
 from tubelet.runtime.limits import LIMITS, CosineLimit
-from tubelet.runtime.parity import check_parity, clips_of_batch, compare_logits
-from tubelet.runtime.reference import Reference
+from tubelet.runtime.parity import check_parity, clips_of_batch, compare_logits, compare_outputs
+from tubelet.runtime.reference import Reference, load_reference
 
 LIMIT = LIMITS["fp32"]
 TORCH = np.array([[1.0, -2.0, 3.0], [0.5, 0.0, -0.5]], np.float32)
@@ -115,7 +116,7 @@ def test_every_clip_is_seen_and_changes_its_place() -> None:
 
 def opened(path: Path) -> tuple[Bundle, Reference]:
     bundle = Bundle.open(path)
-    return bundle, Reference.load(bundle.verified(bundle.reference))
+    return bundle, load_reference(bundle)
 
 
 @pytest.mark.parametrize("fixture", ["vivit_bundle", "videomae_bundle"])
@@ -166,23 +167,50 @@ def test_comparing_nothing_is_an_error(vivit_bundle: Path) -> None:
         )
 
 
-MASKED = np.array([[1, 2], [0, 5]], np.int64)
+def test_a_report_of_nothing_is_an_error(vivit_bundle: Path) -> None:
+    bundle, reference = opened(vivit_bundle)
+    with open_backend("onnxruntime", bundle, "fp32") as backend:
+        report = check_parity(backend.infer, reference, bundle.spec, backend="onnxruntime", precision="fp32")
+    for nothing in ({"batches": ()}, {"inputs": ()}):
+        with pytest.raises(BundleError, match="nothing was compared"):
+            replace(report, **nothing)
 
 
-def test_a_reference_is_written_and_read(tmp_path: Path) -> None:
-    clips = tuple(np.full((2, h, 5, 3), h, np.uint8) for h in (3, 4))
-    Reference(clips, ("a", "b"), {"logits": TORCH}, {"masked": MASKED}).save(tmp_path / "reference.npz")
-    read = Reference.load(tmp_path / "reference.npz")
-    assert read.input_sha256 == ("a", "b")
-    np.testing.assert_array_equal(read.logits, TORCH)
-    assert list(read.inputs) == ["masked"]
-    np.testing.assert_array_equal(read.inputs["masked"], MASKED)
-    for clip, expected in zip(read.clips, clips, strict=True):
-        np.testing.assert_array_equal(clip, expected)
+@pytest.mark.parametrize(
+    ("got", "torch_logits", "clips"),
+    [
+        (TORCH[:, :0], TORCH[:, :0], [4, 7]),
+        (TORCH[:0], TORCH[:0], []),
+        (TORCH[:, :1], TORCH, [4, 7]),  # which numpy would stretch
+        (TORCH[:1], TORCH, [4, 7]),
+        (TORCH, TORCH[:1], [4, 7]),
+        (TORCH, TORCH, [4]),
+        (TORCH[0], TORCH[0], [4, 7, 8]),
+    ],
+)
+def test_logits_that_do_not_lie_beside_each_other_are_not_compared(
+    got: np.ndarray, torch_logits: np.ndarray, clips: list[int]
+) -> None:
+    with pytest.raises(BundleError, match="cannot be compared"):
+        compare_logits(got, torch_logits, clips, LIMIT)
 
 
-def test_another_file_is_no_reference(tmp_path: Path) -> None:
-    path = tmp_path / "reference.npz"
-    path.write_bytes(b"PK\x03\x04 not quite")
-    with pytest.raises(BundleError, match="is not a reference"):
-        Reference.load(path)
+@pytest.mark.parametrize(
+    ("got", "recorded", "message"),
+    [
+        ({}, {}, "the graph gives nothing"),
+        ({"logits": TORCH}, {}, "the graph gives logits, and torch's answers are : all of it must be compared"),
+        ({}, {"logits": TORCH}, "the graph gives nothing, and torch's answers are logits"),
+        ({"logits": TORCH}, {"logits": TORCH, "more": TORCH}, "torch's answers are logits, more"),
+        ({"logits": TORCH, "more": TORCH}, {"logits": TORCH}, "the graph gives logits, more"),
+        ({"logits": TORCH[:, :0]}, {"logits": TORCH[:, :0]}, "logits of 2 clips cannot be compared"),
+        ({"logits": TORCH[:1]}, {"logits": TORCH}, "logits of 2 clips cannot be compared"),
+        ({"logits": TORCH[:, 0]}, {"logits": TORCH}, "logits of 2 clips cannot be compared"),
+    ],
+)
+def test_every_output_must_have_its_answer(
+    got: dict[str, np.ndarray], recorded: dict[str, np.ndarray], message: str
+) -> None:
+    reference = Reference((), (), recorded)
+    with pytest.raises(BundleError, match=message):
+        compare_outputs(got, reference, [0, 1], LIMIT)

@@ -28,7 +28,7 @@ from tubelet.runtime import Bundle
 from tubelet.runtime.backends import open_backend, ort
 from tubelet.runtime.backends.ort import open_session
 from tubelet.runtime.limits import CosineLimit
-from tubelet.runtime.reference import Reference
+from tubelet.runtime.reference import load_reference
 from videos import make_video
 
 LOWER = ("fp16", "int8", "int8-static", "fp8")
@@ -95,7 +95,7 @@ def test_it_is_valid_onnx_with_or_without_the_fused_attention(lowered: Bundle, n
     assert not inlined.functions
     assert {node.domain for node in inlined.graph.node} == {""}
 
-    reference = Reference.load(lowered.path / "reference.npz")
+    reference = load_reference(lowered)
     batch = np.stack([prepare(Frames.from_array(clip), lowered.spec) for clip in reference.clips])
     with open_backend("onnxruntime", lowered, name) as backend:
         fused = backend.infer(batch)
@@ -152,7 +152,7 @@ def test_int8_multiplies_weights_in_integers_and_nothing_else(lowered: Bundle, n
 
 def test_static_scales_are_symmetric_and_reach_the_largest_value(lowered: Bundle) -> None:
     arrays = {i.name: numpy_helper.to_array(i) for i in graph_of(lowered, "int8-static").graph.initializer}
-    clips = Clips(lowered.spec, Reference.load(lowered.path / "reference.npz"))
+    clips = Clips(lowered.spec, load_reference(lowered))
     quantizers = [node for node in graph_of(lowered, "int8-static").graph.node if node.op_type == "QuantizeLinear"]
     magnitudes = measure_magnitudes(lowered.path / "model.onnx", clips, [node.input[0] for node in quantizers])
     for node in quantizers:
@@ -199,8 +199,7 @@ def test_fp8_scales_reach_the_largest_value_and_float16_holds_them() -> None:
 
 
 def test_what_is_larger_than_calibrated_saturates_in_fp8(lowered: Bundle) -> None:
-    batch = np.stack([prepare(Frames.from_array(clip), lowered.spec) for clip in Reference.load(
-        lowered.path / "reference.npz").clips])  # fmt: skip
+    batch = np.stack([prepare(Frames.from_array(clip), lowered.spec) for clip in load_reference(lowered).clips])
     larger = (
         np.clip(batch.astype(np.float32) * 100, 0, 255).astype(batch.dtype) if batch.dtype == np.uint8 else batch * 100
     )
@@ -225,7 +224,7 @@ def test_what_is_too_sensitive_for_fp8_stays_in_float16(copy: Bundle, monkeypatc
 
 def test_the_noise_of_attention_is_what_rounding_its_operands_makes(vivit_bundle: Path) -> None:
     bundle = Bundle.open(vivit_bundle)
-    clips = list(Clips(bundle.spec, Reference.load(vivit_bundle / "reference.npz")))[:1]
+    clips = list(Clips(bundle.spec, load_reference(bundle)))[:1]
     noise = measure_attention_noise(vivit_bundle / "model.onnx", clips)
     model = onnx.load(vivit_bundle / "model.onnx")
     attentions = [node for node in model.graph.node if node.op_type == "MultiHeadAttention"]
@@ -252,7 +251,7 @@ def test_the_noise_of_attention_is_what_rounding_its_operands_makes(vivit_bundle
 
 def test_magnitudes_are_those_of_the_tensors(vivit_bundle: Path) -> None:
     bundle = Bundle.open(vivit_bundle)
-    batches = list(Clips(bundle.spec, Reference.load(vivit_bundle / "reference.npz")))
+    batches = list(Clips(bundle.spec, load_reference(bundle)))
     clips = [batch["pixel_values"] for batch in batches]
     model = onnx.load(vivit_bundle / "model.onnx")
     names = ["pixel_values", *(node.output[0] for node in model.graph.node)]

@@ -28,7 +28,7 @@ from tubelet.runtime.bundle import Task
 from tubelet.runtime.cli import main
 from tubelet.runtime.parity import check_outputs
 from tubelet.runtime.reading import Reading
-from tubelet.runtime.reference import KEPT, Reference, kept_values
+from tubelet.runtime.reference import KEPT, kept_values, load_reference
 from videos import make_video
 
 DECODER: dict[str, Any] = {
@@ -293,7 +293,7 @@ def test_frames_in_uint8_go_through_the_graph_of_every_task(tmp_path: Path, vide
 @pytest.mark.parametrize("fixture", ["attentive_bundle", "masked_bundle"])
 def test_every_engine_on_the_cpu_gives_every_output(backend: str, fixture: str, request: pytest.FixtureRequest) -> None:
     bundle = Bundle.open(request.getfixturevalue(fixture))
-    reference = Reference.load(bundle.path / "reference.npz")
+    reference = load_reference(bundle)
     with open_backend(backend, bundle, "fp32") as engine:
         report = check_outputs(
             engine.run, reference, bundle.spec, ranked=bundle.ranked, backend=backend, precision="fp32"
@@ -318,7 +318,7 @@ def test_lower_precisions_are_for_every_task(
 
 def test_a_wrong_output_is_found_and_named(attentive_bundle: Path) -> None:
     bundle = Bundle.open(attentive_bundle)
-    reference = Reference.load(bundle.path / "reference.npz")
+    reference = load_reference(bundle)
     with open_backend("onnxruntime", bundle, "fp32") as engine:
 
         def run(inputs: Any) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError, MissingExtra
 from ..bundle import Bundle, Precision
+from ..graphs import TensorInfo
 from .backend import Backend
+from .signature import require_signature
 
 if TYPE_CHECKING:
     import openvino
@@ -145,8 +148,22 @@ def open_openvino(bundle: Bundle, precision: str, threads: int | None) -> OpenVi
             # A damaged file is the cause of whatever OpenVINO made of it, so its error comes first.
             for check in checks:
                 check.result()
+    given, returned = _tensor_infos(compiled.inputs, graph.inputs), _tensor_infos(compiled.outputs, graph.outputs)
+    require_signature(bundle, graph, given, returned)
     require_precision(compiled, precision, recipe)
     return OpenVinoBackend(compiled)
+
+
+def _tensor_infos(ports: list[Any], declared: Sequence[TensorInfo]) -> list[TensorInfo]:
+    """The inputs or outputs of a compiled model. One that has several names goes by the declared name in its place, if
+    that is one of them."""
+    found = []
+    for port, expected in zip_longest(ports, declared[: len(ports)]):
+        known = expected is not None and expected.name in port.names
+        shape = tuple("open" if side.is_dynamic else side.get_length() for side in port.partial_shape)
+        name = expected.name if known else " or ".join(sorted(port.names))
+        found.append(TensorInfo(name, str(port.element_type.to_dtype()), shape))
+    return found
 
 
 def _require_capability(core: "openvino.Core", precision: str) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...preprocess.errors import BackendError, MissingExtra
 from ..bundle import Bundle
 from .backend import Backend
+from .signature import require_session_signature
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -68,6 +69,7 @@ def open_onnxruntime(bundle: Bundle, precision: str, threads: int | None) -> Onn
             # A damaged file is the cause of whatever ONNX Runtime made of it, so its error comes first.
             for check in checks:
                 check.result()
+    require_session_signature(bundle, graph, session)
     return OnnxRuntimeBackend(session)
 
 

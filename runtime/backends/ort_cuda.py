@@ -16,6 +16,7 @@ from ..bundle import Bundle
 from ..engines import FOLDER, require_private
 from .backend import Backend
 from .ort import CPU_PROVIDER, import_onnxruntime
+from .signature import require_session_signature
 from .steps import Lap, no_lap
 from .trt_library import load_tensorrt, tensorrt_version
 
@@ -142,6 +143,7 @@ def open_onnxruntime_cuda(bundle: Bundle, precision: str, threads: int | None) -
         session = open_gpu_session(graph, [(CUDA_PROVIDER, {**options, "enable_cuda_graph": "1"})])
     except BackendError as error:
         session = open_gpu_session(graph, [(CUDA_PROVIDER, options)])
+        require_session_signature(bundle, bundle.graph(precision), session)
         # It starts without: so capturing was what failed.
         warnings.warn(
             f"ONNX Runtime runs without CUDA graphs, which costs time only: {error.message}",
@@ -149,6 +151,7 @@ def open_onnxruntime_cuda(bundle: Bundle, precision: str, threads: int | None) -
             stacklevel=2,
         )
         return BoundSession(session, device=DEVICE)
+    require_session_signature(bundle, bundle.graph(precision), session)
     return BoundSession(session, device=DEVICE, capture=True)
 
 
@@ -184,6 +187,7 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | Non
                 fix=f"pip install 'tensorrt<{LINKED_TENSORRT + 1}', or use --backend tensorrt",
             ) from error
         raise
+    require_session_signature(bundle, bundle.graph(precision), session)
     backend = BoundSession(session, device=DEVICE, largest=LARGEST_TENSORRT_BATCH)
     # Its engines are built at the first run, for the sizes that were seen, and again for any size outside of those. To
     # name them beforehand it would want those of every tensor on the border between it and the CUDA provider.

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError
 from ..bundle import Bundle
-from ..engines import FOLDER, Profile, find_engine, read_plan
+from ..engines import FOLDER, SOURCES, Profile, find_engine, read_plan
+from ..graphs import TensorInfo
 from .backend import Backend
 from .cuda import CapturedGraph, Cuda, DeviceMemory, MirroredArray, Stream
+from .signature import require_signature
 from .steps import Lap
 from .trt_library import load_tensorrt, start, tensorrt_log, this_machine
 
@@ -229,6 +231,12 @@ class TensorRtBackend(Backend):
         formats = engine.trt.LayerInformationFormat
         return str(engine.engine.create_engine_inspector().get_engine_information(formats.JSON))
 
+    def signature(self) -> tuple[list[TensorInfo], list[TensorInfo]]:
+        """What the engine takes, and what it gives."""
+        engine = self._open_engine()
+        taken = TensorInfo(engine.input_name, str(engine.input_dtype), ("batch", *engine.clip_shape))
+        return [taken], [TensorInfo(engine.output_name, "float32", ("batch", engine.labels))]
+
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """batch (B, ...) of the graph's one input, B of any size -> logits float32 (B, K), which the caller owns."""
         return self._run_all(batch, Lane.infer)
@@ -292,4 +300,6 @@ def open_tensorrt(bundle: Bundle, precision: str, threads: int | None) -> Tensor
         raise BackendError("TensorRT computes on the GPU, so a number of CPU threads has no meaning for it")
     trt, cuda = load_tensorrt(), Cuda()
     record = find_engine(bundle, precision, this_machine(cuda, trt))
-    return TensorRtBackend(read_plan(bundle.path / FOLDER, record), cuda, trt)
+    backend = TensorRtBackend(read_plan(bundle.path / FOLDER, record), cuda, trt)
+    require_signature(bundle, bundle.graph(SOURCES[precision]), *backend.signature())
+    return backend

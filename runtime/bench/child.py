@@ -33,7 +33,7 @@ from ..bundle import Bundle
 from ..parity import Infer, clips_of_batch
 from ..predictions import softmax, top_predictions
 from ..reading import read_clip
-from ..reference import Reference
+from ..reference import load_reference
 from .machine import peak_memory_mb
 
 TOP_K = 5
@@ -122,7 +122,7 @@ class Clock:
 
 def reference_clips(bundle: Bundle, batch: int) -> list[Frames]:
     """The decoded reference clips that a batch is made of."""
-    clips = Reference.load(bundle.path / bundle.reference.name).clips
+    clips = load_reference(bundle).clips
     return [Frames.from_array(clips[i]) for i in clips_of_batch(batch, len(clips))]
 
 

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...preprocess.errors import BundleError
 from ...preprocess.prepare import normalise, prepare
 from ..bundle import Bundle
+from ..limits import cosines
 from ..parity import clips_of_batch
 from ..progress import Progress, silent
-from ..reference import Reference
+from ..reference import load_reference
 from .child import Settings, reference_clips
 from .gemm import GemmSettings, gemm_engines, gigaflop, heaviest_shapes
 from .machine import Machine, clock_mhz
@@ -115,9 +117,10 @@ class Tally:
 
 
 def smallest_cosine(got: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Of the angles between rows of (B, K) and (B, K)."""
-    lengths = np.linalg.norm(got, axis=1) * np.linalg.norm(expected.astype(np.float64), axis=1)
-    return float(((got * expected).sum(axis=1) / lengths).min())
+    """Of the angles between rows of (B, K) and (B, K). Raises BundleError for shapes that differ or hold no value."""
+    if got.shape != expected.shape or got.size == 0:
+        raise BundleError(f"logits {got.shape} cannot be compared with torch's {expected.shape}")
+    return float(cosines(got.astype(np.float64), expected.astype(np.float64)).min())
 
 
 def take(plan: Plan, machine: Machine, *, progress: Progress = silent) -> Taken:
@@ -129,7 +132,7 @@ def take(plan: Plan, machine: Machine, *, progress: Progress = silent) -> Taken:
     for graph in bundle.graphs:
         for file in graph.files:
             bundle.verified(file)  # which also brings it into the system's cache, for all subjects alike
-    reference = Reference.load(bundle.verified(bundle.reference))
+    reference = load_reference(bundle)
     measurements: list[Measurement] = []
     clocks: list[float] = []
     limits: tuple[GemmRate, ...] = ()

@@ -8,7 +8,7 @@ from ..backends import open_backend
 from ..bundle import Bundle
 from ..parity import ParityReport, check_bundle
 from ..progress import StatusLine
-from ..reference import Reference
+from ..reference import load_reference
 from ..stages import StageReport, check_video
 from .options import EXIT_PARITY, bundle_argument, engine_options, json_option, print_json
 
@@ -49,7 +49,7 @@ def check(
             if videos:
                 reports = [check_video(video, opened.videos, opened.spec, engine.infer, **named) for video in videos]
             else:
-                reference = Reference.load(opened.verified(opened.reference))
+                reference = load_reference(opened)
                 reports = [check_bundle(engine, opened, reference, progress=progress, **named)]
     if as_json:
         documents = [report.to_json() for report in reports]
