@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import ClipSpec, ExactSize, ShortestEdge
+from ..runtime.bounds import IMAGE_SIDE, NUM_FRAMES
 from .models.positions import interpolate_positions
 from .models.videomae import VideoMAEConfig, sinusoid_table
 from .models.vivit import VivitConfig
@@ -35,12 +36,20 @@ class Overrides:
     positions:   at another size: interpolated from those that the model was trained with, or, of a VideoMAE,
                  recomputed as transformers does for a config of that size. None interpolates. But where nothing says
                  what size the model was trained at, the size given is taken for it, unless this is "interpolated"
+
+    Raises OutOfBounds for a size that no model is of.
     """
 
     image_size: tuple[int, int] | None = None
     num_frames: int | None = None
     num_attention_heads: int | None = None
     positions: Positions | None = None
+
+    def __post_init__(self) -> None:
+        for side in self.image_size or ():
+            IMAGE_SIDE.check(side)
+        if self.num_frames is not None:
+            NUM_FRAMES.check(self.num_frames)
 
     def to_json(self) -> dict[str, Any]:
         """Those that are set, as `json.dumps` takes them."""

@@ -7,6 +7,7 @@ TubeletError
 ├── BackendError    (RuntimeError)  an engine cannot be started, or failed while running
 │   └── NotAvailable                what it needs is not on this machine: a GPU, a provider, a newer GPU
 ├── ParityError     (RuntimeError)  what a graph computes is outside tolerance of the reference
+├── OutOfBounds     (ValueError)    a number that a caller gives is larger or smaller than it can be
 └── MissingExtra    (ImportError)   an optional dependency is not installed
 
 This is the lowest floor of the house: every folder may raise these, and the command line turns them into
@@ -45,6 +46,10 @@ class NotAvailable(BackendError):
 
 class ParityError(TubeletError, RuntimeError):
     """Raised when an exported graph is outside tolerance of torch, so that no bundle is kept."""
+
+
+class OutOfBounds(TubeletError, ValueError):
+    """Raised when an argument is outside what it may be."""
 
 
 class MissingExtra(TubeletError, ImportError):

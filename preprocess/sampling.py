@@ -149,13 +149,13 @@ def at_rate(timeline: Timeline, fps: float) -> Indices:
         )
     # The last digits of float64 are no lateness either.
     shown_from = timeline.seconds - timeline.seconds[0] - timeline.rounding_seconds - 1e-9
-    count = math.floor(max(shown_from[-1] + 2 * (timeline.rounding_seconds + 1e-9), 0) * fps) + 1
+    count = max(shown_from[-1] + 2 * (timeline.rounding_seconds + 1e-9), 0) * fps + 1
     if count > MAX_LISTED:
         raise VideoError(
             f"this video lasts {timeline.seconds[-1] - timeline.seconds[0]:.0f} seconds by its timestamps, too many "
-            f"for {fps:g} frames per second: {count} frames, and {MAX_LISTED} can be listed"
+            f"for {fps:g} frames per second: {count:.0f} frames, and {MAX_LISTED} can be listed"
         )
-    indices: Indices = np.searchsorted(shown_from, np.arange(count) / fps, side="right") - 1
+    indices: Indices = np.searchsorted(shown_from, np.arange(math.floor(count)) / fps, side="right") - 1
     return indices
 
 

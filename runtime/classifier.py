@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocess.errors import BundleError, VideoError
+from .bounds import WORKERS, clips_at_once
 from .many import ahead, grouped
 from .model import VideoModel
 from .predictions import Prediction, merge_views, top_predictions
@@ -68,10 +69,12 @@ class VideoClassifier(VideoModel):
 
         batch:   clips in one run of the graph; the views of a video, and several videos, are put together up to that
         workers: threads that decode and prepare ahead of the model
-        Raises BackendError where the engine fails.
+        Raises OutOfBounds for a batch that memory cannot hold and for more workers than cores can use; BackendError
+        where the engine fails.
         """
-        for name, value in (("top_k", top_k), ("batch", batch), ("workers", workers)):
-            _check_above_zero(name, value)
+        _check_above_zero("top_k", top_k)
+        clips_at_once(self.bundle, "batch").check(batch)
+        WORKERS.check(workers)
         videos_a_run = max(1, batch // self.reading.views)
         coming = ahead(self._prepare_video, videos, workers=workers, queue=workers + videos_a_run)
         for group in grouped(coming, videos_a_run):

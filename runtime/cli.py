@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..preprocess.errors import ParityError, TubeletError
+from ..preprocess.errors import OutOfBounds, ParityError, TubeletError
 from .commands.bench import bench
 from .commands.build import build
 from .commands.check import check
@@ -30,6 +30,15 @@ class ParityFailure(click.ClickException):
     exit_code = EXIT_PARITY
 
 
+class Misuse(click.ClickException):
+    """An argument that only the command could find out to be wrong; the same exit code as click's own."""
+
+    exit_code = click.UsageError.exit_code
+
+
+EXITS: dict[type[TubeletError], type[click.ClickException]] = {ParityError: ParityFailure, OutOfBounds: Misuse}
+
+
 class TubeletGroup(click.Group):
     """Turns tubelet's errors, and what the system refuses, into messages and exit codes, in this one place."""
 
@@ -39,7 +48,7 @@ class TubeletGroup(click.Group):
         try:
             return super().invoke(ctx)
         except TubeletError as error:
-            raise (ParityFailure if isinstance(error, ParityError) else click.ClickException)(str(error)) from error
+            raise EXITS.get(type(error), click.ClickException)(str(error)) from error
         except OSError as error:
             if error.errno in (None, errno.EPIPE):  # whoever read stdout has gone: click ends without a word
                 raise

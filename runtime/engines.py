@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ..preprocess.errors import BackendError, NotAvailable
+from ..preprocess.errors import BackendError, NotAvailable, OutOfBounds
+from .bounds import PROFILE_BATCH, whole_number
 from .bundle import Bundle, BundleFile, Graph
 
 FOLDER = "engines"
@@ -27,6 +28,8 @@ FOLDER = "engines"
 # Precision of an engine -> precision of the bundle's graph that it is built from. tf32 is the fp32 graph with matrix
 # products on TF32 tensor cores: float32's range with 10 bits after the point.
 SOURCES = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "fp32", "int8-static": "int8-static", "fp8": "fp8"}
+
+MOST_WORKSPACE_GB = 1024
 
 # What the layers of an engine are counted under whose types TensorRT does not show.
 HIDDEN = "hidden"
@@ -44,6 +47,7 @@ class Profile:
     max: int
 
     def __post_init__(self) -> None:
+        PROFILE_BATCH.check(self.max)
         if not 1 <= self.min <= self.opt <= self.max:
             raise ValueError(f"a profile is MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, got {self}")
 
@@ -51,9 +55,12 @@ class Profile:
     def parse(cls, text: str) -> Self:
         """ "1:4:8", or "4" for 4:4:4. Raises ValueError for anything else."""
         parts = text.split(":")
-        if len(parts) not in (1, 3) or not all(part.isdecimal() for part in parts):
-            raise ValueError(f"a profile is MIN:OPT:MAX or one number, got {text!r}")
-        sizes = [int(part) for part in parts]
+        try:
+            sizes = [whole_number(part) for part in parts]
+        except ValueError as error:
+            raise ValueError(f"a profile is MIN:OPT:MAX or one number, got {text[:40]!r}: {error}") from error
+        if len(sizes) not in (1, 3):
+            raise ValueError(f"a profile is MIN:OPT:MAX or one number, got {text[:40]!r}")
         return cls(*(sizes * 3 if len(sizes) == 1 else sizes))
 
     def __str__(self) -> str:
@@ -68,6 +75,13 @@ class EngineOptions:
     profiles: tuple[Profile, ...] = (Profile(1, 4, 8),)
     opt_level: int = 3
     workspace_gb: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.workspace_gb is not None and not 0 < self.workspace_gb <= MOST_WORKSPACE_GB:
+            raise OutOfBounds(
+                f"workspace_gb must be above 0 and at most {MOST_WORKSPACE_GB} (no GPU has more), "
+                f"got {self.workspace_gb:g}"
+            )
 
     def command(self, bundle: Path) -> str:
         """The command line that builds it."""

@@ -31,7 +31,7 @@ def load(
     threads: of the CPU that compute one batch; None leaves their number to the engine
     reading: how videos are read; one clip, the centre view of the family's published evaluation, where it is not given
     Raises BundleError for a folder that is no whole bundle, BackendError for an engine that cannot run it,
-    MissingExtra for one that is not installed.
+    MissingExtra for one that is not installed, OutOfBounds for more threads or views than this machine can use.
     """
     bundle = Bundle.open(path)
     if bundle.task not in MODELS:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..preprocess.errors import BackendError, BundleError, VideoError
 from .backends import Backend
+from .bounds import clips_at_once
 from .bundle import Bundle, Task
 from .explanation import Explanation, explain_clip
 from .predictions import Prediction
@@ -34,6 +35,7 @@ class VideoModel:
         self.bundle = bundle
         self.spec = bundle.spec
         self.reading = Reading() if reading is None else reading
+        clips_at_once(bundle, "views").check(self.reading.views)
         self.labels = bundle.labels
         self._backend = backend
 

@@ -1,6 +1,5 @@
 """Reading: a video becomes the clips that a model is asked about."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,11 +9,12 @@ from numpy.typing import NDArray
 
 from ..preprocess.convert import Scaling
 from ..preprocess.decode import OnError, read_frames
-from ..preprocess.errors import VideoError
+from ..preprocess.errors import OutOfBounds, VideoError
 from ..preprocess.frames import Frames, Timeline
 from ..preprocess.sampling import at_rate, clip_views
 from ..preprocess.spec import ClipSpec, Sampling
 from ..preprocess.views import prepare_views
+from .bounds import CLIPS, MOST_FPS, shown
 
 SamplingName = Literal["eval", "uniform"]
 ResizeName = Literal["exact", "fast"]
@@ -33,7 +33,7 @@ class Reading:
     on_error: "raise" for damaged packets, or "skip" them and let the nearest good frame stand in
     resize:   "exact", bit for bit as the checkpoint's processor, or "fast", FFmpeg's scaler while it decodes
 
-    Raises ValueError for a value that makes no sense.
+    Raises ValueError for a value that makes no sense; OutOfBounds, which is one, for a number that is too large.
     """
 
     sampling: SamplingName = "eval"
@@ -48,10 +48,13 @@ class Reading:
         for name, choices in (("sampling", SamplingName), ("on_error", OnError), ("resize", ResizeName)):
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(f"{name} must be {' or '.join(get_args(choices))}, got {getattr(self, name)!r}")
-        if self.fps is not None and not (self.fps > 0 and math.isfinite(self.fps)):
-            raise ValueError(f"fps must be above 0, got {self.fps}")
-        if self.clips < 1 or self.crops not in (1, 3):
-            raise ValueError(f"views must be 1 or more clips of 1 or 3 crops, got {self.clips}x{self.crops}")
+        if self.fps is not None and not 0 < self.fps <= MOST_FPS:
+            raise OutOfBounds(
+                f"fps must be above 0 and at most {MOST_FPS} (no file has finer times), got {shown(self.fps)}"
+            )
+        CLIPS.check(self.clips)
+        if self.crops not in (1, 3):
+            raise ValueError(f"views must be of 1 or 3 crops, got {self.clips}x{self.crops}")
         if self.sampling == "uniform" and self.clips > 1:
             raise ValueError(f"uniform sampling is one clip over the whole file, got {self.clips} clips")
 

@@ -66,7 +66,7 @@ def test_an_unknown_backend_names_those_there_are(vivit_bundle: Path) -> None:
 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_threads_are_a_positive_number(vivit_bundle: Path, threads: int) -> None:
-    with pytest.raises(ValueError, match=f"threads must be 1 or more, got {threads}"):
+    with pytest.raises(ValueError, match=rf"threads must be a whole number from 1 to \d+ \(.*\), got {threads}"):
         open_backend("onnxruntime", Bundle.open(vivit_bundle), "fp32", threads=threads)
 
 

@@ -115,12 +115,12 @@ def test_fast_resize_is_close_and_not_equal(long_video: Path, vivit_bundle: Path
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"fps": 0.0}, "fps must be above 0, got 0.0"),
-        ({"fps": float("nan")}, "fps must be above 0, got nan"),
+        ({"fps": 0.0}, "fps must be above 0 and at most 100000 .*, got 0.0"),
+        ({"fps": float("nan")}, "fps must be above 0 and at most 100000 .*, got nan"),
         ({"sampling": "published"}, "sampling must be eval or uniform, got 'published'"),
         ({"on_error": "ignore"}, "on_error must be raise or skip, got 'ignore'"),
-        ({"clips": 0}, "got 0x1"),
-        ({"crops": 2}, "1 or more clips of 1 or 3 crops, got 1x2"),
+        ({"clips": 0}, "clips must be a whole number from 1 to 1000 .*, got 0"),
+        ({"crops": 2}, "1 or 3 crops, got 1x2"),
         ({"sampling": "uniform", "clips": 2}, "uniform sampling is one clip over the whole file, got 2 clips"),
     ],
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from ...preprocess.errors import BackendError
+from ..bounds import THREADS
 from ..bundle import Bundle
 from .backend import Backend
 from .openvino import open_openvino
@@ -29,10 +30,9 @@ def open_backend(name: str, bundle: Bundle, precision: str, *, threads: int | No
     threads: of the CPU that compute one batch; None leaves their number to the engine.
 
     What is asked for runs, or it is an error: BackendError for an unknown or unusable engine, BundleError
-    for a graph that is missing or damaged, MissingExtra where the engine is not installed.
+    for a graph that is missing or damaged, MissingExtra where the engine is not installed, OutOfBounds for more
+    threads than the cores can use.
     """
     if name not in BACKENDS:
         raise BackendError(f"there is no backend {name!r}; there are {', '.join(BACKENDS)}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be 1 or more, got {threads}")
-    return BACKENDS[name](bundle, precision, threads)
+    return BACKENDS[name](bundle, precision, None if threads is None else THREADS.check(threads))

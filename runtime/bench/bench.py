@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...preprocess.errors import BackendError, CheckpointError, MissingExtra
 from ..backends import BACKENDS
+from ..bounds import ROUNDS, STARTS, THREADS, clips_at_once
 from ..bundle import Bundle
 from ..progress import Progress, silent
 from ..reading import read_clip
@@ -43,13 +44,18 @@ def bench_bundle(
     video:    a file that the stages begin with; decoded clips of the bundle where there is none
     model:    the checkpoint for torch, an id on the Hub or a folder; the bundle's own where it came from the Hub
     command:  how the bench was called, to stand in the report
-    Raises ValueError for numbers that cannot be; BackendError for an unknown or unusable engine; BundleError for a
+    Raises OutOfBounds for numbers that cannot be; BackendError for an unknown or unusable engine; BundleError for a
     precision that the bundle lacks; CheckpointError where torch has no checkpoint; MissingExtra where it is not
     installed; VideoError for a file that is no video.
     """
-    for name, value, least in (("batch", min(batches), 1), ("rounds", rounds, 3), ("starts", starts, 1)):
-        if value < least:
-            raise ValueError(f"{name} must be {least} or more, got {value}")
+    for bound, values in (
+        (clips_at_once(bundle, "batch"), batches),
+        (ROUNDS, [rounds]),
+        (STARTS, [starts]),
+        (THREADS, [] if threads is None else [threads]),
+    ):
+        for value in values:
+            bound.check(value)
     bundle.require_classifier("the bench")
     for engine, _ in engines:
         if engine not in BACKENDS:

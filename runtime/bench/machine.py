@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..doctor import PACKAGES, examine_gpus, installed_version
+from ..system import cores_allowed, cpu_quota, lines, memory_bytes, memory_limit_bytes
 
 # Instructions that decide how fast matrices are multiplied: vectors, dot products of int8, bfloat16, tiles.
 MATRIX_FLAGS = (
@@ -50,10 +51,10 @@ def examine_machine() -> Machine:
         cpu=cpu_fields.get("model name") or platform.processor() or platform.machine(),
         flags=tuple(sorted((cpu_fields.get("flags") or cpu_fields.get("Features") or "").split())),
         cores=os.cpu_count() or 1,
-        cores_allowed=_cores_allowed(),
-        cpu_quota=_cpu_quota(),
-        memory_mb=_memory_mb(),
-        memory_limit_mb=_memory_limit_mb(),
+        cores_allowed=cores_allowed(),
+        cpu_quota=cpu_quota(),
+        memory_mb=_megabytes(memory_bytes()),
+        memory_limit_mb=_megabytes(memory_limit_bytes()),
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         gpus=examine_gpus()[0],
         versions={"python": platform.python_version()}
@@ -63,17 +64,17 @@ def examine_machine() -> Machine:
 
 def default_threads() -> int:
     """As many as this process may use cores: those it may run on, and no more than its cgroup gives time for."""
-    allowed = len(_cores_allowed())
-    quota = _cpu_quota()
+    allowed = len(cores_allowed())
+    quota = cpu_quota()
     return allowed if quota is None else max(1, min(allowed, int(quota)))
 
 
 def clock_mhz() -> float | None:
     """The mean clock of the cores just now; None where the system does not say."""
-    rates = [float(line.split(":")[1]) for line in _lines(Path("/proc/cpuinfo")) if line.lower().startswith("cpu mhz")]
+    rates = [float(line.split(":")[1]) for line in lines(Path("/proc/cpuinfo")) if line.lower().startswith("cpu mhz")]
     if not rates:
         files = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
-        rates = [float(line) / 1000 for file in files for line in _lines(file)]
+        rates = [float(line) / 1000 for file in files for line in lines(file)]
     return sum(rates) / len(rates) if rates else None
 
 
@@ -81,7 +82,7 @@ def peak_memory_mb() -> float | None:
     """The most that this process has had in memory, mapped files included; None where the system does not say."""
     if sys.platform == "linux":
         # Not getrusage: its ru_maxrss begins at what the process that started this one had in memory.
-        for line in _lines(Path("/proc/self/status")):
+        for line in lines(Path("/proc/self/status")):
             if line.startswith("VmHWM:"):
                 return float(line.split()[1]) / 1024
     elif sys.platform == "darwin":
@@ -91,51 +92,14 @@ def peak_memory_mb() -> float | None:
     return None
 
 
-def _lines(path: Path) -> list[str]:
-    """Of a file of the system; none where it is not there or not to be read."""
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []
+def _megabytes(size: int | None) -> float | None:
+    return None if size is None else size / 2**20
 
 
 def _cpu_fields() -> dict[str, str]:
     """The first processor's block of /proc/cpuinfo."""
     fields: dict[str, str] = {}
-    for line in _lines(Path("/proc/cpuinfo")):
+    for line in lines(Path("/proc/cpuinfo")):
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), value.strip())
     return fields
-
-
-def _cores_allowed() -> tuple[int, ...]:
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
-
-
-def _cgroup_files(name: str) -> list[Path]:
-    """Where a limit of this process's cgroup (version 2) may stand: its own and those of the groups around it."""
-    for line in _lines(Path("/proc/self/cgroup")):
-        if line.startswith("0::"):
-            group = Path("/sys/fs/cgroup") / line.removeprefix("0::").lstrip("/")
-            around = [group, *group.parents]
-            return [folder / name for folder in around[: around.index(Path("/sys/fs/cgroup")) + 1]]
-    return []
-
-
-def _cpu_quota() -> float | None:
-    """The smallest of the limits on the way up: each is "microseconds period", or "max period"."""
-    limits = [line.split() for file in _cgroup_files("cpu.max") for line in _lines(file)]
-    return min((int(most) / int(period) for most, period in limits if most != "max"), default=None)
-
-
-def _memory_limit_mb() -> float | None:
-    limits = [line for file in _cgroup_files("memory.max") for line in _lines(file)]
-    return min((int(most) / 2**20 for most in limits if most != "max"), default=None)
-
-
-def _memory_mb() -> float | None:
-    if not hasattr(os, "sysconf"):
-        return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**20

@@ -12,9 +12,10 @@ from ..backends import BACKENDS, DEFAULT_BACKEND
 from ..bench.bench import bench_bundle
 from ..bench.measurement import BASELINES
 from ..bench.page import page
+from ..bounds import ROUNDS, STARTS, THREADS
 from ..bundle import Bundle
 from ..progress import StatusLine
-from .options import bundle_argument, json_option, print_json
+from .options import Bounded, bundle_argument, json_option, print_json
 
 
 @click.command()
@@ -45,7 +46,7 @@ from .options import bundle_argument, json_option, print_json
     show_default=True,
     help="Clips at once; may be repeated.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Of each subject.  [default: the cores there are]")
+@click.option("--threads", type=Bounded(THREADS), help="Of each subject.  [default: the cores there are]")
 @click.option(
     "--against",
     multiple=True,
@@ -60,8 +61,8 @@ from .options import bundle_argument, json_option, print_json
     metavar="FILE",
     help="Begin the stages with decoding this video.",
 )
-@click.option("--rounds", type=click.IntRange(min=3), default=10, show_default=True, help="Visits to each subject.")
-@click.option("--starts", type=click.IntRange(min=1), default=3, show_default=True, help="Cold starts of each subject.")
+@click.option("--rounds", type=Bounded(ROUNDS), default=10, show_default=True, help="Visits to each subject.")
+@click.option("--starts", type=Bounded(STARTS), default=3, show_default=True, help="Cold starts of each subject.")
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),

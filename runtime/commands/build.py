@@ -47,7 +47,7 @@ class ProfileType(click.ParamType[Profile]):
 )
 @click.option(
     "--workspace-gb",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
     help="GPU memory that a kernel may take for itself.  [default: all]",
 )
 @click.option("--no-fallback", is_flag=True, help="Fail where the engine is wrong, instead of trying another recipe.")
@@ -75,13 +75,13 @@ def build(
       tubelet build artifacts/vivit-b-16x2-kinetics400 --precision fp16 --batch 1:4:8
       tubelet classify artifacts/vivit-b-16x2-kinetics400 VIDEO --backend tensorrt --precision fp16
     """
+    options = EngineOptions(precision, profiles or EngineOptions.profiles, opt_level, workspace_gb)
     opened = Bundle.open(bundle)
     for package in ("onnx", "onnx_ir"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(package, "tensorrt", purpose="to build an engine")
     from ...exporter.to_engine import build_engine
 
-    options = EngineOptions(precision, profiles or EngineOptions.profiles, opt_level, workspace_gb)
     with StatusLine() as progress:
         built = build_engine(opened, options, fallbacks=not no_fallback, force=force, progress=progress)
     record = built.record

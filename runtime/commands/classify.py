@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from ..bounds import WORKERS
 from ..classifier import Classification
 from ..loading import load
 from ..progress import StatusLine
 from ..reading import Clips, Reading
-from .options import bundle_argument, engine_options, json_option, print_json
+from .options import Bounded, bundle_argument, engine_options, json_option, print_json
 from .reading_options import reading_options
 
 
@@ -25,7 +26,7 @@ from .reading_options import reading_options
     "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Clips in one run of the graph."
 )
 @click.option(
-    "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that read ahead of the model."
+    "--workers", type=Bounded(WORKERS), default=2, show_default=True, help="Threads that read ahead of the model."
 )
 @json_option
 @click.option("--json-lines", is_flag=True, help="One JSON object a video, each on its line as soon as it is known.")

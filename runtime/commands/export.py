@@ -9,10 +9,11 @@ import click
 
 from ...preprocess.errors import MissingExtra
 from ...preprocess.spec import LAYOUTS, InputName
+from ..bounds import NUM_FRAMES
 from ..bundle import PRECISIONS, Graph, Precision, Task
 from ..graphs import EXTRAS, Extra
 from ..progress import StatusLine
-from .options import ImageSize, NameList, calibrate_option, json_option, note, print_json
+from .options import Bounded, ImageSize, NameList, calibrate_option, json_option, note, print_json
 
 EXPORT_PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "onnxruntime")
 
@@ -71,7 +72,7 @@ def require_export_packages() -> None:
     metavar="N|HxW",
     help="Clips of another size than the checkpoint's, in pixels; positions are made to fit.",
 )
-@click.option("--num-frames", type=click.IntRange(min=1), metavar="N", help="Clips of another length, in frames.")
+@click.option("--num-frames", type=Bounded(NUM_FRAMES), metavar="N", help="Clips of another length, in frames.")
 @click.option(
     "--positions",
     type=click.Choice(["recomputed", "interpolated"]),

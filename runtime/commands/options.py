@@ -1,13 +1,16 @@
 """What several commands share: options, and ways to speak."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import click
 
+from ...preprocess.errors import OutOfBounds
 from ..backends import BACKENDS, DEFAULT_BACKEND
+from ..bounds import IMAGE_SIDE, THREADS, Bound, whole_number
 
 EXIT_PARITY = 3
 
@@ -17,10 +20,25 @@ bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
+class Bounded(click.ParamType[int]):
+    """A whole number within a bound that Python has as well."""
+
+    name = "integer"
+
+    def __init__(self, bound: Bound) -> None:
+        self.bound = bound
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return self.bound.check(int(value) if re.fullmatch(r"-?[0-9]{1,30}", str(value)) else value)
+        except OutOfBounds as error:
+            self.fail(error.message, param, ctx)
+
+
 def engine_options(command: Command) -> Command:
     """--backend, --precision and --threads, the same for every command that runs one graph."""
     command = click.option(
-        "--threads", type=click.IntRange(min=1), help="Of the CPU, for one batch.  [default: the engine's]"
+        "--threads", type=Bounded(THREADS), help="Of the CPU, for one batch.  [default: the engine's]"
     )(command)
     command = click.option(
         "--precision", default="fp32", show_default=True, help="Which of the bundle's graphs to run."
@@ -64,9 +82,17 @@ class ImageSize(click.ParamType[tuple[int, int]]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         sides = value.lower().split("x")
-        if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) > 0 for side in sides):
-            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH, such as 288 or 288x512", param, ctx)
-        return int(sides[0]), int(sides[-1])
+        try:
+            if len(sides) > 2:
+                raise ValueError("there are two sides")
+            numbers = [IMAGE_SIDE.check(whole_number(side)) for side in sides]
+        except ValueError as error:
+            self.fail(
+                f"{value[:40]!r} is neither a number of pixels nor HEIGHTxWIDTH, such as 288 or 288x512 ({error})",
+                param,
+                ctx,
+            )
+        return numbers[0], numbers[-1]
 
 
 calibrate_option = click.option(

@@ -1,12 +1,12 @@
 """The options that say how videos are read."""
 
 import functools
-import re
 from typing import Any, get_args
 
 import click
 
 from ...preprocess.decode import OnError
+from ..bounds import whole_number
 from ..reading import Reading, ResizeName, SamplingName
 from .options import Command
 
@@ -17,10 +17,11 @@ class Views(click.ParamType[tuple[int, int]]):
     name = "CLIPSxCROPS"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d+)x(\d+)", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not CLIPSxCROPS, such as 4x3", param, ctx)
-        return int(match[1]), int(match[2])
+        try:
+            clips, crops = str(value).split("x")
+            return whole_number(clips), whole_number(crops)
+        except ValueError as error:
+            self.fail(f"{str(value)[:40]!r} is not CLIPSxCROPS, such as 4x3 ({error})", param, ctx)
 
 
 def reading_options(command: Command) -> Command:
@@ -43,7 +44,7 @@ def one_view_options(command: Command) -> Command:
     )
     @click.option(
         "--fps",
-        type=click.FloatRange(min=0, min_open=True),
+        type=float,
         help="Resample to this many frames a second by time first.",
     )
     @click.option("--no-rotate", is_flag=True, help="Leave frames as they are stored, not upright.")

@@ -1,0 +1,79 @@
+"""How large a number may be that a caller gives, and why no larger: the same on the command line and in Python."""
+
+import operator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..preprocess.errors import OutOfBounds
+from .bundle import Bundle
+from .system import cores_allowed, usable_memory_bytes
+
+# More digits than any number that is meant; Python itself stops at 4300.
+_DIGITS = 20
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a whole number called `name` may be: from `least` to `most`. why: what makes more of it no use."""
+
+    name: str
+    least: int
+    most: int
+    why: str
+
+    def check(self, value: Any) -> int:
+        """`value` as an int. Raises OutOfBounds where it is none, or outside."""
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = None
+        if number is None or isinstance(value, bool) or not self.least <= number <= self.most:
+            raise OutOfBounds(
+                f"{self.name} must be a whole number from {self.least} to {self.most} ({self.why}), got {shown(value)}"
+            )
+        return number
+
+
+def whole_number(text: str) -> int:
+    """The number that is written in digits, and nothing else. Raises ValueError for any other text."""
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text[:_DIGITS]!r} is no whole number")
+    if len(text) > _DIGITS:
+        raise ValueError(f"a number of {len(text)} digits is more than anything can be")
+    return int(text)
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, int) and abs(value) >= 10**_DIGITS:
+        return f"-10^{_DIGITS} or less" if value < 0 else f"10^{_DIGITS} or more"
+    return repr(value)[:100]
+
+
+_CORES = len(cores_allowed())
+_MOST_THREADS = max(64, 4 * _CORES)
+_CORES_HERE = f"this process may use {_CORES} {'core' if _CORES == 1 else 'cores'}"
+
+THREADS = Bound("threads", 1, _MOST_THREADS, _CORES_HERE)
+WORKERS = Bound("workers", 1, _MOST_THREADS, _CORES_HERE)
+CLIPS = Bound("clips", 1, 1000, "published evaluations take up to 10")
+ROUNDS = Bound("rounds", 3, 10_000, "p99 needs some hundreds")
+PROFILE_BATCH = Bound("a batch of a profile", 1, 65_536, "a GPU holds a few hundred clips")
+STARTS = Bound("starts", 1, 1000, "each is a process")
+NUM_FRAMES = Bound("num_frames", 1, 4096, "published models see up to 64")
+IMAGE_SIDE = Bound("image_size", 1, 8192, "published models see up to 512 pixels")
+MOST_FPS = 100_000  # finer than the clocks of files
+
+
+def clips_at_once(bundle: Bundle, name: str) -> Bound:
+    """How many clips a batch may be of, by the memory there is: half of it, because the model and what it computes need
+    more than the clips. name: of the number that is bounded."""
+    clip = bundle.graphs[0].inputs[0]
+    size = prod(side for side in clip.shape[1:] if isinstance(side, int)) * np.dtype(clip.dtype).itemsize
+    memory = usable_memory_bytes()
+    if memory is None:
+        return Bound(name, 1, 2**16, "how much memory there is, the system does not say")
+    why = f"a clip is {size / 1e6:.2g} MB, and half of the memory is {memory / 2e9:.2g} GB"
+    return Bound(name, 1, max(1, memory // 2 // size), why)

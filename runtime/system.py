@@ -1,0 +1,63 @@
+"""What the system lets this process use: cores, and memory."""
+
+import os
+import sys
+from pathlib import Path
+
+
+def cores_allowed() -> tuple[int, ...]:
+    """The numbers of the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def cpu_quota() -> float | None:
+    """Cores' worth of time that the cgroup allows, None where there is no limit.
+
+    The smallest of the limits on the way up: each is "microseconds period", or "max period".
+    """
+    limits = [line.split() for file in _cgroup_files("cpu.max") for line in lines(file)]
+    return min((int(most) / int(period) for most, period in limits if most != "max"), default=None)
+
+
+def memory_bytes() -> int | None:
+    """Memory of the machine, None where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def memory_limit_bytes() -> int | None:
+    """Memory that the cgroup allows, None where there is no limit."""
+    found = [line for file in _cgroup_files("memory.max") for line in lines(file)]
+    return min((int(most) for most in found if most != "max"), default=None)
+
+
+def usable_memory_bytes() -> int | None:
+    """The least of the memory of the machine, of its cgroup and of this process; None where none is known."""
+    known = [memory_bytes(), memory_limit_bytes()]
+    if sys.platform != "win32":
+        import resource
+
+        limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+        known += [limit for limit in limits if limit != resource.RLIM_INFINITY]
+    return min((size for size in known if size is not None), default=None)
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a file of the system; none where it is not there or not to be read."""
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _cgroup_files(name: str) -> list[Path]:
+    """Where a limit of this process's cgroup (version 2) may stand: its own and those of the groups around it."""
+    for line in lines(Path("/proc/self/cgroup")):
+        if line.startswith("0::"):
+            group = Path("/sys/fs/cgroup") / line.removeprefix("0::").lstrip("/")
+            around = [group, *group.parents]
+            return [folder / name for folder in around[: around.index(Path("/sys/fs/cgroup")) + 1]]
+    return []
