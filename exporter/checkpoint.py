@@ -1,7 +1,5 @@
 """A Hub id, a folder or a file, to a model in torch with everything that a bundle has to know about it."""
 
-import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +11,12 @@ from torch import Tensor
 from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import Family
 from ..runtime.bundle import ProblemType, Task
-from .hub import PROCESSOR_FILES, fetch_config, fetch_files
+from .adapters import adapted_settings, merge, open_adapter
+from .hub import fetch_processor, fetch_weights
 from .labels import choose_labels
 from .models.videomae import VideoMAEConfig
 from .models.vivit import VivitConfig
 from .originals import (
-    SUFFIXES,
     has_original_names,
     hub_names,
     infer_settings,
@@ -34,34 +32,13 @@ from .overrides import (
     override_notes,
     resize_positions,
 )
+from .processor_files import has_processor, read_processor
 from .small_files import read_json_object
+from .source import Source, locate, no_weights
 from .tasks import ARCHITECTURES, Config, Model, build, task_of
 from .videomae_v2 import is_videomae_v2, videomae_settings
-from .weights import account_for, of_encoder, read_weights, shortened, stored_names, to_float32
-
-# owner/name or name, perhaps @revision
-_HUB_ID = re.compile(r"((?:\w[\w.-]*/)?\w[\w.-]*)(?:@(.+))?", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a checkpoint came from.
-
-    model_id:  its id on the Hub, or the name of the folder or file
-    commit:    the commit SHA on the Hub; None for a folder or file
-    folder:    where its files lie on this machine
-    file:      the .pth file that was named, None where the folder is the checkpoint
-    """
-
-    model_id: str
-    commit: str | None
-    folder: Path
-    file: Path | None = None
-
-    @property
-    def is_lone_file(self) -> bool:
-        """Whether there is nothing but a file of weights: no config.json says what they are."""
-        return self.file is not None and not (self.folder / "config.json").is_file()
+from .weight_files import WEIGHT_FILES, read_weights, shortened, weights_in
+from .weights import account_for, of_encoder, stored_names, to_float32, without_wrappers
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +89,14 @@ def load_checkpoint(
     report:     is told in a line each what was chosen on the way
     Raises CheckpointError where it cannot be found, read or accounted for key by key; MissingExtra.
     """
-    source = _locate(model, revision, report)
-    weights = None if source.file is None else _read_named_file(source, source.file)
-    settings = _read_settings(source, weights, overrides, report)
+    source = locate(model, revision, report)
+    adapter = open_adapter(source, report) if source.is_adapter else None
+    base = source if adapter is None else adapter.base
+    weights = None if base.file is None else _read_named_file(base, base.file, report)
+    settings = _read_settings(base, weights, overrides, report)
     family = _family(settings)
+    if adapter is not None:
+        settings = adapted_settings(settings, adapter, family)
     native = VivitConfig.from_hub(settings) if family == "vivit" else VideoMAEConfig.from_hub(settings)
     config = apply_overrides(native, overrides)
     if task is None:
@@ -129,11 +110,11 @@ def load_checkpoint(
         raise CheckpointError(f"labels are for a classifier, and this is an export for {task}")
     else:
         problem_type, names = None, ()
-    if source.commit is not None:
-        fetch_files(source.model_id, source.commit, report)
-    processor = _read_processor(source, native.image_size, report)
+    processor = _processor(source, base, native.image_size, report)
     if weights is None:
-        weights = _named_as_on_the_hub(read_weights(source.folder))
+        weights = _named_as_on_the_hub(_stored_weights(base, report), report)
+    if adapter is not None:
+        weights = merge(weights, adapter, family)
     notes = override_notes(native, config, overrides)
     if source.is_lone_file and isinstance(native, VideoMAEConfig):
         inferred = inference_note(native, draws=task == "masked-modeling")
@@ -165,7 +146,7 @@ def _read_settings(
     return videomae_settings(settings) if is_videomae_v2(settings) else settings
 
 
-def _read_named_file(source: Source, file: Path) -> dict[str, Tensor]:
+def _read_named_file(source: Source, file: Path, report: Callable[[str], None]) -> dict[str, Tensor]:
     """The weights of a .pth file under the names of transformers."""
     weights = read_original(file)
     if source.is_lone_file and not has_original_names(weights):
@@ -173,42 +154,27 @@ def _read_named_file(source: Source, file: Path) -> dict[str, Tensor]:
             f"{file.name} has other names than the original VideoMAE, so what model it is of is not known",
             fix="put the config.json of the model beside the file",
         )
-    return _named_as_on_the_hub(weights)
+    return _named_as_on_the_hub(weights, report)
 
 
-def _named_as_on_the_hub(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights under the names of transformers, where they have those of the original VideoMAE."""
+def _stored_weights(source: Source, report: Callable[[str], None]) -> dict[str, Tensor]:
+    """The weights of a folder or a repository, as stored."""
+    if source.commit is not None:
+        return read_weights(fetch_weights(source.model_id, source.commit, WEIGHT_FILES, report))
+    path = weights_in(source.folder)
+    if path is None:
+        raise no_weights(source.folder, ", ".join(WEIGHT_FILES))
+    return read_weights(path)
+
+
+def _named_as_on_the_hub(weights: dict[str, Tensor], report: Callable[[str], None]) -> dict[str, Tensor]:
+    """The weights under the names of transformers, where they lie behind wrappers or have those of the original."""
+    if has_original_names(weights):
+        return hub_names(weights)
+    weights, wrappers = without_wrappers(weights)
+    if wrappers:
+        report(f"the weights were saved from a wrapped model: {' and '.join(wrappers)} in their names is left out")
     return hub_names(weights) if has_original_names(weights) else weights
-
-
-def _locate(model: str, revision: str | None, report: Callable[[str], None]) -> Source:
-    """The folder of the checkpoint.
-
-    Of one on the Hub only config.json is fetched, so that an unknown architecture costs no more than that.
-    """
-    folder = Path(os.path.expanduser(model))  # unlike Path.expanduser, leaves a ~name that nobody has as it is
-    if model and folder.is_dir():
-        if revision is not None:
-            raise CheckpointError(f"{model} is a folder, which has no revisions; got revision {revision!r}")
-        return Source(folder.resolve().name, None, folder)
-    if model and folder.exists():
-        if folder.suffix not in SUFFIXES:
-            raise CheckpointError(f"{model} is a file; a checkpoint is a folder, a .pth file or a Hub id")
-        if revision is not None:
-            raise CheckpointError(f"{model} is a file, which has no revisions; got revision {revision!r}")
-        return Source(folder.name, None, folder.parent, folder)
-    if folder.suffix in SUFFIXES:  # which an id on the Hub could end in, but none does
-        raise CheckpointError(f"there is no file {model}")
-    match = _HUB_ID.fullmatch(model)
-    if match is None:
-        raise CheckpointError(f"{model!r} is neither a folder that exists nor a Hub id such as owner/name")
-    model_id, named = match.groups()
-    if named and revision and named != revision:
-        raise CheckpointError(f"{model} names a revision, and another one was given: {revision!r}")
-    wanted = named or revision
-    folder, commit = fetch_config(model_id, wanted)
-    report(f"{model_id} at {wanted or 'the default branch'} is commit {commit}")
-    return Source(model_id, commit, folder)
 
 
 def _family(settings: Mapping[str, Any]) -> Family:
@@ -230,18 +196,18 @@ def _problem_type(settings: Mapping[str, Any]) -> ProblemType:
     return cast(ProblemType, value)
 
 
-def _read_processor(source: Source, image_size: tuple[int, int], report: Callable[[str], None]) -> dict[str, Any]:
-    """What the file says; for a lone file of weights, the original evaluation's."""
-    if source.is_lone_file:
+def _processor(
+    source: Source, base: Source, image_size: tuple[int, int], report: Callable[[str], None]
+) -> dict[str, Any]:
+    """What the files say, an adapter's before its base's; for a lone file of weights, the original evaluation's."""
+    if base.is_lone_file:
         return original_processor(image_size, report)
-    folder = source.folder
-    for name in PROCESSOR_FILES:
-        if (folder / name).is_file():
-            return read_json_object(folder / name)
-    raise CheckpointError(
-        f"{folder} has neither {' nor '.join(PROCESSOR_FILES)}, so how to prepare a clip is not known",
-        fix="copy preprocessor_config.json from the checkpoint that this one was fine-tuned from",
-    )
+    for place in (source, base):
+        if place.commit is not None:
+            fetch_processor(place.model_id, place.commit, report)
+        if place is base or has_processor(place.folder):
+            break
+    return read_processor(place.folder, str(place.folder) if place.commit is None else place.model_id, report)
 
 
 def _load_model(

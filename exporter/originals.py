@@ -20,7 +20,7 @@ from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import IMAGENET_MEAN, IMAGENET_STD
 from .models.videomae import VideoMAEConfig
 from .overrides import Overrides, check_sizes
-from .weights import load_pickle
+from .weight_files import check_plain, load_pickle, odd_entries
 
 SUFFIXES = (".pth", ".pt")
 
@@ -68,13 +68,14 @@ def read_original(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path.name} must hold a dict of tensors, got {type(content).__name__}")
     state = next((content[key] for key in _STATE_KEYS if isinstance(content.get(key), Mapping)), content)
-    others = [str(name) for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    others = odd_entries(state)
     if others or not state:
         found = ", ".join(others[:8]) or "nothing"
         raise CheckpointError(
             f"{path.name} must hold tensors by name, plain or under {' or '.join(_STATE_KEYS)}, got {found}",
             fix="save model.state_dict() alone",
         )
+    check_plain(state, path.name)
     return dict(state)
 
 

@@ -31,14 +31,17 @@ def read_small_text(path: Path) -> str:
         FileNotFoundError: Where there is nothing.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for its other end
-            raise CheckpointError(f"{path} must be a regular file, and is a folder, a pipe or a device")
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+        is_regular = stat.S_ISREG(path.stat().st_mode)
+        content = b""
+        if is_regular:  # to open a pipe would wait for its other end
+            with path.open("rb") as file:
+                content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not is_regular:
+        raise CheckpointError(f"{path} must be a regular file, and is a folder, a pipe or a device")
     if len(content) > MOST_BYTES:
         raise CheckpointError(f"{path} is larger than {MOST_BYTES >> 20} MB, which no file of its kind is")
     refuse_lfs_pointer(path, content)

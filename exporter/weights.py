@@ -1,29 +1,17 @@
-"""The weight files of a checkpoint: from a folder to float32 tensors under the names that our modules have.
+"""The weights of a checkpoint: from tensors as stored to float32 ones under the names that our modules have.
 
 Every key and shape is accounted for. A weight that is missing would stay random, and one that is left over
 means that the file is of another model: either way the answers would be wrong without a sign of it.
 """
 
-import pickle
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from ..preprocess.errors import CheckpointError, MissingExtra
+from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import Family
-from .small_files import read_json
-
-# The forms that weights come in, in the order in which transformers looks for them.
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+from .weight_files import shortened
 
 # Names that transformers 5 gives to weights in memory, and those of the files, which it still writes.
 _STORED_NAMES: dict[Family, dict[str, str]] = {
@@ -42,122 +30,52 @@ _STORED_NAMES: dict[Family, dict[str, str]] = {
     },
 }
 
+# What wraps a module and shows in the names of its weights: in front of all of them, or anywhere.
+_WRAPPERS = ("module.", "model.")
+_MARKS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+
 # Weights that only a head has: what an encoder alone leaves out.
 _HEADS = ("classifier.", "decoder.", "encoder_to_decoder.", "mask_token")
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_NAMES_SHOWN = 8
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of the first of WEIGHT_FILES that `folder` has, with their names and dtypes as stored.
+def without_wrappers(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The same tensors without what stands in front of every name, one wrapper in another: "module." of
+    DistributedDataParallel and DataParallel, "model." of a Lightning module, "_orig_mod." of torch.compile. The last
+    and its like mark a module that is wrapped by itself, too, so they go from the middle of names as well.
 
-    Raises CheckpointError where there is none, or where a file is damaged or holds more than tensors.
+    Returns:
+        The tensors, and the wrappers that were there.
+
+    Raises:
+        CheckpointError: Where two names become one.
     """
-    for name in WEIGHT_FILES:
-        path = folder / name
-        if path.is_file():
-            return _read_shards(path) if path.suffix == ".json" else _read_file(path)
-    original = next(iter(sorted(folder.glob("*.pth"))), None)
-    raise CheckpointError(
-        f"{folder} has no weights: none of {', '.join(WEIGHT_FILES)}",
-        fix=None if original is None else f"name the file, with the config.json beside it: --model {original}",
-    )
-
-
-def shard_names(index: Path) -> list[str]:
-    """The files that a *.index.json spreads its weights over. Raises CheckpointError for a damaged index."""
-    return sorted(set(_weight_map(index).values()))
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    """Which file holds which weight. A file that is not right beside the index is refused."""
-    try:
-        weight_map = read_json(index)["weight_map"]
-        shards = {str(name): str(shard) for name, shard in weight_map.items()}
-    except (OSError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index.name} is damaged: it must map weights to files in weight_map") from error
-    for shard in shards.values():
-        if "/" in shard or "\\" in shard or shard in ("", ".", ".."):
-            raise CheckpointError(f"{index.name} must name files beside it, got {shard!r}")
-    return shards
-
-
-def _read_shards(index: Path) -> dict[str, Tensor]:
-    weight_map = _weight_map(index)
-    weights: dict[str, Tensor] = {}
-    for shard in shard_names(index):
-        path = index.with_name(shard)
-        if not path.is_file():
-            raise CheckpointError(f"{index.name} names {shard}, which is not beside it")
-        tensors = _read_file(path)
-        if twice := weights.keys() & tensors.keys():
-            raise CheckpointError(f"{shard} repeats weights of another shard: {shortened(sorted(twice))}")
-        absent = [name for name, file in weight_map.items() if file == shard and name not in tensors]
-        if absent:
-            raise CheckpointError(f"{shard} lacks weights that {index.name} puts there: {shortened(absent)}")
-        weights |= tensors
-    return weights
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise MissingExtra("safetensors", "export", purpose=f"to read {path.name}") from error
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path.name} is damaged: {error}", fix="fetch it again") from error
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
-    content = load_pickle(path)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path.name} must hold a dict of tensors, got {type(content).__name__}")
-    others = [str(name) for name, value in content.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
-    if others:
-        raise CheckpointError(
-            f"{path.name} must hold a dict of tensors, got other things under {shortened(others)}",
-            fix="save model.state_dict() alone",
-        )
-    return dict(content)
-
-
-def load_pickle(path: Path, *, harmless: Sequence[type] = ()) -> Any:
-    """What torch.save wrote to `path`, where that is tensors, plain values and objects of `harmless` classes.
-
-    Nothing else is read, so the file cannot run code. Raises CheckpointError.
-    """
-    try:
-        with torch.serialization.safe_globals(list(harmless)):
-            # Files of torch before 1.6 are not zip archives and cannot be mapped into memory.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path.name} is damaged, or holds Python objects that could run code; only tensors are read",
-            fix="save the weights as model.safetensors",
-        ) from error
-    except Exception as error:  # what a damaged archive raises depends on where the damage is
-        raise CheckpointError(f"{path.name} is damaged: {error}", fix="fetch it again") from error
+    names = {name: name for name in weights}  # as it is now: as it was
+    wrappers: list[str] = []
+    for mark in _MARKS:
+        if any(mark in name for name in names):
+            wrappers.append(mark)
+            names = {name.replace(mark, ""): old for name, old in names.items()}
+    while True:
+        prefix = next((one for one in _WRAPPERS if names and all(name.startswith(one) for name in names)), None)
+        if len(names) < len(weights):
+            raise CheckpointError(f"two weights have one name without {' and '.join(wrappers)}")
+        if prefix is None:
+            return {name: weights[old] for name, old in names.items()}, wrappers
+        wrappers.append(prefix)
+        names = {name.removeprefix(prefix): old for name, old in names.items()}
 
 
 def stored_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
     """The same tensors under their names on the Hub.
 
-    They may come as stored there, as transformers 5 holds them in memory, or with the "module." that
-    DistributedDataParallel puts in front; other names stay as they are. Raises CheckpointError where two
-    names mean one weight.
+    They may come as stored there, or as transformers 5 holds them in memory; other names stay as they are. Raises
+    CheckpointError where two names mean one weight.
     """
-    prefix = "module." if all(name.startswith("module.") for name in weights) else ""
     renamed: dict[str, Tensor] = {}
     for name, tensor in weights.items():
-        stored = name.removeprefix(prefix)
+        stored = name
         if family == "vivit" and stored.startswith("layers."):  # of a bare encoder
             stored = f"encoder.layer.{stored.removeprefix('layers.')}"
         for held, replacement in _STORED_NAMES[family].items():
@@ -240,11 +158,3 @@ def to_float32(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 fix="take weights from before the training diverged",
             )
     return converted
-
-
-def shortened(names: Iterable[str]) -> str:
-    """The names in a line, only the first few of a long list."""
-    names = list(names)
-    if len(names) <= _NAMES_SHOWN:
-        return ", ".join(names)
-    return f"{', '.join(names[:_NAMES_SHOWN])} and {len(names) - _NAMES_SHOWN} more"

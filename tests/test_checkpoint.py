@@ -157,8 +157,11 @@ def test_we_read_what_transformers_writes(
     assert difference.abs().max() <= LIMIT
 
 
+WRAPPERS = ["module.", "model.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.", "model._orig_mod.module."]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", *WRAPPERS])
 def test_we_read_the_names_that_transformers_holds_in_memory(family: Family, prefix: str, tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, family)
     theirs = oracle(folder, family)
@@ -166,9 +169,40 @@ def test_we_read_the_names_that_transformers_holds_in_memory(family: Family, pre
     assert any(name not in checkpoints.seeded_weights(checkpoints.tiny_config(family)) for name in held)
     (folder / "model.safetensors").unlink()
     torch.save(held, folder / "pytorch_model.bin")
-    checkpoint = load(folder)
+    reported: list[str] = []
+    checkpoint = load_checkpoint(str(folder), report=reported.append)
     difference = logits(checkpoint.model, checkpoint.config) - logits(theirs, checkpoint.config)
     assert difference.abs().max() <= LIMIT
+    assert len(reported) == bool(prefix)
+    assert all(line.startswith("the weights were saved from a wrapped model: ") for line in reported)
+
+
+@pytest.mark.parametrize("compiled", ["videomae", "videomae.encoder.layer.1", "classifier"])
+def test_a_part_that_torch_compile_wraps_is_named_like_any_other(compiled: str, tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(tmp_path, "videomae")
+    model = checkpoints.build(checkpoints.tiny_config("videomae"))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    parent, _, name = compiled.rpartition(".")
+    setattr(model.get_submodule(parent), name, torch.compile(model.get_submodule(compiled), backend="eager"))
+    held = model.state_dict()
+    assert any("._orig_mod." in name for name in held)
+    save_file(held, folder / "model.safetensors")
+    loaded = load_checkpoint(str(folder), report=[].append).model.state_dict()
+    assert all(torch.equal(loaded[name.replace("_orig_mod.", "")], value) for name, value in held.items())
+
+
+def test_a_wrapper_that_only_some_weights_have_stays(tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(tmp_path, "videomae")
+    change_weights(
+        folder, lambda weights: {n if n.startswith("classifier") else f"model.{n}": w for n, w in weights.items()}
+    )
+    assert "unexpected: model.fc_norm.bias" in refusal(folder)
+
+
+def test_two_weights_behind_different_wrappers_are_not_one(tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(tmp_path, "videomae")
+    change_weights(folder, lambda weights: {**weights, "_orig_mod.classifier.bias": torch.zeros(5)})
+    assert refusal(folder) == "two weights have one name without _orig_mod."
 
 
 @pytest.mark.parametrize(("form", "name"), [("safetensors", "model.safetensors"), ("bin", "pytorch_model.bin")])
@@ -373,8 +407,8 @@ def test_an_index_must_be_right_about_its_shards(tmp_path: Path) -> None:
         ("config.json", "{folder} has no config.json, so it is not a checkpoint"),
         (
             "preprocessor_config.json",
-            "{folder} has neither preprocessor_config.json nor video_preprocessor_config.json, "
-            "so how to prepare a clip is not known\n"
+            "{folder} has none of processor_config.json, video_preprocessor_config.json, preprocessor_config.json with "
+            "a processor of pictures or videos, so how to prepare a clip is not known\n"
             "  fix: copy preprocessor_config.json from the checkpoint that this one was fine-tuned from",
         ),
         (
@@ -403,15 +437,6 @@ def test_json_that_is_none(name: str, text: bytes, message: str, tmp_path: Path)
     folder = checkpoints.write_checkpoint(tmp_path, "vivit")
     (folder / name).write_bytes(text)
     assert refusal(folder).startswith(f"{folder / name} {message}")
-
-
-def test_a_video_processor_stands_in_for_an_image_processor(tmp_path: Path) -> None:
-    folder = checkpoints.write_checkpoint(tmp_path, "vivit")
-    both = folder / "video_preprocessor_config.json"
-    both.write_text('{"video_processor_type": "VivitVideoProcessor"}')
-    assert "image_processor_type" in load(folder).processor
-    (folder / "preprocessor_config.json").unlink()
-    assert load(folder).processor == {"video_processor_type": "VivitVideoProcessor"}
 
 
 def test_safetensors_must_be_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import checkpoints
 import pytest
+import transformers
 from hub_server import Hub, commit_of
 from original_videomae import OriginalVideoMAE, seeded, write_v2
 from tubelet.exporter.checkpoint import load_checkpoint
@@ -167,6 +168,60 @@ def test_the_cache_serves_while_the_hub_is_away(hub: Hub, load: Any, tmp_path: P
     assert (result.error, result.commit, result.weight) == ("", sha, first_weight(0))
 
 
+def seen_alone(hub: Hub, name: str, folder: Path, *files: str) -> None:
+    """Puts a repository into the client's cache as another program leaves it that asked for these files alone."""
+    (sha,) = hub.add(name, folder)
+    cache = hub.home / "hub" / f"models--{name.replace('/', '--')}"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(sha)
+    snapshot = cache / "snapshots" / sha
+    snapshot.mkdir(parents=True)
+    for file in files:
+        (snapshot / file).write_bytes((folder / file).read_bytes())
+
+
+@pytest.mark.parametrize("form", ["safetensors", "safetensors-sharded", "bin", "bin-sharded"])
+@pytest.mark.parametrize("processor", ["preprocessor_config.json", "video_preprocessor_config.json", "nested"])
+def test_whatever_form_the_cache_has_is_found(form: Any, processor: str, hub: Hub, load: Any, tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(tmp_path, "vivit", weights=form)
+    described = folder / "preprocessor_config.json"
+    if processor == "nested":
+        nested = {"processor_class": "X", "image_processor": json.loads(described.read_text())}
+        (folder / "processor_config.json").write_text(json.dumps(nested))
+        described.unlink()
+    else:
+        described.rename(folder / processor)
+    name = f"lab/{commit_of(form + processor)[:8]}"
+    seen_alone(hub, name, folder, *(path.name for path in folder.iterdir()))
+    hub.stop()
+    try:
+        result = load(name)
+    finally:
+        hub.start()
+    assert (result.error, result.weight) == ("", first_weight(0))
+    instead = [line for line in result.reported if line.startswith("the Hub gave no answer, and the cache lacks ")]
+    assert any("model.safetensors" in line for line in instead) == (form != "safetensors")
+    oracle = transformers.VivitForVideoClassification.from_pretrained(folder)  # reads the same files
+    assert oracle.classifier.weight[0, 0].item() == result.weight
+
+
+def test_a_form_of_which_the_cache_has_a_part_gives_way_to_one_that_is_whole(
+    hub: Hub, load: Any, tmp_path: Path
+) -> None:
+    checkpoints.write_checkpoint(tmp_path, "vivit", weights="safetensors-sharded", seed=1)
+    checkpoints.write_checkpoint(tmp_path, "vivit", weights="bin", seed=2)
+    kept = [path.name for path in tmp_path.iterdir() if path.name != "model-00002-of-00002.safetensors"]
+    seen_alone(hub, "lab/part", tmp_path, *kept)
+    seen_alone(hub, "lab/nothing", tmp_path, "config.json", "preprocessor_config.json")
+    hub.stop()
+    try:
+        whole, nothing = load("lab/part"), load("lab/nothing")
+    finally:
+        hub.start()
+    assert (whole.error, whole.weight) == ("", first_weight(2))
+    assert nothing.error.startswith("the Hub gave no answer for model.safetensors of lab/nothing")
+
+
 def test_no_network(hub: Hub, load: Any) -> None:
     hub.stop()
     try:
@@ -212,8 +267,9 @@ def test_a_missing_revision(hub: Hub, load: Any, tmp_path: Path) -> None:
         ("config.json", "{name} has no config.json, so it is not a checkpoint of transformers"),
         (
             "preprocessor_config.json",
-            "{name} has neither preprocessor_config.json nor video_preprocessor_config.json, "
-            "so how to prepare a clip is not known",
+            "{name} has none of processor_config.json, video_preprocessor_config.json, preprocessor_config.json with a "
+            "processor of pictures or videos, so how to prepare a clip is not known\n"
+            "  fix: copy preprocessor_config.json from the checkpoint that this one was fine-tuned from",
         ),
         (
             "model.safetensors",
