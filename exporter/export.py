@@ -25,7 +25,7 @@ from .checkpoint import Checkpoint
 from .models.videomae import VideoMAEConfig
 from .models.vivit import VivitConfig
 from .plan import check_videos, clip_spec
-from .precision import add_graph
+from .precision import add_graph, require_opset
 from .products import matrix_products
 from .reference import record_reference, torch_run
 from .tasks import answers
@@ -138,6 +138,8 @@ def export_bundle(
     check_target(output, force=force)
     spec = clip_spec(checkpoint, input_name)
     check_videos(checkpoint, videos)
+    for precision in precisions:
+        require_opset(precision, opset)
     asked = answers(checkpoint.model, extras)
     with _written_beside(output, force=force) as folder:
         reference = record_reference(asked, spec, progress=progress)

@@ -33,6 +33,7 @@ from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
 from ..runtime.reference import Reference, load_reference
 from .graph_file import write_graph
+from .older_opsets import FIRST_WITH_FLOAT8
 from .precision_fp8 import to_fp8
 from .precision_fp16 import LARGEST, beyond_half, half_tensors, to_lower
 from .precision_graph import attentions, is_constant, linear_layers, measure_magnitudes, name_of, open_graph, products
@@ -171,6 +172,7 @@ def add_graph(
     """
     if precision not in LOWERINGS:
         raise BundleError(f"there is no precision {precision!r} to make; there are {', '.join(LOWERINGS)}")
+    require_opset(precision, bundle.graph("fp32").opset)
     others = tuple(graph for graph in bundle.graphs if graph.precision != precision)
     if others != bundle.graphs and not force:
         raise BundleError(f"{bundle.path} has an {precision} graph already", fix="replace it with --force")
@@ -197,6 +199,15 @@ def add_graph(
     bundle = replace(bundle, graphs=(*others, replace(graph, parity=report.to_json())))
     bundle.write_manifest()
     return bundle, report
+
+
+def require_opset(precision: Precision, opset: int) -> None:
+    """Raises BundleError where a graph of that opset cannot hold what the precision multiplies."""
+    if precision == "fp8" and opset < FIRST_WITH_FLOAT8:
+        raise BundleError(
+            f"an fp8 graph must be of opset {FIRST_WITH_FLOAT8} or newer, which moves 8-bit floats; got opset {opset}",
+            fix=f"export with --opset {FIRST_WITH_FLOAT8} or more",
+        )
 
 
 def calibration_videos(given: Sequence[Path]) -> tuple[Path, ...]:

@@ -95,7 +95,8 @@ def build_engine(
     trt, cuda = load_tensorrt(), Cuda()
     machine = this_machine(cuda, trt)
     machine.require(options.precision)
-    recipes = recipes_for(options.precision, tensorrt_version(trt), machine.compute_capability)
+    opset = bundle.graph(SOURCES[options.precision]).opset
+    recipes = recipes_for(options.precision, tensorrt_version(trt), machine.compute_capability, opset=opset)
     recipes = recipes[: None if fallbacks else 1]
     folder = open_folder(bundle)
     if not force:

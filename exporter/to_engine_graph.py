@@ -16,6 +16,7 @@ import onnx.inliner
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ..preprocess.errors import BackendError
+from .older_opsets import FIRST_WITH_ATTENTION
 
 ATTENTION = "Attention"
 MATRIX_OPERATORS = ("MatMul", "Gemm", "Conv", ATTENTION)
@@ -48,6 +49,7 @@ def load_standard_graph(path: Path) -> ModelProto:
     model = onnx.load(path, load_external_data=False)
     names = {node.output[0]: node.name for node in model.graph.node}
     model = onnx.inliner.inline_local_functions(model)
+    _raise_opset(model)
     for node in model.graph.node:
         if not node.name:  # it came from a function: let it be called as the call was
             node.name = names.get(node.output[0], node.output[0])
@@ -64,6 +66,23 @@ def load_standard_graph(path: Path) -> ModelProto:
             f"ONNX does not read the weights of {path}: {error}", fix="copy the bundle as files"
         ) from error
     return model
+
+
+def _raise_opset(model: ModelProto) -> None:
+    """Takes a graph of an older opset to the one that graphs of ours have, in which its operators mean the same and
+    take bfloat16 and float16 wherever engines have them; but for the axes of ReduceMean, an input since opset 18."""
+    (standard,) = (opset for opset in model.opset_import if opset.domain == "")
+    if standard.version >= FIRST_WITH_ATTENTION:
+        return
+    for node in model.graph.node:
+        if node.op_type == "ReduceMean" and len(node.input) == 1:
+            axes = numpy_helper.from_array(np.array(attribute(node, "axes"), np.int64), f"{node.name}.axes")
+            model.graph.initializer.append(axes)
+            node.input.append(axes.name)
+            (older,) = (found for found in node.attribute if found.name == "axes")
+            node.attribute.remove(older)
+    standard.version = FIRST_WITH_ATTENTION
+    model.ir_version = max(model.ir_version, helper.OP_SET_ID_VERSION_MAP["ai.onnx", FIRST_WITH_ATTENTION])
 
 
 def _take_rounding_from_attention(model: ModelProto) -> None:
@@ -218,6 +237,16 @@ def matrix_types(model: ModelProto) -> dict[str, tuple[str, ...]]:
     }
 
 
+def _linear_layers(model: ModelProto) -> set[str]:
+    """The products of an activation and a weight, by name; a product of two activations is part of an attention that is
+    written out."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in ("DequantizeLinear", "Cast") and node.input[0] in constants:
+            constants.add(node.output[0])
+    return {node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in constants}
+
+
 def require_types(model: ModelProto, wanted: str, *, kept: Collection[str], rest: str | None = None) -> None:
     """Raises BackendError unless every matrix product of the graph multiplies `wanted` ("FLOAT", "FLOAT16", "BFLOAT16",
     "INT8", "FLOAT8E4M3FN"), but for the nodes in `kept`, which are known to compute in something wider.
@@ -225,10 +254,10 @@ def require_types(model: ModelProto, wanted: str, *, kept: Collection[str], rest
     rest: what products other than linear layers must multiply, where that is another type
     """
     found = matrix_types(model)
-    operators = {node.name: node.op_type for node in model.graph.node}
+    linear = _linear_layers(model)
     wrong = {}
     for name, types in found.items():
-        expected = wanted if rest is None or operators[name] == "MatMul" else rest
+        expected = wanted if rest is None or name in linear else rest
         if set(types) != {expected} and name not in kept:
             wrong[name] = types
     if wrong or not any(set(types) == {wanted} for types in found.values()):

@@ -31,6 +31,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ..runtime.bundle import Bundle
 from ..runtime.engines import NEEDS_CAPABILITY, SOURCES
+from .older_opsets import FIRST_WITH_ATTENTION as OPSET_WITH_ATTENTION
 from .precision_fp16 import to_lower
 from .to_engine_graph import ATTENTION, attribute, element_types, load_standard_graph, require_types
 
@@ -62,8 +63,11 @@ class Recipe:
         return f"{self.precision}-{self.change}" if self.change else self.precision
 
 
-def recipes_for(precision: str, tensorrt: tuple[int, int], compute_capability: tuple[int, int]) -> list[Recipe]:
-    """What is asked for, and then what to fall back to, in order, as far as the GPU and TensorRT can do it."""
+def recipes_for(
+    precision: str, tensorrt: tuple[int, int], compute_capability: tuple[int, int], *, opset: int
+) -> list[Recipe]:
+    """What is asked for, and then what to fall back to, in order, as far as the GPU, TensorRT and the bundle's graphs,
+    which are of `opset`, can do it."""
     upcast, written_out = Recipe(precision, "attention32"), Recipe(precision, "written-out")
     projections, rest = Recipe(precision, "projection16"), Recipe(precision, "rest32")
     steps = {
@@ -76,7 +80,7 @@ def recipes_for(precision: str, tensorrt: tuple[int, int], compute_capability: t
     }
     found = [Recipe(precision), *steps[precision]]
     found = [recipe for recipe in found if compute_capability >= NEEDS_CAPABILITY.get(recipe.precision, (0, 0))]
-    if tensorrt >= FIRST_WITH_ATTENTION:
+    if tensorrt >= FIRST_WITH_ATTENTION and opset >= OPSET_WITH_ATTENTION:
         return found
     # Without Attention, each precision is left with its one form that does without.
     return list(dict.fromkeys(Recipe(recipe.precision, "written-out") for recipe in found))

@@ -3,7 +3,8 @@
 The graph is traced from the module with a dynamic batch. Attention becomes one node,
 com.microsoft::MultiHeadAttention, for which ONNX Runtime and OpenVINO have a fused kernel, and the model carries
 a function of that name whose body is the standard Attention operator, so that a reader which does not know the
-node inlines the body instead: one file serves both.
+node inlines the body instead: one file serves both. Below opset 23 there is no such operator, and attention is written
+out (older_opsets.py).
 """
 
 import ast
@@ -26,9 +27,11 @@ from ..runtime.bundle import Graph, TensorInfo
 from .graph_file import write_graph
 from .models.attention import Attended, Attention, eager_attention
 from .models.sharing import sharing_weights
+from .older_opsets import FIRST_WITH_ATTENTION, OLDEST, OLDEST_TRACED, write_for
 from .tasks import Answers, mask
 
 OPSET = 23  # the first with Attention
+OPSETS = range(OLDEST, 25)
 
 _ANY_SIZE = 2**62
 _TRACED_BATCH = 2  # torch.export takes a batch of 1 for a constant
@@ -111,8 +114,10 @@ def trace(asked: Answers, spec: ClipSpec, *, opset: int = OPSET) -> ir.Model:
 
     TCHW: float32 `pixel_values` (batch, T, C, H, W); THWC: uint8 `frames` (batch, T, H, W, C), normalised
     inside; for masked modeling also int64 `visible` (batch, V) and `masked` (batch, M). Outputs: see tasks.py, float32.
-    Raises ValueError where the spec leaves the size of clips open.
+    Raises ValueError where the spec leaves the size of clips open, or for an opset that is not among OPSETS.
     """
+    if opset not in OPSETS:
+        raise ValueError(f"opset must be {OPSETS.start} to {OPSETS.stop - 1}, got {opset}")
     if spec.size is None:
         raise ValueError("a graph takes clips of one size, and this spec leaves the size open")
     height, width = spec.size
@@ -130,7 +135,7 @@ def trace(asked: Answers, spec: ClipSpec, *, opset: int = OPSET) -> ir.Model:
             traced,
             (example, *indices.values()),
             dynamo=True,
-            opset_version=opset,
+            opset_version=max(opset, OLDEST_TRACED),
             input_names=[spec.input_name, *indices],
             output_names=list(asked.names),
             dynamic_shapes=(any_batch, (any_batch,) * len(indices)) if indices else (any_batch,),
@@ -142,8 +147,11 @@ def trace(asked: Answers, spec: ClipSpec, *, opset: int = OPSET) -> ir.Model:
     # The tracer leaves what it would compute from large constants alone; here the graph is better off without.
     onnxscript.optimizer.optimize(graph, input_size_limit=_ANY_SIZE, output_size_limit=_ANY_SIZE, inline=False)
     _name_after_modules(graph)
-    function = ir.serde.deserialize_function(onnx.parser.parse_function(_ATTENTION_FUNCTION.format(opset=opset)))
-    graph.functions[function.identifier()] = function
+    if opset < FIRST_WITH_ATTENTION:
+        write_for(graph, opset)
+    else:
+        function = ir.serde.deserialize_function(onnx.parser.parse_function(_ATTENTION_FUNCTION.format(opset=opset)))
+        graph.functions[function.identifier()] = function
     graph.producer_name = "tubelet"
     return graph
 

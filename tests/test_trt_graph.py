@@ -291,12 +291,15 @@ def test_what_the_parser_does_not_document(graph: ModelProto, reason: str) -> No
     assert any(found.startswith(reason) for found in undocumented_nodes(graph))
 
 
-def test_fallbacks_come_in_order_and_an_old_parser_gets_no_attention() -> None:
-    def names(precision: str, tensorrt: tuple[int, int] = (11, 4), gpu: tuple[int, int] = (9, 0)) -> list[str]:
-        return [recipe.name for recipe in recipes_for(precision, tensorrt, gpu)]
+def test_fallbacks_come_in_order_and_an_old_parser_or_graph_gets_no_attention() -> None:
+    def names(
+        precision: str, tensorrt: tuple[int, int] = (11, 4), gpu: tuple[int, int] = (9, 0), opset: int = 23
+    ) -> list[str]:
+        return [recipe.name for recipe in recipes_for(precision, tensorrt, gpu, opset=opset)]
 
     assert names("fp16") == ["fp16", "bf16", "fp16-attention32", "fp16-written-out", "fp32"]
     assert names("fp16", (10, 13)) == ["fp16-written-out", "bf16-written-out", "fp32-written-out"]
+    assert names("fp16", opset=22) == names("fp16", (10, 13))
     assert names("fp16", gpu=(7, 5)) == ["fp16", "fp16-attention32", "fp16-written-out", "fp32"]
     assert names("fp8") == ["fp8", "fp8-projection16", "fp8-written-out", "bf16", "fp32"]
     assert names("int8-static") == [

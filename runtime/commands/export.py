@@ -108,7 +108,13 @@ def require_export_packages() -> None:
     help="The graphs to make: fp32, which is always made, fp16, int8, int8-static, fp8.",
 )
 @calibrate_option
-@click.option("--opset", type=click.IntRange(23, 24), default=23, show_default=True, help="ONNX opset.")
+@click.option(
+    "--opset",
+    type=click.IntRange(17, 24),
+    default=23,
+    show_default=True,
+    help="ONNX opset. Below 23, for older readers, attention is written out, which is slower.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--dry-run", is_flag=True, help="Say what would be exported, and write nothing.")
 @json_option
