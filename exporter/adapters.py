@@ -161,11 +161,10 @@ def adapted_settings(settings: Mapping[str, Any], adapter: Adapter, family: Fami
 
     A classifier that was trained along with the adapter says how many labels there are, and that the model is one.
     """
-    if adapter.own is not None:
-        return dict(adapter.own)
+    settings = dict(settings if adapter.own is None else adapter.own)
     classifier = adapter.weights.get("classifier.weight")
     if classifier is None or classifier.ndim != 2:
-        return dict(settings)
+        return settings
     changed = {**settings, "architectures": [ARCHITECTURES[family]["video-classification"]]}
     id2label = settings.get("id2label")
     if not isinstance(id2label, Mapping) or len(id2label) != classifier.shape[0]:
