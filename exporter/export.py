@@ -1,9 +1,7 @@
 """export_bundle: a checkpoint becomes a bundle, which is not kept unless it computes what torch computes."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from ..preprocess.spec import InputName
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle import MANIFEST, Bundle, BundleFile, Precision
 from ..runtime.doctor import installed_version
+from ..runtime.exchange import is_mount_point, restored, written_folder
 from ..runtime.graphs import Extra
 from ..runtime.masking import TubeletSize
 from ..runtime.parity import ParityReport, check_bundle
@@ -37,54 +36,25 @@ _TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-
 
 def check_target(output: Path, *, force: bool) -> None:
     """Raises BundleError where `output` exists and may not be replaced: anything without `force`, and with it
-    anything that is not a bundle."""
-    if not output.exists() and not output.is_symlink():
+    anything that is not a bundle, and a bundle that is a mount point, whose place nothing can take."""
+    if not os.path.lexists(output):
         return
     if not force:
         raise BundleError(f"{output} exists", fix="choose another folder with -o, or replace it with --force")
+    if not output.exists():
+        raise BundleError(
+            f"{output} is a link to {output.readlink()}, which does not exist", fix="remove the link, or mend it"
+        )
     if not (output / MANIFEST).is_file():
         raise BundleError(
             f"{output} exists and is not a bundle, so --force does not replace it",
             fix="choose another folder with -o, or remove what is there",
         )
-
-
-@contextmanager
-def _written_beside(output: Path, *, force: bool) -> Iterator[Path]:
-    """A fresh folder beside `output` that takes its place when all went well, and is gone when not."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    except OSError as error:
+    if is_mount_point(output):
         raise BundleError(
-            f"{output} cannot be written: {error.strerror} ({error.filename})", fix="choose another folder with -o"
-        ) from error
-    try:
-        folder.chmod(0o755)  # mkdtemp's is for the owner alone
-        yield folder
-        check_target(output, force=force)  # again, because something may have come there in the meantime
-        if output.exists():
-            _replace(output, folder)
-        else:
-            folder.rename(output)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replace(output: Path, folder: Path) -> None:
-    """Puts `folder` in the place of `output`, which is put back where that fails."""
-    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    replaced = aside / output.name
-    try:
-        output.rename(replaced)
-        folder.rename(output)
-    except BaseException:
-        if replaced.exists() and not output.exists():
-            replaced.rename(output)
-        raise
-    finally:
-        if output.exists():  # otherwise what lies aside is all there is
-            shutil.rmtree(aside, ignore_errors=True)
+            f"{output} is a mount point, and a bundle is replaced by another folder in its place",
+            fix="export to a folder inside or outside of it with -o",
+        )
 
 
 def _readout(checkpoint: Checkpoint) -> Readout:
@@ -122,6 +92,7 @@ def export_bundle(
     calibrate: Sequence[Path] = (),
     force: bool = False,
     progress: Progress = silent,
+    say: Progress = silent,
 ) -> tuple[Bundle, ParityReport]:
     """Writes the bundle of `checkpoint` to the folder `output`, and proves it.
 
@@ -130,18 +101,23 @@ def export_bundle(
     recorded, for other machines to compare with (see stages.py).
     Then the graphs of the other `precisions` are made from it and proven (see precision.py, also for `calibrate`).
 
+    say: told what should stay on the screen: who is waited for, what a process that died had left and is removed.
+
     Returns the bundle, and the report on the fp32 graph; those on the others are in `bundle.graphs`.
 
     Raises ParityError, with the table, where a graph is outside tolerance; BundleError where `output` may not be
-    written; VideoError for one of `videos` or of `calibrate` that is none. Nothing is left behind in any case.
+    replaced; NotWritten where the system refuses to write it; VideoError for one of `videos` or of `calibrate` that is
+    none. Nothing is left behind in any case.
     """
+    restored(output, say=say)
     check_target(output, force=force)
+    place = output.resolve()  # with `force` a link stays, and what it points to is replaced
     spec = clip_spec(checkpoint, input_name)
     check_videos(checkpoint, videos)
     for precision in precisions:
         require_opset(precision, opset)
     asked = answers(checkpoint.model, extras)
-    with _written_beside(output, force=force) as folder:
+    with written_folder(place, check=lambda: check_target(output, force=force), say=say) as folder:
         reference = record_reference(asked, spec, progress=progress)
         for name, values in reference.outputs.items():
             if not np.isfinite(values).all():
@@ -176,5 +152,5 @@ def export_bundle(
         bundle.write_manifest()
         for precision in precisions:
             if precision != graph.precision:
-                bundle, _ = add_graph(bundle, precision, calibrate=calibrate, progress=progress)
+                bundle, _ = add_graph(bundle, precision, calibrate=calibrate, progress=progress, say=say)
     return replace(bundle, path=output), report

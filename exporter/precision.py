@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
 from ..runtime.reference import Reference, load_reference
 from .graph_file import write_graph
+from .join_graph import graph_folder, join_graph, require_absent
 from .older_opsets import FIRST_WITH_FLOAT8
 from .precision_fp8 import to_fp8
 from .precision_fp16 import LARGEST, beyond_half, half_tensors, to_lower
@@ -160,45 +160,52 @@ def add_graph(
     calibrate: Sequence[Path] = (),
     force: bool = False,
     progress: Progress = silent,
+    say: Progress = silent,
 ) -> tuple[Bundle, ParityReport]:
     """Makes the graph of that precision from the bundle's fp32 graph, proves it, and adds it to the bundle on disk.
 
     calibrate: videos, or folders of nothing but videos, to observe activations on, read as the bundle reads any;
                the reference clips where there are none.
 
+    say:       told what should stay on the screen: who is waited for, what a process that died had left and is removed.
+
+    The bundle that is returned has the graphs too that others joined meanwhile.
+
     Raises ParityError, with the table, where the graph is outside its limit; BundleError where the bundle has one and
-    `force` does not say to replace it; VideoError for a calibration file that is no video. The bundle is then as it
-    was, and it is whole at every moment in between.
+    `force` does not say to replace it, or was replaced meanwhile; NotWritten where the system refuses to write it;
+    VideoError for a calibration file that is no video. The bundle is then as it was, and it is whole at every moment
+    in between.
     """
     if precision not in LOWERINGS:
         raise BundleError(f"there is no precision {precision!r} to make; there are {', '.join(LOWERINGS)}")
     require_opset(precision, bundle.graph("fp32").opset)
-    others = tuple(graph for graph in bundle.graphs if graph.precision != precision)
-    if others != bundle.graphs and not force:
-        raise BundleError(f"{bundle.path} has an {precision} graph already", fix="replace it with --force")
+    require_absent(bundle, precision, force=force)
     reference = load_reference(bundle)
     clips = Clips(bundle.spec, reference, calibration_videos(calibrate))
-    fp32 = bundle.graph("fp32")
-    for file in fp32.files:
+    for file in bundle.graph("fp32").files:
         bundle.verified(file)
-    with TemporaryDirectory(prefix=f".{bundle.path.name}.", dir=bundle.path.parent) as folder:
-        trial = replace(bundle, path=Path(folder))
-        progress(f"{precision}: observing {clips}")
-        lowering = LOWERINGS[precision](bundle.path / fp32.files[0].name, clips)
-        graph = _least_kept(lowering, precision, trial, fp32, reference, progress)
-        with open_backend(DEFAULT_BACKEND, replace(trial, graphs=(graph,)), precision) as backend:
-            report = check_bundle(
-                backend, bundle, reference, backend=DEFAULT_BACKEND, precision=precision, progress=progress
-            )
-        if not report.passed:
-            raise ParityError(f"the {precision} graph does not compute what torch computes\n\n{report.table()}")
-        if others != bundle.graphs:
-            replace(bundle, graphs=others).write_manifest()  # before the files that it names are replaced
-        for file in graph.files:
-            (trial.path / file.name).replace(bundle.path / file.name)
-    bundle = replace(bundle, graphs=(*others, replace(graph, parity=report.to_json())))
-    bundle.write_manifest()
-    return bundle, report
+    with graph_folder(bundle, precision, say=say) as folder:
+        graph, report = _make_and_prove(bundle, precision, clips, folder, progress)
+        # The bundle's lock is for this moment alone, and not for the minutes before it.
+        return join_graph(bundle, graph, folder, force=force, say=say), report
+
+
+def _make_and_prove(
+    bundle: Bundle, precision: Precision, clips: Clips, folder: Path, progress: Progress
+) -> tuple[Graph, ParityReport]:
+    """The graph, its files in `folder`, and the report on it; ParityError, with its table, where it is outside its
+    limit."""
+    trial, fp32 = replace(bundle, path=folder), bundle.graph("fp32")
+    progress(f"{precision}: observing {clips}")
+    lowering = LOWERINGS[precision](bundle.path / fp32.files[0].name, clips)
+    graph = _least_kept(lowering, precision, trial, fp32, clips.reference, progress)
+    with open_backend(DEFAULT_BACKEND, replace(trial, graphs=(graph,)), precision) as backend:
+        report = check_bundle(
+            backend, bundle, clips.reference, backend=DEFAULT_BACKEND, precision=precision, progress=progress
+        )
+    if not report.passed:
+        raise ParityError(f"the {precision} graph does not compute what torch computes\n\n{report.table()}")
+    return replace(graph, parity=report.to_json()), report
 
 
 def require_opset(precision: Precision, opset: int) -> None:

@@ -2,7 +2,6 @@
 torch computed. Needs tensorrt, cuda-bindings, onnx and onnx_ir; never torch."""
 
 import os
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,9 +28,11 @@ from ..runtime.engines import (
     record_path,
     require_private,
 )
+from ..runtime.lock import locked
 from ..runtime.parity import ParityReport, check_parity
 from ..runtime.progress import Progress, silent
 from ..runtime.reference import load_reference
+from ..runtime.written import naming, scratch, written_file
 from .to_engine_build import BuildFailed, build_plan, layer_types
 from .to_engine_graph import require_documented
 from .to_engine_recipes import Recipe, make_graph, recipes_for
@@ -80,6 +81,7 @@ def build_engine(
     fallbacks: bool = True,
     force: bool = False,
     progress: Progress = silent,
+    say: Progress = silent,
 ) -> BuiltEngine:
     """Builds the engine of `options` for the GPU that is here, into the bundle's engines/.
 
@@ -110,7 +112,7 @@ def build_engine(
             failed.append(Attempt(recipe, error))
             continue
         if candidate.report.passed:
-            record = _keep(folder, bundle, recipe, options, machine, candidate)
+            record = _keep(folder, bundle, recipe, options, machine, candidate, say)
             return BuiltEngine(folder / record.plan.name, record, candidate.report, tuple(failed))
         failed.append(Attempt(recipe, candidate.report))
     tried = "\n\n".join(attempt.describe() for attempt in failed)
@@ -171,31 +173,44 @@ def _build_and_check(
 
 
 def _keep(
-    folder: Path, bundle: Bundle, recipe: Recipe, options: EngineOptions, machine: Machine, candidate: Candidate
+    folder: Path,
+    bundle: Bundle,
+    recipe: Recipe,
+    options: EngineOptions,
+    machine: Machine,
+    candidate: Candidate,
+    say: Progress,
 ) -> EngineRecord:
-    """Writes the plan, and last the record that makes it an engine."""
+    """Writes the plan, and last the record that makes it an engine. Raises BundleError where the bundle was replaced
+    since the build began."""
     name = plan_name(machine, recipe.name, options.profiles)
-    record_path(folder / name).unlink(missing_ok=True)  # of an engine that is replaced: it would not fit
-    record = EngineRecord(
-        plan=_write_private(folder, name, candidate.plan),
-        recipe=recipe.name,
-        graph_sha256=graph_sha256(bundle.graph(SOURCES[recipe.precision])),
-        options=replace(options, precision=recipe.precision),
-        machine=machine,
-        layers=candidate.layers,
-        parity=candidate.report.to_json(),
-        build_seconds=candidate.build_seconds,
-        built=datetime.now(UTC).isoformat(timespec="microseconds"),
-    )
-    record.save(folder)
+    source = bundle.graph(SOURCES[recipe.precision])
+    with naming(folder), locked(bundle.path, say=say):
+        if not folder.is_dir() or Bundle.open(bundle.path).graph(source.precision).files != source.files:
+            raise BundleError(
+                f"{bundle.path} was replaced while its engine was being built, so it was not kept",
+                fix="run the command again",
+            )
+        record_path(folder / name).unlink(missing_ok=True)  # of an engine that is replaced: it would not fit
+        record = EngineRecord(
+            plan=_write_private(folder, name, candidate.plan),
+            recipe=recipe.name,
+            graph_sha256=graph_sha256(source),
+            options=replace(options, precision=recipe.precision),
+            machine=machine,
+            layers=candidate.layers,
+            parity=candidate.report.to_json(),
+            build_seconds=candidate.build_seconds,
+            built=datetime.now(UTC).isoformat(timespec="microseconds"),
+        )
+        record.save(folder)
     return record
 
 
 def _build(
     trt: ModuleType, bundle: Bundle, recipe: Recipe, options: EngineOptions, timings: Path, progress: Progress
 ) -> bytes:
-    with tempfile.TemporaryDirectory(prefix=".build.", dir=timings.parent) as temporary:
-        folder = Path(temporary)
+    with naming(timings.parent), scratch(timings.parent, "build") as folder:
         model = make_graph(bundle, recipe, folder)
         require_documented(model)
         graph = folder / "graph.onnx"
@@ -225,11 +240,8 @@ def _read_timings(path: Path) -> bytes:
 
 def _write_private(folder: Path, name: str, data: bytes) -> BundleFile:
     """Writes a file that only the user can read or write, at once or not at all."""
-    handle, beside = tempfile.mkstemp(prefix=f".{name}.", dir=folder)  # for the owner alone
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with written_file(folder / name) as beside:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-        Path(beside).replace(folder / name)
-    finally:
-        Path(beside).unlink(missing_ok=True)
     return BundleFile.of(folder / name)

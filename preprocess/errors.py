@@ -6,6 +6,7 @@ TubeletError
 ├── CheckpointError (ValueError)    a checkpoint cannot be found, read or accounted for
 ├── BackendError    (RuntimeError)  an engine cannot be started, or failed while running
 │   └── NotAvailable                what it needs is not on this machine: a GPU, a provider, a newer GPU
+├── NotWritten      (OSError)       a file or folder cannot be written: no space, no permission
 ├── ParityError     (RuntimeError)  what a graph computes is outside tolerance of the reference
 ├── OutOfBounds     (ValueError)    a number that a caller gives is larger or smaller than it can be
 └── MissingExtra    (ImportError)   an optional dependency is not installed
@@ -42,6 +43,14 @@ class BackendError(TubeletError, RuntimeError):
 
 class NotAvailable(BackendError):
     """Raised when the engine that was asked for needs what this machine does not have."""
+
+
+class NotWritten(TubeletError, OSError):
+    """Raised when the system refuses what is to be written; `errno` says which way."""
+
+    def __init__(self, message: str, *, fix: str | None = None, errno: int | None = None) -> None:
+        super().__init__(message, fix=fix)
+        self.errno = errno
 
 
 class ParityError(TubeletError, RuntimeError):

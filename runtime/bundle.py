@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 
 from ..preprocess.errors import BundleError
 from ..preprocess.spec import ClipSpec, ShortestEdge
+from .exchange import restored, while_it_stays
 from .formats import OLDEST_READ, upgraded
 from .graphs import (
     PRECISIONS,
@@ -33,6 +34,7 @@ from .graphs import (
 )
 from .masking import Grid, TubeletSize, token_grid
 from .rollout import Readout
+from .written import written_file
 
 __all__ = [
     "FORMAT_VERSION",
@@ -99,6 +101,10 @@ class Bundle:
         that is no bundle, is damaged, or was written in a format that this version does not know.
         """
         path = Path(path)
+        return while_it_stays(path / MANIFEST, lambda: cls._read(path))
+
+    @classmethod
+    def _read(cls, path: Path) -> Self:
         values, version = _read_manifest(path)
         try:
             values = upgraded(values, version)
@@ -139,9 +145,8 @@ class Bundle:
     def write_manifest(self) -> None:
         """Writes bundle.json, or replaces it at once; it is the last file of a bundle to be written."""
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
-        beside = self.path / f".{MANIFEST}.new"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(self.path / MANIFEST)
+        with written_file(self.path / MANIFEST) as beside:
+            beside.write_text(text, encoding="utf-8")
 
     def summary(self) -> str:
         """The bundle in a few lines."""
@@ -198,13 +203,25 @@ class Bundle:
 
     def verified(self, file: BundleFile) -> Path:
         """The path of `file`, once its bytes are those that were written; BundleError otherwise."""
-        path = _check_size(self.path, file)
-        if file_sha256(path) != file.sha256:
-            raise BundleError(
-                f"{path} is not the file that was exported: its sha256 differs from the one in {MANIFEST}",
-                fix="copy the bundle again, or export it again",
-            )
+        try:
+            path = _check_size(self.path, file)
+            if file_sha256(path) != file.sha256:
+                raise BundleError(
+                    f"{path} is not the file that was exported: its sha256 differs from the one in {MANIFEST}",
+                    fix="copy the bundle again, or export it again",
+                )
+        except BundleError as error:
+            if self._was_replaced():
+                raise BundleError(f"{self.path} was replaced while it was being read", fix="try again") from error
+            raise
         return path
+
+    def _was_replaced(self) -> bool:
+        """Whether another bundle took this one's place since it was opened."""
+        try:
+            return bool(Bundle.open(self.path).to_json()["sha256"] != self.to_json()["sha256"])
+        except BundleError:
+            return False
 
 
 # Fields of Bundle that are JSON as they are.
@@ -249,6 +266,7 @@ def manifest_sha256(values: Mapping[str, Any]) -> str:
 
 def _read_manifest(path: Path) -> tuple[dict[str, Any], int]:
     """What bundle.json holds, as it was written, and its format version."""
+    restored(path)
     if not path.is_dir():
         found = "is a file" if path.is_file() else "does not exist"
         raise BundleError(f"a bundle is a folder with a {MANIFEST}; {path} {found}", fix=_EXPORT_HINT)

@@ -3,7 +3,12 @@
 import errno
 import io
 import platform
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import click
@@ -39,6 +44,28 @@ class Misuse(click.ClickException):
 EXITS: dict[type[TubeletError], type[click.ClickException]] = {ParityError: ParityFailure, OutOfBounds: Misuse}
 
 
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM, and a terminal that goes away, end the command as Ctrl-C does: what it was writing is removed, and the
+    exit code is 128 and the signal. What the caller set for them stays."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    found = [number for number in map(signal.Signals.__getitem__, names) if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        found = []  # only the main thread may say what a signal does
+    for number in found:
+        signal.signal(number, _end)
+    try:
+        yield
+    finally:
+        for number in found:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not break off the cleaning
+    sys.exit(128 + number)
+
+
 class TubeletGroup(click.Group):
     """Turns tubelet's errors, and what the system refuses, into messages and exit codes, in this one place."""
 
@@ -46,7 +73,8 @@ class TubeletGroup(click.Group):
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
         try:
-            return super().invoke(ctx)
+            with ended_by_signals():
+                return super().invoke(ctx)
         except TubeletError as error:
             raise EXITS.get(type(error), click.ClickException)(str(error)) from error
         except OSError as error:

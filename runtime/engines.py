@@ -22,6 +22,7 @@ from typing import Any, Self
 from ..preprocess.errors import BackendError, NotAvailable, OutOfBounds
 from .bounds import PROFILE_BATCH, whole_number
 from .bundle import Bundle, BundleFile, Graph
+from .written import written_file
 
 FOLDER = "engines"
 
@@ -186,9 +187,8 @@ class EngineRecord:
     def save(self, folder: Path) -> None:
         """Writes the JSON of the plan that lies in `folder`; it is the last file of an engine to be written."""
         text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
-        beside = folder / f".{self.plan.name}.json"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(record_path(folder / self.plan.name))
+        with written_file(record_path(folder / self.plan.name)) as beside:
+            beside.write_text(text, encoding="utf-8")
 
 
 def plan_name(machine: Machine, recipe: str, profiles: tuple[Profile, ...]) -> str:

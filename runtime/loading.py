@@ -4,9 +4,10 @@ from pathlib import Path
 
 from ..preprocess.errors import BundleError
 from .backends import DEFAULT_BACKEND, open_backend
-from .bundle import Bundle, Task
+from .bundle import MANIFEST, Bundle, Task
 from .classifier import VideoClassifier
 from .encoder import VideoEncoder
+from .exchange import while_it_stays
 from .masked import MaskedVideoModel
 from .model import VideoModel
 from .reading import Reading
@@ -33,7 +34,11 @@ def load(
     Raises BundleError for a folder that is no whole bundle, BackendError for an engine that cannot run it,
     MissingExtra for one that is not installed, OutOfBounds for more threads or views than this machine can use.
     """
-    bundle = Bundle.open(path)
-    if bundle.task not in MODELS:
-        raise BundleError(f"{path} is for {bundle.task}; this version of tubelet knows {', '.join(MODELS)}")
-    return MODELS[bundle.task](bundle, open_backend(backend, bundle, precision, threads=threads), reading=reading)
+
+    def load_once() -> VideoModel:
+        bundle = Bundle.open(path)
+        if bundle.task not in MODELS:
+            raise BundleError(f"{path} is for {bundle.task}; this version of tubelet knows {', '.join(MODELS)}")
+        return MODELS[bundle.task](bundle, open_backend(backend, bundle, precision, threads=threads), reading=reading)
+
+    return while_it_stays(Path(path) / MANIFEST, load_once)

@@ -1,8 +1,6 @@
 """Pictures to files: PNG, H.264 video, and animated GIF, through the encoders that PyAV brings."""
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..preprocess.errors import TubeletError
 from .pictures import contact_sheet, enlarged, side_by_side, spread
+from .written import written_file
 
 Pixels = NDArray[np.uint8]
 
@@ -133,28 +132,18 @@ def write_panels(
     """
     check_picture(path, force=force)
     panels = [enlarged(panel, LEAST_SIDE) for panel in panels]
-    with _written_beside(path) as beside:
-        match path.suffix.lower():
-            case ".png":
-                chosen = spread(len(seconds), shown)
-                write_png(beside, contact_sheet([panel[chosen] for panel in panels], columns=SHEET_COLUMNS))
-            case ".gif":
-                write_gif(beside, side_by_side(panels), frame_rate(seconds))
-            case _:
-                write_video(beside, side_by_side(panels), frame_rate(seconds), crf=CRF)
-
-
-@contextmanager
-def _written_beside(path: Path) -> Iterator[Path]:
-    """A path beside `path` that takes its place when all went well, and is gone when not."""
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        yield beside
-        beside.replace(path)
-    except (av.error.FFmpegError, OSError) as error:
+        with written_file(path, follow_link=True) as beside:
+            match path.suffix.lower():
+                case ".png":
+                    chosen = spread(len(seconds), shown)
+                    write_png(beside, contact_sheet([panel[chosen] for panel in panels], columns=SHEET_COLUMNS))
+                case ".gif":
+                    write_gif(beside, side_by_side(panels), frame_rate(seconds))
+                case _:
+                    write_video(beside, side_by_side(panels), frame_rate(seconds), crf=CRF)
+    except av.error.FFmpegError as error:
         raise TubeletError(f"{path} cannot be written: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _video_frame(picture: NDArray[np.uint8], number: int, rate: int) -> av.VideoFrame:

@@ -8,7 +8,6 @@ same command continues from the state that was saved last. Every clip is made on
 own, and none is seen twice.
 """
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from tubelet.exporter.models.videomae import VideoMAEForVideoClassification, sin
 from tubelet.preprocess.prepare import normalise
 from tubelet.preprocess.spec import ClipSpec, Family
 from tubelet.runtime.progress import StatusLine
+from tubelet.runtime.written import written_file
 
 STEPS = 2200
 BATCH = 32
@@ -113,12 +113,11 @@ class Run:
     seconds: float = 0.0
 
     def save(self, path: Path) -> None:
-        """Written beside and renamed, so that there is always a whole state to continue from."""
+        """There is always a whole state to continue from."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".writing")
         parts = {name: part.state_dict() for name, part in self._parts().items()}
-        torch.save({"step": self.step, "seconds": self.seconds, **parts}, beside)
-        os.replace(beside, path)
+        with written_file(path) as beside:
+            torch.save({"step": self.step, "seconds": self.seconds, **parts}, beside)
 
     def load(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)

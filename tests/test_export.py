@@ -12,7 +12,7 @@ from tubelet.exporter.export import export_bundle
 from tubelet.exporter.plan import clip_spec, default_output, plan_export
 from tubelet.exporter.reference import FRAME_SIZES, moving_clip, record_reference
 from tubelet.exporter.tasks import answers
-from tubelet.preprocess.errors import BundleError, CheckpointError, ParityError
+from tubelet.preprocess.errors import BundleError, CheckpointError, NotWritten, ParityError
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.spec import Evaluation, Family, Sampling
 from tubelet.runtime import Bundle, Frames
@@ -149,21 +149,25 @@ def test_what_comes_there_in_the_meantime_is_kept(checkpoint: export.Checkpoint,
     assert entries(target) == ["thesis.tex"]
 
 
-def test_what_cannot_be_replaced_is_put_back(tmp_path: Path) -> None:
-    old = tmp_path / "bundle"
-    old.mkdir()
-    (old / "bundle.json").touch()
-    with pytest.raises(FileNotFoundError):
-        export._replace(old, tmp_path / "gone")
-    assert entries(tmp_path) == ["bundle"]
-    assert entries(old) == ["bundle.json"]
+def test_force_over_a_link_replaces_what_it_points_to(
+    checkpoint: export.Checkpoint, vivit_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "store").mkdir()
+    target = shutil.copytree(vivit_bundle, tmp_path / "store/v1")
+    (tmp_path / "current").symlink_to("store/v1")
+    bundle, _ = export_bundle(checkpoint, tmp_path / "current", force=True)
+    assert bundle.path == tmp_path / "current"
+    assert (tmp_path / "current").readlink() == Path("store/v1")
+    assert Bundle.open(target).model_id == bundle.model_id == "gestures"
+    assert entries(tmp_path) == ["current", "store"]
+    assert entries(tmp_path / "store") == ["v1"]
 
 
 @pytest.mark.parametrize("below", ["bundle", "deeper/bundle"])
 def test_an_output_inside_a_file_is_refused(checkpoint: export.Checkpoint, tmp_path: Path, below: str) -> None:
     file = tmp_path / "file"
     file.touch()
-    with pytest.raises(BundleError, match=r"bundle cannot be written: .*file.*\n  fix: choose another folder"):
+    with pytest.raises(NotWritten, match=r"bundle cannot be written: .*file.*\n  fix: choose another folder"):
         export_bundle(checkpoint, file / below)
     assert entries(tmp_path) == ["file"]
 

@@ -1,13 +1,11 @@
 """`tubelet bench`."""
 
-import os
 import shlex
 import sys
 from pathlib import Path
 
 import click
 
-from ...preprocess.errors import TubeletError
 from ..backends import BACKENDS, DEFAULT_BACKEND
 from ..bench.bench import bench_bundle
 from ..bench.measurement import BASELINES
@@ -15,6 +13,7 @@ from ..bench.page import page
 from ..bounds import ROUNDS, STARTS, THREADS
 from ..bundle import Bundle
 from ..progress import StatusLine
+from ..written import written_file
 from .options import Bounded, bundle_argument, json_option, print_json
 
 
@@ -113,20 +112,9 @@ def bench(
             progress=progress,
         )
     if report is not None:
-        write_whole(report, page(found))
+        with written_file(report, follow_link=True) as beside:
+            beside.write_text(page(found), encoding="utf-8")
     if as_json:
         print_json(found.to_json())
     else:
         click.echo(found.table())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file that is there whole or, where that fails, as it was before."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise TubeletError(f"the report cannot be written to {path}: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -83,7 +83,14 @@ def build(
     from ...exporter.to_engine import build_engine
 
     with StatusLine() as progress:
-        built = build_engine(opened, options, fallbacks=not no_fallback, force=force, progress=progress)
+        built = build_engine(
+            opened,
+            options,
+            fallbacks=not no_fallback,
+            force=force,
+            progress=progress,
+            say=progress.aside(note),
+        )
     record = built.record
     for attempt in built.failed:
         note(attempt.describe())

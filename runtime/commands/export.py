@@ -11,6 +11,7 @@ from ...preprocess.errors import MissingExtra
 from ...preprocess.spec import LAYOUTS, InputName
 from ..bounds import NUM_FRAMES
 from ..bundle import PRECISIONS, Graph, Precision, Task
+from ..exchange import restored
 from ..graphs import EXTRAS, Extra
 from ..progress import StatusLine
 from .options import Bounded, ImageSize, NameList, calibrate_option, json_option, note, print_json
@@ -159,6 +160,7 @@ def export(
     from ...exporter.plan import default_output, plan_export
 
     target = default_output(model) if output is None else output
+    restored(target, say=note)
     check_target(target, force=force)  # before anything is downloaded
     with StatusLine() as progress:
         progress(f"loading {model}")
@@ -191,6 +193,7 @@ def export(
             opset=opset,
             force=force,
             progress=progress,
+            say=progress.aside(note),
         )
     for message in bundle.notes:
         note(message)

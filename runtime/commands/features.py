@@ -1,6 +1,5 @@
 """`tubelet features`."""
 
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..loading import load
 from ..model import VideoModel
 from ..progress import StatusLine
 from ..reading import Reading
+from ..written import naming, written_file
 from .options import bundle_argument, engine_options, json_option, print_json
 from .reading_options import reading_options
 
@@ -105,11 +105,10 @@ def _targets(videos: tuple[Path, ...], npz: Path | None, *, force: bool) -> dict
 
 def _write(found: Features, target: Path) -> None:
     """The arrays in one file, which is there whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        beside = Path(folder) / "features.npz"
+    with naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with written_file(target, follow_link=True) as beside:
         np.savez(beside, allow_pickle=False, **found)
-        beside.replace(target)
 
 
 def _describe(found: Features) -> dict[str, Any]:

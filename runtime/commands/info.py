@@ -6,11 +6,11 @@ import click
 
 from ...preprocess.decode import probe
 from ..bundle import Bundle
-from .options import json_option, print_json
+from .options import BundlePath, json_option, print_json
 
 
 @click.command()
-@click.argument("path", metavar="BUNDLE|VIDEO", type=click.Path(path_type=Path))
+@click.argument("path", metavar="BUNDLE|VIDEO", type=BundlePath())
 @json_option
 def info(path: Path, as_json: bool) -> None:
     """Show what a bundle is, or what a video file holds.

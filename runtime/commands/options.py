@@ -1,6 +1,7 @@
 """What several commands share: options, and ways to speak."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,26 @@ import click
 from ...preprocess.errors import OutOfBounds
 from ..backends import BACKENDS, DEFAULT_BACKEND
 from ..bounds import IMAGE_SIDE, THREADS, Bound, whole_number
+from ..exchange import restored
 
 EXIT_PARITY = 3
 
 Command = Callable[..., None]
 
-bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+
+class BundlePath(click.Path):
+    """The folder of a bundle, put back where a process died while it was replacing it."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        restored(path, say=note)
+        return path
+
+
+bundle_argument = click.argument("bundle", type=BundlePath())
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 

@@ -8,7 +8,7 @@ import click
 from ...preprocess.errors import MissingExtra
 from ..bundle import PRECISIONS, Bundle, Precision
 from ..progress import StatusLine
-from .options import NameList, bundle_argument, calibrate_option, json_option, print_json
+from .options import NameList, bundle_argument, calibrate_option, json_option, note, print_json
 
 
 def require_quantize_packages() -> None:
@@ -50,7 +50,9 @@ def quantize(
     reports = []
     with StatusLine() as progress:
         for precision in precisions:
-            opened, report = add_graph(opened, precision, calibrate=calibrate, force=force, progress=progress)
+            opened, report = add_graph(
+                opened, precision, calibrate=calibrate, force=force, progress=progress, say=progress.aside(note)
+            )
             reports.append(report)
     if as_json:
         print_json({"bundle": str(bundle), "parity": [report.to_json() for report in reports]})
