@@ -66,7 +66,8 @@ def _round_weight(model: ir.Model, node: ir.Node, values: NDArray[Any], scales: 
     name = name_of(given(node, 1))
     quantized = add_constant(model, f"{name}.{values.dtype}", values)
     column_scales = add_constant(model, f"{name}.scale", scales)
-    zero_points = add_constant(model, f"zero_points_{len(scales)}", np.zeros(len(scales), values.dtype))
+    # Not shared with other weights: ONNX Runtime fails where it makes weights unsigned and meets zero points again.
+    zero_points = add_constant(model, f"{name}.zero_points", np.zeros(len(scales), values.dtype))
     dequantize = ir.node(
         "DequantizeLinear", [quantized, column_scales, zero_points], attributes={"axis": 1}, name=f"{name}.rounded"
     )

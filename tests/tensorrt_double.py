@@ -402,6 +402,7 @@ def _session(graph: bytes) -> onnxruntime.InferenceSession:
                 attribute.i = TensorProto.FLOAT
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.x64quantprecision", "1")  # 8-bit integers are exact on a GPU
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

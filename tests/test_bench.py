@@ -28,11 +28,12 @@ from tubelet.preprocess.spec import Family
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
 from tubelet.runtime.backends.ort_cuda import BoundSession
+from tubelet.runtime.backends.product_graph import product_graph, quantized_product_graph
 from tubelet.runtime.backends.steps import RunsInSteps
 from tubelet.runtime.bench import process
 from tubelet.runtime.bench.bench import bench_bundle, checkpoint_for_torch
 from tubelet.runtime.bench.child import Settings, stage_times
-from tubelet.runtime.bench.gemm import heaviest_shapes, product_graph, quantized_product_graph
+from tubelet.runtime.bench.gemm import heaviest_shapes
 from tubelet.runtime.bench.machine import peak_memory_mb
 from tubelet.runtime.bench.measure import BACKEND_MODULE, smallest_cosine, write_inputs
 from tubelet.runtime.bench.report import LatencyReport
@@ -193,7 +194,7 @@ def test_a_quantized_graph_written_by_hand_is_onnx() -> None:
     left, right = random.random((5, 300), np.float32), random.integers(-127, 128, (300, 7)).astype(np.int8)
     graph = quantized_product_graph(left, right)
     onnx.checker.check_model(onnx.load_from_string(graph), full_check=True)
-    (got,) = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, {"left": left})
+    (got,) = open_session(graph, CPU_PROVIDER).run(None, {"left": left})
     np.testing.assert_allclose(got, np.round(left * 255) / 255 @ (right / 127), rtol=1e-3, atol=1e-3)
 
 

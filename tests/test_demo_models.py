@@ -12,7 +12,6 @@ from typing import Any, get_args
 
 import av
 import numpy as np
-import onnxruntime
 import pytest
 import score_demo
 import torch
@@ -34,6 +33,7 @@ from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.spec import Family
 from tubelet.runtime import Bundle, load
+from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
 from tubelet.runtime.picture_files import write_gif, write_video
 
 DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
@@ -112,7 +112,7 @@ def test_in_8_bits_it_is_right_as_often_within_a_point(demo: Demo, tmp_path: Pat
             right[precision] = score(model.logits, bundle.spec, read, clips=2 * CLIPS).top1
     # The form that TensorRT is given, with the rest in float16, step by step
     graph = make_graph(bundle, Recipe("int8-static"), tmp_path)
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(graph.SerializeToString(), CPU_PROVIDER)
     infer = lambda batch: session.run(None, {"pixel_values": batch})[0]  # noqa: E731
     right["engine"] = score(infer, bundle.spec, read, clips=2 * CLIPS).top1
     assert all(found >= right["fp32"] - 0.01 for found in right.values()), right

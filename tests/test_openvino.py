@@ -13,12 +13,18 @@ from tubelet.preprocess.errors import BackendError, BundleError, MissingExtra
 from tubelet.runtime import Bundle
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.backends import openvino as backend_module
-from tubelet.runtime.backends.openvino import CAPABILITIES, RECIPES, OpenVinoBackend
+from tubelet.runtime.backends.openvino import CAPABILITIES, INTEGERS, RECIPES, OpenVinoBackend
+from tubelet.runtime.backends.product_graph import quantized_product_graph
 from tubelet.runtime.parity import check_parity
 from tubelet.runtime.reference import load_reference
 
 HAS = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-ABLE = [name for name in RECIPES if name not in CAPABILITIES or CAPABILITIES[name][0] in HAS]
+SATURATES = backend_module.integer_products_saturate()
+ABLE = [
+    name
+    for name, recipe in RECIPES.items()
+    if (name not in CAPABILITIES or CAPABILITIES[name][0] in HAS) and not (SATURATES and recipe.products == INTEGERS)
+]
 UNABLE = [name for name in RECIPES if name not in ABLE]
 
 
@@ -47,7 +53,29 @@ def test_it_computes_what_torch_computed(bundle: Bundle, precision: str) -> None
 
 @pytest.mark.parametrize("precision", UNABLE)
 def test_what_the_cpu_lacks_is_an_error(vivit_bundle: Path, precision: str) -> None:
-    with pytest.raises(BackendError, match=rf"cannot compute in {precision} here: the CPU \(.*\) has no .*; OpenVINO"):
+    with pytest.raises(BackendError, match=rf"cannot compute in {precision} here: the CPU \(.*\) has no .* OpenVINO"):
+        open_backend("openvino", Bundle.open(vivit_bundle), precision)
+
+
+def test_it_is_known_whether_products_of_integers_saturate() -> None:
+    random = np.random.default_rng(0)
+    left, right = random.integers(0, 256, (9, 320)), random.integers(-127, 128, (320, 48)).astype(np.int8)
+    given = (left / 255).astype(np.float32)
+    compiled = openvino.Core().compile_model(
+        openvino.Core().read_model(quantized_product_graph(given, right)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    (product,) = compiled([given]).values()
+    largest_difference = np.abs(product * 255 * 127 - left @ right).max()
+    assert (largest_difference > 100) == SATURATES  # of sums that reach 500,000 and are rounded to float32
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-bf16"])
+def test_products_that_saturate_are_refused(
+    vivit_bundle: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    monkeypatch.setattr(backend_module, "integer_products_saturate", lambda: True)
+    monkeypatch.setitem(CAPABILITIES, "int8-bf16", ("INT8", "what every CPU has"))
+    with pytest.raises(BackendError, match=r"has no VNNI, and OpenVINO's products of 8-bit.*\n  fix: .*onnxruntime"):
         open_backend("openvino", Bundle.open(vivit_bundle), precision)
 
 

@@ -1,11 +1,18 @@
+import platform
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from tubelet.runtime import BackendError, Bundle, BundleError
 from tubelet.runtime.backends import open_backend
-from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
+from tubelet.runtime.backends.ort import CPU_PROVIDER, integer_products_saturate, open_session
+from tubelet.runtime.backends.product_graph import product_graph
+
+EMULATOR = shutil.which("qemu-x86_64")
 
 
 def test_the_caller_owns_what_infer_returns(vivit_bundle: Path) -> None:
@@ -62,6 +69,38 @@ def test_a_graph_that_cannot_be_read_is_a_backend_error() -> None:
 def test_an_unknown_backend_names_those_there_are(vivit_bundle: Path) -> None:
     with pytest.raises(BackendError, match="there is no backend 'tpu'; there are onnxruntime"):
         open_backend("tpu", Bundle.open(vivit_bundle), "fp32")
+
+
+def test_it_is_known_whether_products_of_integers_saturate() -> None:
+    random = np.random.default_rng(0)
+    left, right = random.integers(0, 256, (9, 300), np.uint8), random.integers(-127, 128, (300, 33)).astype(np.int8)
+    graph, exact = product_graph("MatMulInteger", left, right), left.astype(np.int64) @ right.astype(np.int64)
+    (plain,) = onnxruntime.InferenceSession(graph, providers=[CPU_PROVIDER]).run(None, {"left": left})
+    assert integer_products_saturate() == (not np.array_equal(plain, exact))
+    session = open_session(graph, CPU_PROVIDER)
+    np.testing.assert_array_equal(session.run(None, {"left": left})[0], exact)
+    if integer_products_saturate():
+        assert session.get_session_options().get_session_config_entry("session.x64quantprecision") == "1"
+    else:  # where it would cost time only
+        with pytest.raises(RuntimeError, match="x64quantprecision"):
+            session.get_session_options().get_session_config_entry("session.x64quantprecision")
+
+
+WITHOUT_VNNI = """
+import numpy as np
+from tubelet.runtime.backends.ort import CPU_PROVIDER, integer_products_saturate, open_session
+from tubelet.runtime.backends.product_graph import largest_operands, product_graph
+left, right = largest_operands()
+(product,) = open_session(product_graph("MatMulInteger", left, right), CPU_PROVIDER).run(None, {"left": left})
+print(integer_products_saturate(), np.array_equal(product, left.astype(int) @ right.astype(int)))
+"""
+
+
+@pytest.mark.skipif(not (EMULATOR and platform.machine() == "x86_64"), reason="qemu-user is not installed")
+def test_an_emulated_cpu_without_vnni_saturates_and_is_made_exact() -> None:
+    command = [str(EMULATOR), "-cpu", "Haswell", sys.executable, "-c", WITHOUT_VNNI]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (result.returncode, result.stdout) == (0, "True True\n"), result.stderr
 
 
 @pytest.mark.parametrize("threads", [0, -1])

@@ -3,11 +3,13 @@
 import json
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx.inliner
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from checkpoints import write_checkpoint
@@ -20,13 +22,13 @@ from tubelet.exporter.export import export_bundle
 from tubelet.exporter.precision import Clips, add_graph, calibration_videos
 from tubelet.exporter.precision_fp16 import to_lower
 from tubelet.exporter.precision_graph import measure_magnitudes
-from tubelet.exporter.precision_int8 import measure_attention_noise, quantized_weight
-from tubelet.preprocess.errors import BundleError, ParityError, VideoError
+from tubelet.exporter.precision_int8 import measure_attention_noise, quantized_weight, to_int8, to_int8_static
+from tubelet.preprocess.errors import BackendError, BundleError, ParityError, VideoError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
 from tubelet.runtime import Bundle
 from tubelet.runtime.backends import open_backend, ort
-from tubelet.runtime.backends.ort import open_session
+from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
 from tubelet.runtime.limits import CosineLimit
 from tubelet.runtime.reference import load_reference
 from videos import make_video
@@ -99,7 +101,7 @@ def test_it_is_valid_onnx_with_or_without_the_fused_attention(lowered: Bundle, n
     batch = np.stack([prepare(Frames.from_array(clip), lowered.spec) for clip in reference.clips])
     with open_backend("onnxruntime", lowered, name) as backend:
         fused = backend.infer(batch)
-    session = onnxruntime.InferenceSession(inlined.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(inlined.SerializeToString(), CPU_PROVIDER)
     (standard,) = session.run(None, {session.get_inputs()[0].name: batch})
     np.testing.assert_allclose(standard, fused, atol={"fp16": 2e-3, "fp8": 5e-2}.get(name, 2e-2))
 
@@ -148,6 +150,93 @@ def test_int8_multiplies_weights_in_integers_and_nothing_else(lowered: Bundle, n
     large = [i for i in model.graph.initializer if len(i.dims) == 2 and "layer" in i.name]
     assert len(large) == 12
     assert {i.data_type for i in large} == {TensorProto.INT8}
+
+
+SHAPES = [(1, 64, 16), (7, 300, 65), (64, 192, 96)]  # rows, inner, columns
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("operands", ["largest", "alternating", "random"])
+@pytest.mark.parametrize("name", ["int8", "int8-static"])
+@pytest.mark.parametrize("saturates", [None, True])
+def test_integers_multiply_exactly_on_every_cpu(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shape: tuple[int, int, int],
+    operands: str,
+    name: str,
+    saturates: bool | None,
+) -> None:
+    if saturates is not None:  # what the session is then told is exact on CPUs that do not need it, too
+        monkeypatch.setattr(ort, "integer_products_saturate", lambda: saturates)
+    left, right = integers_of_scale_1(shape, operands, signed=name == "int8-static")
+    write_product(tmp_path / "model.onnx", left, right)
+    make = {"int8": to_int8, "int8-static": partial(to_int8_static, magnitudes={"left": 127.0})}[name]
+    graph = ir.to_proto(make(tmp_path / "model.onnx", frozenset()))
+    assert TensorProto.INT8 in {i.data_type for i in graph.graph.initializer}
+    (product,) = open_session(graph.SerializeToString(), CPU_PROVIDER).run(None, {"left": left.astype(np.float32)})
+    np.testing.assert_array_equal(product, left @ right + 1)  # in int64; float32 holds these sums exactly
+
+
+def integers_of_scale_1(shape: tuple[int, int, int], operands: str, *, signed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Operands that quantization leaves as they are: activations that reach both ends of their range, and columns of
+    weights that reach 127. But for that: the largest there are, those with every other sign turned, or any."""
+    rows, inner, columns = shape
+    random = np.random.default_rng(0)
+    low, high = (-127, 127) if signed else (0, 255)
+    left, right = np.full((rows, inner), high), np.full((inner, columns), 127)
+    if operands == "alternating":
+        left[:, ::2] = low
+        right[::2, ::3] = -127
+    elif operands == "random":
+        left, right = random.integers(low, high + 1, left.shape), random.integers(-127, 128, right.shape)
+    left[0, :2] = low, high
+    right[0] = 127
+    return left, right
+
+
+def write_product(path: Path, left: np.ndarray, right: np.ndarray) -> None:
+    """The fp32 graph of one linear layer, its bias 1."""
+    given, product = (
+        onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size])
+        for name, size in (("left", left.shape[1]), ("product", right.shape[1]))
+    )
+    nodes = [
+        onnx.helper.make_node("MatMul", ["left", "weight"], ["sums"], name="layer"),
+        onnx.helper.make_node("Add", ["sums", "bias"], ["product"], name="layer with bias"),
+    ]
+    constants = {"weight": right, "bias": np.ones(right.shape[1])}
+    initializers = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "linear layer", [given], [product], initializers)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 23)], ir_version=10), path)
+
+
+def test_what_a_cpu_without_vnni_is_told_changes_no_answer(lowered: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = load_reference(lowered)
+    clips = [prepare(Frames.from_array(clip), lowered.spec) for clip in reference.clips]
+    for name in ("int8", "int8-static"):
+        answers = []
+        for saturates in (ort.integer_products_saturate(), True):
+            monkeypatch.setattr(ort, "integer_products_saturate", lambda saturates=saturates: saturates)
+            with open_backend("onnxruntime", lowered, name) as backend:
+                answers.append(backend.infer(np.stack(clips)))
+            monkeypatch.undo()
+        np.testing.assert_allclose(answers[1], answers[0], atol=1e-5)
+
+
+def test_zero_points_that_weights_share_are_named_where_they_cannot_be_loaded(
+    lowered: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = graph_of(lowered, "int8-static")  # as bundles of format 2 have it:
+    points = {i.name: i.dims[0] for i in model.graph.initializer if i.name.endswith(".zero_points")}
+    assert len(points) == 12
+    for node in model.graph.node:
+        node.input[:] = [f"zero_points_{points[name]}" if name in points else name for name in node.input]
+    for size in set(points.values()):
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(size, np.int8), f"zero_points_{size}"))
+    monkeypatch.setattr(ort, "integer_products_saturate", lambda: True)
+    with pytest.raises(BackendError, match=r"fix: make the graph anew.*--precision int8-static --force"):
+        open_session(model.SerializeToString(), CPU_PROVIDER)
 
 
 def test_static_scales_are_symmetric_and_reach_the_largest_value(lowered: Bundle) -> None:
@@ -386,8 +475,6 @@ def test_every_activation_survives_float16(tmp_path: Path, name: str) -> None:
 
 
 def test_bfloat16_has_the_same_form(vivit_bundle: Path) -> None:
-    import onnx_ir as ir
-
     half, brain = (
         ir.to_proto(to_lower(vivit_bundle / "model.onnx", frozenset(), low))
         for low in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)

@@ -10,6 +10,7 @@ import pytest
 from checkpoints import write_checkpoint
 from click.testing import CliRunner, Result
 from tubelet.runtime import Bundle
+from tubelet.runtime.backends.openvino import integer_products_saturate
 from tubelet.runtime.cli import main
 
 
@@ -29,7 +30,10 @@ def test_quantize_check_classify(copy: Path, video: Path) -> None:
     assert "note: calibrated on 1 video\n" in made.stdout
     assert made.stdout.endswith(f"{copy} has fp32, int8, int8-static\n")
     assert made.stderr == ""
-    for backend, precision in (("onnxruntime", "int8"), ("onnxruntime", "int8-static"), ("openvino", "int8")):
+    runs = [("onnxruntime", "int8"), ("onnxruntime", "int8-static"), ("openvino", "int8")]
+    if integer_products_saturate():  # and are refused: see test_openvino.py
+        runs.remove(("openvino", "int8"))
+    for backend, precision in runs:
         checked = tubelet("check", copy, "--backend", backend, "--precision", precision)
         assert checked.exit_code == 0, checked.output
         assert checked.stdout.startswith(f"{backend} {precision} against torch fp32\n")

@@ -1,5 +1,6 @@
 """OpenVINO, on the CPU."""
 
+import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from ...preprocess.errors import BackendError, MissingExtra
 from ..bundle import Bundle, Precision
 from ..graphs import TensorInfo
 from .backend import Backend
+from .product_graph import largest_operands, quantized_product_graph
 from .signature import require_signature
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class OpenVinoBackend(Backend):
         self._compiled: openvino.CompiledModel | None = compiled
         self._inputs, self._outputs = compiled.inputs, compiled.outputs
         self._lock = threading.Lock()  # of the idle requests
-        self._idle: list[openvino.InferRequest] = []
+        self._idle = [compiled.create_infer_request()]
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """batch (B, ...) of the graph's one input -> its first output, which the caller owns."""
@@ -177,6 +179,27 @@ def _require_capability(core: "openvino.Core", precision: str) -> None:
             f"has no {instructions}; OpenVINO lists {', '.join(has)}",
             fix="choose another --precision",
         )
+    if RECIPES[precision].products == INTEGERS and integer_products_saturate():
+        raise BackendError(
+            f"openvino cannot compute in {precision} here: the CPU ({core.get_property(DEVICE, 'FULL_DEVICE_NAME')}) "
+            "has no VNNI, and OpenVINO's products of 8-bit integers saturate without it",
+            fix="choose --precision fp32, which takes no longer there, or --backend onnxruntime --precision int8",
+        )
+
+
+@functools.cache
+def integer_products_saturate() -> bool:
+    """Says whether OpenVINO's products of 8-bit integers lose what exceeds 16 bits on this CPU, as on x86 without VNNI.
+
+    No call tells, so a product of the largest operands is computed. Raises MissingExtra where OpenVINO is absent.
+    """
+    _, right = largest_operands()  # (64, 16)
+    left = np.ones((1, len(right)), np.float32)  # 255 in integers
+    core = import_openvino().Core()
+    graph = core.read_model(quantized_product_graph(left, right))
+    compiled = core.compile_model(graph, DEVICE, {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+    (product,) = compiled.create_infer_request().infer([left]).values()
+    return not np.allclose(product, len(right), rtol=1e-3)  # 1 x 1, so many times; about half of it where it saturates
 
 
 def require_precision(compiled: "openvino.CompiledModel", precision: str, recipe: Recipe) -> None:

@@ -6,13 +6,16 @@ python -m tubelet.runtime.bench.gemm SETTINGS answers like child.py; a run is on
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backends import openvino as openvino_backend
+from ..backends.ort import import_onnxruntime, multiply_integers_exactly
+from ..backends.product_graph import product_graph, quantized_product_graph
 from ..bundle import MatrixProduct
 from .child import Loaded, serve
 from .machine import Machine
@@ -22,10 +25,6 @@ THINNEST = 256
 MOST_SHAPES = 3
 
 Shape = tuple[int, int, int]  # rows, inner, columns
-
-# ONNX's numbers for the types of elements.
-_FLOAT, _INT32 = 1, 6
-_TYPES = {"float32": _FLOAT, "uint8": 2, "int8": 3}
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,9 @@ def gemm_engines(machine: Machine) -> tuple[tuple[str, str], ...]:
     if importlib.util.find_spec("onnxruntime"):
         engines += [("onnxruntime", "fp32"), ("onnxruntime", "int8")]
     if importlib.util.find_spec("openvino"):
-        engines += [("openvino", "fp32"), ("openvino", "int8")]
+        engines.append(("openvino", "fp32"))
+        if not openvino_backend.integer_products_saturate():  # otherwise the backend refuses int8
+            engines.append(("openvino", "int8"))
         if {"avx512_bf16", "amx_bf16"} & set(machine.flags):
             engines.append(("openvino", "bf16"))
     return tuple(engines)
@@ -87,12 +88,12 @@ def _numpy(settings: GemmSettings, shape: Shape) -> Callable[[], object]:  # noq
 
 
 def _onnxruntime(settings: GemmSettings, shape: Shape) -> Callable[[], object]:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     # Each shape has a session with threads of its own, which must not spin while the next shape is multiplied.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    multiply_integers_exactly(options)  # as the backend does
     left, right = _matrices(shape)
     given: NDArray[Any] = left
     graph = product_graph("MatMul", left, right)
@@ -138,87 +139,6 @@ def _matrices(shape: Shape) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     rows, inner, columns = shape
     random = np.random.default_rng(0)
     return random.random((rows, inner), np.float32), random.random((inner, columns), np.float32)
-
-
-def product_graph(operator: str, left: NDArray[Any], right: NDArray[Any]) -> bytes:
-    """An ONNX model of one node, MatMul or MatMulInteger: `left` is its input, `right` a constant, as weights are."""
-    out_type = _INT32 if operator == "MatMulInteger" else _FLOAT
-    node = _node(operator, [b"left", b"right"], b"out")
-    return _model([node], {b"right": right}, left, (left.shape[0], right.shape[1]), out_type)
-
-
-def quantized_product_graph(left: NDArray[np.float32], right: NDArray[np.int8]) -> bytes:
-    """An ONNX model of a product in int8 as engines other than ONNX Runtime want it said: in float32, between nodes
-    that quantize `left`, of values from 0 to 1, and dequantize."""
-    constants: dict[bytes, NDArray[Any] | np.generic] = {
-        b"right": right,
-        b"left_scale": np.float32(1 / 255),
-        b"left_zero": np.uint8(0),
-        b"right_scale": np.float32(1 / 127),
-        b"right_zero": np.int8(0),
-    }
-    nodes = [
-        _node("QuantizeLinear", [b"left", b"left_scale", b"left_zero"], b"integers"),
-        _node("DequantizeLinear", [b"integers", b"left_scale", b"left_zero"], b"left_again"),
-        _node("DequantizeLinear", [b"right", b"right_scale", b"right_zero"], b"right_again"),
-        _node("MatMul", [b"left_again", b"right_again"], b"out"),
-    ]
-    return _model(nodes, constants, left, (left.shape[0], right.shape[1]), _FLOAT)
-
-
-# Models are written as protobuf by hand, because a machine that runs bundles need not have the onnx package; the
-# numbers of the fields are those of onnx.proto.
-
-
-def _model(
-    nodes: Sequence[bytes],
-    constants: Mapping[bytes, NDArray[Any] | np.generic],
-    left: NDArray[Any],
-    out_shape: tuple[int, int],
-    out_type: int,
-) -> bytes:
-    """A ModelProto with one input, "left", and one output, "out"."""
-    graph = (
-        b"".join(_field(1, node) for node in nodes)
-        + _field(2, b"product")
-        + b"".join(_field(5, _constant(name, value)) for name, value in constants.items())
-        + _field(11, _value(b"left", _TYPES[left.dtype.name], left.shape))
-        + _field(12, _value(b"out", out_type, out_shape))
-    )
-    return _field(1, 8) + _field(7, graph) + _field(8, _field(2, 13))  # IR version 8, opset 13
-
-
-def _node(operator: str, inputs: Sequence[bytes], output: bytes) -> bytes:
-    """A NodeProto."""
-    return b"".join(_field(1, name) for name in inputs) + _field(2, output) + _field(4, operator.encode())
-
-
-def _constant(name: bytes, value: NDArray[Any] | np.generic) -> bytes:
-    """A TensorProto."""
-    sizes = b"".join(_field(1, size) for size in value.shape)
-    return sizes + _field(2, _TYPES[value.dtype.name]) + _field(8, name) + _field(9, value.tobytes())
-
-
-def _value(name: bytes, element_type: int, shape: Sequence[int]) -> bytes:
-    """A ValueInfoProto of a tensor."""
-    dimensions = b"".join(_field(1, _field(1, size)) for size in shape)
-    return _field(1, name) + _field(2, _field(1, _field(1, element_type) + _field(2, dimensions)))
-
-
-def _field(number: int, value: int | bytes) -> bytes:
-    """A protobuf field: a number as a varint, bytes with their length before them."""
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first, the top bit set on all but the last."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])
 
 
 if __name__ == "__main__":
