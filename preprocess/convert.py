@@ -1,7 +1,6 @@
 """One decoded frame to RGB pixels: converted, resized on the way where asked for, and turned upright."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import av
@@ -56,8 +55,8 @@ class Converter:
     rotate: whether pixels are turned and mirrored as the file asks a player to
     """
 
-    def __init__(self, path: Path, *, rotate: bool, scaling: Scaling | None) -> None:
-        self._path = path
+    def __init__(self, name: object, *, rotate: bool, scaling: Scaling | None) -> None:
+        self._name = name
         self._rotate = rotate
         self._scaling = scaling
         self._reformatter = VideoReformatter()
@@ -69,19 +68,19 @@ class Converter:
         BT.601 in limited range where it has no tag, at every size. More than 8 bits are cut to 8, alpha is
         dropped, and HDR is not mapped to SDR. Raises VideoError where the file asks for a slanted picture.
         """
-        matrix = display_matrix(self._path, frame) if self._rotate else np.eye(2, dtype=np.int64)
+        matrix = display_matrix(self._name, frame) if self._rotate else np.eye(2, dtype=np.int64)
         width, height, flags = frame.width, frame.height, None
         if self._scaling is not None:
             width, height = _stored_size(frame, matrix, self._scaling.rule)
             # Chroma at full width, which by default is halved: it halves the distance to the exact resize.
             flags = interpolation(_INTERPOLATIONS[self._scaling.resample])
         try:
-            with pyav(self._path):
+            with pyav(self._name):
                 reformatted = self._reformatter.reformat(frame, width, height, "rgb24", interpolation=flags)
                 converted = np.asarray(reformatted.to_ndarray(), np.uint8)
         except av.FFmpegError as error:
             raise VideoError(
-                f"{self._path} has frames that cannot be converted to RGB: {frame.format.name}, "
+                f"{self._name} has frames that cannot be converted to RGB: {frame.format.name}, "
                 f"{frame.width}x{frame.height} ({error.strerror})"
             ) from error
         return _displayed(converted, matrix)
@@ -95,8 +94,8 @@ def _stored_size(frame: VideoFrame, matrix: NDArray[np.int64], rule: ShortestEdg
     return int(width), int(height)
 
 
-def display_matrix(path: Path, frame: VideoFrame) -> NDArray[np.int64]:
-    """Where a frame of the file at `path` asks its axes to go on display.
+def display_matrix(name: object, frame: VideoFrame) -> NDArray[np.int64]:
+    """Where a frame of the video called `name` asks its axes to go on display.
 
     int64 (2, 2), one 1 or -1 in each row and column: [[a, c], [b, d]] takes a pixel at (x, y), counted from
     the middle, to (a x + c y, b x + d y). Raises VideoError for any other matrix than those of quarter turns
@@ -114,7 +113,7 @@ def display_matrix(path: Path, frame: VideoFrame) -> NDArray[np.int64]:
     is_slanted = (np.abs(matrix - signs) > _SLANT).any()
     if is_slanted or (abs(signs).sum(axis=0) != 1).any() or (abs(signs).sum(axis=1) != 1).any():
         raise VideoError(
-            f"{path} asks for a rotation of {frame.rotation} degrees; only quarter turns keep pixels as they are",
+            f"{name} asks for a rotation of {frame.rotation} degrees; only quarter turns keep pixels as they are",
             fix="re-encode it upright: ffmpeg -i IN OUT",
         )
     return signs

@@ -5,10 +5,9 @@ of its frames would be slow, so packets.py finds them by seeking and holds each 
 that does not bear this out is decoded whole and its frames are counted, which is slower and exact as well.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
-from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import av
@@ -31,6 +30,7 @@ from .packets import (
 )
 from .pyav import UNDECODABLE, pyav
 from .resize import Pixels
+from .sources import FileLike, Source
 from .video_info import CountedBy, VideoInfo, describe
 
 Choose = Callable[[Timeline], NDArray[np.int64]]
@@ -38,7 +38,10 @@ OnError = Literal["raise", "skip"]
 
 Result = TypeVar("Result")
 
-MAX_BYTES = 8 << 30  # of pixels in one reading
+# Pixels uint8 (N, H, W, 3) -> what a reading keeps of them, one or several (N, H', W', 3): crops of the resized frame.
+Fit = Callable[[Pixels], Sequence[Pixels]]
+
+_GROUP_BYTES = 64 << 20  # of frames that are fitted together, which is faster than one by one
 _NO_TIMESTAMP = np.iinfo(np.int64).min  # as in FFmpeg
 _WAYS: dict[CountedBy, Callable[[OpenVideo], FrameIndex]] = {"list": list_frames, "packets": index_packets}
 
@@ -62,23 +65,25 @@ class _Reading(NamedTuple):
     arriving: Iterator[_Arrival]
 
 
-def probe(path: Path | str) -> VideoInfo:
-    """What the file at `path` holds. Decodes its first frame, and reads its packets where it has no list of
-    them. Raises VideoError where the file is no video or cannot be decoded."""
+def probe(video: FileLike | Source) -> VideoInfo:
+    """What a video holds. Decodes its first frame, and reads its packets where it has no list of them.
+
+    Raises VideoError where it is no video or cannot be decoded.
+    """
 
     def first(_: Timeline) -> NDArray[np.int64]:
         return np.zeros(1, np.int64)
 
     def receive(reading: _Reading) -> VideoInfo:
         frame = next(reading.arriving).frame
-        with pyav(reading.video.path):
+        with pyav(reading.video.source):
             return describe(reading.video, frame, reading.timeline, reading.counted_by)
 
-    return _read(Path(path), first, receive, "raise")
+    return _read(Source.of(video), first, receive, "raise")
 
 
 def read_frames(
-    path: Path | str,
+    video: FileLike | Source,
     choose: Choose,
     *,
     rotate: bool = True,
@@ -87,7 +92,7 @@ def read_frames(
 ) -> Frames:
     """The frames that `choose` wants, in the order in which it names them.
 
-    path:     a file; URLs are not opened
+    video:    a path, bytes, or a seekable binary file; a Source says more about how it is read
     choose:   times of all frames in the file -> indices int64 (T,), from 0, in any order, repeats kept. It is
               called again, with better knowledge, where the file had promised other frames than it holds.
     rotate:   whether frames are turned and mirrored as the file asks a player to; without it they are as
@@ -103,39 +108,60 @@ def read_frames(
     of the file, and are all NaN where its timestamps are missing or do not rise.
 
     Raises VideoError where the file is no video, is damaged in a part that is needed, changes its frame size
-    between the frames taken, or does not hold a frame that is asked for; and for more than MAX_BYTES of pixels.
+    between the frames taken, does not hold a frame that is asked for, or where the pixels are more than a reading
+    may hold (`Source.max_mb`).
     """
-    path = Path(path)
-    converter = Converter(path, rotate=rotate, scaling=scale_to)
-    return _read(path, choose, lambda reading: _gather(reading, converter), on_error)
+    (frames,) = read_fitted(video, choose, lambda pixels: [pixels], rotate=rotate, on_error=on_error, scale_to=scale_to)
+    return frames
 
 
-def _read(path: Path, choose: Choose, receive: Callable[[_Reading], Result], on_error: OnError) -> Result:
+def read_fitted(
+    video: FileLike | Source,
+    choose: Choose,
+    fit: Fit,
+    *,
+    rotate: bool = True,
+    on_error: OnError = "raise",
+    scale_to: Scaling | None = None,
+) -> list[Frames]:
+    """The frames that `choose` wants as `fit` makes them, as they arrive: one Frames for each that it gives.
+
+    A reading so never holds more large frames than a few. Frames may change their size midway, as long as `fit` makes
+    them one size. The rest is as in `read_frames`.
+    """
+    source = Source.of(video)
+    converter = Converter(source, rotate=rotate, scaling=scale_to)
+    return _read(source, choose, lambda reading: _gather(reading, converter, fit), on_error)
+
+
+def _read(source: Source, choose: Choose, receive: Callable[[_Reading], Result], on_error: OnError) -> Result:
     """What `receive` makes of the chosen frames; damage is looked at closer only where there is some."""
     try:
         try:
-            return _try_to_read(path, choose, receive, skips_damage=False)
+            return _try_to_read(source, choose, receive, skips_damage=False)
         except (av.FFmpegError, CutShort):
             if on_error == "raise":
                 raise
-            return _try_to_read(path, choose, receive, skips_damage=True)
+            return _try_to_read(source, choose, receive, skips_damage=True)
     except av.FFmpegError as error:
-        raise _damage(path, error) from error
+        raise _damage(source, error) from error
 
 
-def _try_to_read(path: Path, choose: Choose, receive: Callable[[_Reading], Result], *, skips_damage: bool) -> Result:
+def _try_to_read(
+    source: Source, choose: Choose, receive: Callable[[_Reading], Result], *, skips_damage: bool
+) -> Result:
     """Tries each way to find frames, fastest first. FFmpeg's errors pass through."""
     for counted_by, find in _WAYS.items():
-        with open_video(path, skips_damage=skips_damage) as video, suppress(UnreliableIndex):
+        with open_video(source, skips_damage=skips_damage) as video, suppress(UnreliableIndex):
             index = find(video)
             timeline = _timeline(video, index.pts)
-            indices = _chosen(path, choose, timeline)
+            indices = _chosen(source, choose, timeline)
             arriving = _frames_by_index(video, index, np.unique(indices))
             return receive(_Reading(video, timeline, counted_by, indices, arriving))
-    with open_video(path, skips_damage=skips_damage) as video:
+    with open_video(source, skips_damage=skips_damage) as video:
         timeline = _timeline(video, _pts_of_all(video))
-    indices = _chosen(path, choose, timeline)
-    with open_video(path, skips_damage=skips_damage) as video:
+    indices = _chosen(source, choose, timeline)
+    with open_video(source, skips_damage=skips_damage) as video:
         arriving = _frames_by_counting(video, np.unique(indices))
         return receive(_Reading(video, timeline, "decoding", indices, arriving))
 
@@ -161,16 +187,16 @@ def _timeline(video: OpenVideo, pts: NDArray[np.int64]) -> Timeline:
     return Timeline(seconds, rounding_seconds=0.0 if counts_frames else float(tick) / 2)
 
 
-def _chosen(path: Path, choose: Choose, timeline: Timeline) -> NDArray[np.int64]:
+def _chosen(source: Source, choose: Choose, timeline: Timeline) -> NDArray[np.int64]:
     count = len(timeline)
     if count == 0:
-        raise VideoError(f"{path} holds no frame that can be decoded")
+        raise VideoError(f"{source} holds no frame that can be decoded")
     indices = choose(timeline)
     if indices.ndim != 1 or len(indices) == 0:
         raise VideoError(f"indices must be (T,), at least one of them, got indices.shape = {indices.shape}")
     outside = indices[(indices < 0) | (indices >= count)]
     if len(outside):
-        raise VideoError(f"{path} has {count} frames, 0 to {count - 1}, but frame {outside[0]} was asked for")
+        raise VideoError(f"{source} has {count} frames, 0 to {count - 1}, but frame {outside[0]} was asked for")
     return indices
 
 
@@ -190,41 +216,71 @@ def _frames_by_counting(video: OpenVideo, wanted: NDArray[np.int64]) -> Iterator
             yield _Arrival(position, position, frame)
         if not missing:
             return
-    raise VideoError(f"{video.path} changed while it was read: {len(missing)} frames have gone")
+    raise VideoError(f"{video.source} changed while it was read: {len(missing)} frames have gone")
 
 
-def _gather(reading: _Reading, converter: Converter) -> Frames:
-    """Converts each frame as it arrives, so that none is kept, and puts it where `indices` (T,) wants it."""
-    path, indices = reading.video.path, reading.indices
-    first = 0
-    pixels = np.empty((len(indices), 0, 0, 3), np.uint8)
+class _Group:
+    """Frames of one size that wait to be fitted together, and which of the wanted each of them is."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Pixels] = []
+        self.wanted: list[int] = []
+
+    def takes(self, picture: Pixels) -> bool:
+        """Whether a picture (H, W, 3) has the size of those here, and there is room for it."""
+        if not self.pictures:
+            return True
+        return picture.shape == self.pictures[0].shape and (len(self.pictures) + 1) * picture.size <= _GROUP_BYTES
+
+    def add(self, picture: Pixels, wanted: int) -> None:
+        self.pictures.append(picture)
+        self.wanted.append(wanted)
+
+
+def _gather(reading: _Reading, converter: Converter, fit: Fit) -> list[Frames]:
+    """Converts each frame as it arrives, fits it with others of its size, and puts it where `indices` (T,) wants it."""
+    source, indices = reading.video.source, reading.indices
+    kept: list[Pixels] = []
     stood_in = np.zeros(len(indices), np.bool_)
+    group = _Group()
+
+    def keep() -> None:
+        fitted = fit(np.stack(group.pictures))  # (H, W, 3) each -> (N, H, W, 3)
+        if not kept:
+            kept.extend(_rooms(source, len(indices), fitted))
+        for room, pixels in zip(kept, fitted, strict=True):
+            if pixels.shape[1:] != room.shape[1:]:
+                raise VideoError(
+                    f"{source} changes its frame size: {_size(room)} before frame {group.wanted[0]}, {_size(pixels)} "
+                    "from there",
+                    fix="re-encode it to one size: ffmpeg -i IN -vf scale=WIDTH:HEIGHT OUT",
+                )
+            for picture, wanted in zip(pixels, group.wanted, strict=True):
+                room[indices == wanted] = picture
+
     for wanted, position, frame in reading.arriving:
         picture = converter.pixels(frame)
-        if not pixels.size:
-            first = position
-            pixels = _empty(path, len(indices), picture)
-        elif picture.shape != pixels.shape[1:]:
-            raise VideoError(
-                f"{path} changes its frame size: {_size(pixels)} at frame {first}, {_size(picture)} at "
-                f"frame {position}",
-                fix="re-encode it to one size: ffmpeg -i IN -vf scale=WIDTH:HEIGHT OUT",
-            )
-        places = indices == wanted
-        pixels[places], stood_in[places] = picture, position != wanted
-    skipped = len(reading.video.skipped)
-    return Frames(pixels, indices, reading.timeline.seconds[indices], stood_in, skipped)
+        if not group.takes(picture):
+            keep()
+            group = _Group()
+        group.add(picture, wanted)
+        stood_in[indices == wanted] = position != wanted
+    keep()
+    seconds, skipped = reading.timeline.seconds[indices], len(reading.video.skipped)
+    return [Frames(pixels, indices, seconds, stood_in, skipped) for pixels in kept]
 
 
-def _empty(path: Path, count: int, picture: Pixels) -> Pixels:
-    """Room (count, H, W, 3) for `count` pictures (H, W, 3), within reason: a damaged header can claim any size."""
-    if count * picture.size > MAX_BYTES:
+def _rooms(source: Source, count: int, fitted: Sequence[Pixels]) -> list[Pixels]:
+    """Room (count, H, W, 3) for `count` frames like each of these, within reason: a header can claim any size."""
+    needed = count * sum(pixels[0].size for pixels in fitted)
+    if needed > source.max_bytes:
         raise VideoError(
-            f"{count} frames of {path} are {count * picture.size / 1e9:.1f} GB at {_size(picture)}, and at most "
-            f"{MAX_BYTES / 1e9:.1f} GB are read at once",
-            fix="take fewer, or have them resized while they are read (scale_to)",
+            f"{count} frames of {source} are {needed / (1 << 20):.0f} MB at {_size(fitted[0])}, and a reading may hold "
+            f"{source.max_mb} MB",
+            fix="take fewer, have them resized while they are read, or allow more: --max-mb, or Reading(max_mb=...) "
+            "in Python",
         )
-    return np.empty((count, *picture.shape), np.uint8)
+    return [np.empty((count, *pixels.shape[1:]), np.uint8) for pixels in fitted]
 
 
 def _size(pixels: Pixels) -> str:
@@ -232,12 +288,12 @@ def _size(pixels: Pixels) -> str:
     return f"{width}x{height}"
 
 
-def _damage(path: Path, error: av.FFmpegError) -> VideoError:
+def _damage(source: Source, error: av.FFmpegError) -> VideoError:
     """Which frame of a damaged file cannot be decoded, and how many can: found by trying all of them."""
     pts: list[int | None] = []
     broken: list[int | None] = []
     readable = 0
-    with open_video(path) as video:
+    with open_video(source) as video:
         with suppress(av.FFmpegError):  # where the file cannot even be split into packets any further
             for packet in video.packets():
                 if packet.size:
@@ -252,6 +308,6 @@ def _damage(path: Path, error: av.FFmpegError) -> VideoError:
             frame = int(np.searchsorted(shown, broken[0]))
             place = f"frame {frame} at {_timeline(video, shown).seconds[frame]:.3f} seconds cannot be decoded"
     return VideoError(
-        f"{path} is damaged: {place} ({error.strerror}); {readable} of {len(pts)} frames are readable",
+        f"{source} is damaged: {place} ({error.strerror}); {readable} of {len(pts)} frames are readable",
         fix="copy the file again, or pass over the damage",
     )

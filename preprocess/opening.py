@@ -1,10 +1,9 @@
 """Opening a file as a video, and saying why where it is none."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, cast
 
 import av
 from av.container import InputContainer
@@ -15,10 +14,13 @@ from av.video.stream import VideoStream
 
 from .errors import VideoError
 from .pyav import UNDECODABLE, UNEXPECTED, listed_frames, open_container, pyav, unexpected
+from .sources import FRAME_SHARE, Source
 
 # FFmpeg opens these as video too: bytes drawn as text, and pictures (also every format that ends in _pipe).
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
 _PICTURE_FORMATS = {"image2"}
+
+_WEBP = "it is an animated WebP, which this build of FFmpeg cannot decode; convert it to a GIF or an MP4"
 
 
 @dataclass
@@ -29,7 +31,7 @@ class OpenVideo:
     skipped:      pts, dts and place in the file of each packet passed over, each once
     """
 
-    path: Path
+    source: Source
     container: InputContainer
     stream: VideoStream
     skips_damage: bool
@@ -51,7 +53,7 @@ class OpenVideo:
             end.stream = self.stream
             yield cast("Packet[VideoStream]", end)
         except UNEXPECTED as error:
-            raise unexpected(self.path, error) from error
+            raise unexpected(self.source, error) from error
 
     def decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         """The frames that a packet completes: none, one or several."""
@@ -63,9 +65,9 @@ class OpenVideo:
                 return []
             if isinstance(error, av.FFmpegError):
                 raise
-            raise unexpected(self.path, error) from error
+            raise unexpected(self.source, error) from error
         except UNEXPECTED as error:
-            raise unexpected(self.path, error) from error
+            raise unexpected(self.source, error) from error
 
     def frames(self) -> Iterator[VideoFrame]:
         """The frames of the stream, decoded from where the file stands."""
@@ -74,38 +76,65 @@ class OpenVideo:
 
 
 @contextmanager
-def open_video(path: Path, *, skips_damage: bool = False) -> Iterator[OpenVideo]:
-    """The file at `path`, until the block ends; VideoError where it holds no video that can be decoded."""
-    if not path.exists():
-        raise VideoError(f"{path} does not exist")
-    if not path.is_file():
-        raise VideoError(f"{path} is not a file")
+def open_video(source: Source, *, skips_damage: bool = False) -> Iterator[OpenVideo]:
+    """The video of `source`, until the block ends; VideoError where it holds none that can be decoded."""
+    source.check()
+    limits = {"max_pixels": str(source.max_pixels)}  # before the decoder claims memory for what a header says
     try:
-        with pyav(path):
-            # Resolved, because FFmpeg takes "name:rest" for a protocol.
-            container = open_container(path.resolve())
+        container = _open(source, limits)
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path} cannot be opened as a video: {_reason(path, error)}") from error
+        raise VideoError(f"{source} cannot be opened as a video: {_reason(source, error)}") from error
     with container:
-        with pyav(path):
-            stream = _video_stream(path, container)
-        yield OpenVideo(path, container, stream, skips_damage)
+        with pyav(source):
+            stream = video_stream(source, container)
+            _check_size(source, stream)
+            stream.codec_context.options = limits
+        yield OpenVideo(source, container, stream, skips_damage)
 
 
-def _reason(path: Path, error: av.FFmpegError | OSError) -> str:
-    """Why the file cannot be opened: FFmpeg's words, or better ones where the first bytes tell."""
-    if isinstance(error, OSError):
+def _open(source: Source, options: dict[str, str]) -> InputContainer:
+    content, own = source.for_pyav()
+    with pyav(source):
+        return open_container(content, **own | {"options": own.get("options", {}) | options})
+
+
+def _check_size(source: Source, stream: VideoStream) -> None:
+    """Raises VideoError for frames that are too large to be decoded, and for a live stream."""
+    width, height = stream.codec_context.width, stream.codec_context.height
+    name = stream.codec_context.name
+    # Without a size it has none to tell, or has refused to decode one that is too large. png tells by decoding.
+    if 0 in (width, height) and not source.is_url and name not in ("png", "apng"):
+        with suppress(av.FFmpegError, OSError), _open(source, {"skip_frame": "all"}) as container:
+            codec = cast("VideoStream", container.streams[stream.index]).codec_context
+            width, height = codec.width, codec.height
+    if width * height > source.max_pixels:
+        frame_mb = width * height * 3 / (1 << 20)
+        raise VideoError(
+            f"{source} has frames of {width}x{height}, {frame_mb:.0f} MB each, and one may take "
+            f"{source.max_mb / FRAME_SHARE:.0f} MB, a quarter of what a reading may hold",
+            fix="make it smaller: ffmpeg -i IN -vf scale=1280:-2 OUT, or allow more: --max-mb, or "
+            "Reading(max_mb=...) in Python",
+        )
+
+
+def _reason(source: Source, error: av.FFmpegError | OSError) -> str:
+    """Why the video cannot be opened: FFmpeg's words, or better ones where the first bytes tell."""
+    if isinstance(error, OSError) or source.is_url:
         return str(error.strerror)
-    with path.open("rb") as file:
+    with source.reader() as file:
+        head = file.read(16)
+        file.seek(0)
         kinds = list(_boxes(file))
-    if not path.stat().st_size:
+    if not head:
         return "it is empty"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return _WEBP
     if kinds[:1] == [b"ftyp"] and b"moov" not in kinds:
         return "it is an MP4 file without its index (moov), cut short or never finished"
     return str(error.strerror)
 
 
-def _boxes(file: BinaryIO) -> Iterator[bytes]:
+def _boxes(file: Any) -> Iterator[bytes]:
     """The kinds of the boxes that an MP4 file is made of, as far as their sizes lead (ISO/IEC 14496-12, 4.2)."""
     start = 0
     while len(head := file.read(16)) >= 8:
@@ -119,22 +148,52 @@ def _boxes(file: BinaryIO) -> Iterator[bytes]:
         file.seek(start)
 
 
-def _video_stream(path: Path, container: InputContainer) -> VideoStream:
+def video_tracks(container: InputContainer) -> list[VideoStream]:
+    """The video tracks, without the pictures that are attached to sound."""
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def video_stream(source: Source, container: InputContainer) -> VideoStream:
+    """The track of a video that `source` asks for, or that FFmpeg takes for the best."""
     if container.format.name in _TEXT_FORMATS:
-        raise VideoError(f"{path} is not a video: FFmpeg could only draw its bytes as text")
+        raise VideoError(f"{source} is not a video: FFmpeg could only draw its bytes as text")
+    if container.format.name == "webp_pipe" and _is_animated_webp(source):
+        raise VideoError(f"{source} cannot be decoded: {_WEBP}")
     if container.format.name in _PICTURE_FORMATS or container.format.name.endswith("_pipe"):
-        raise VideoError(f"{path} is a picture, not a video")
-    videos = container.streams.video
-    streams = [stream for stream in videos if not stream.disposition & Disposition.attached_pic]
-    if not streams:
+        raise VideoError(f"{source} is a picture, not a video")
+    tracks = video_tracks(container)
+    if not tracks:
+        videos = container.streams.video
         kinds = sorted({"cover art" if stream in videos else stream.type for stream in container.streams})
-        raise VideoError(f"{path} holds no video, only {' and '.join(kinds) or 'an empty header'}")
-    if cast("object", streams[0].codec_context) is None:  # PyAV's types say that it always exists
-        raise VideoError(f"{path} holds video in a codec that this build of FFmpeg cannot decode")
-    listed, size = len(listed_frames(streams[0])), container.size
+        raise VideoError(f"{source} holds no video, only {' and '.join(kinds) or 'an empty header'}")
+    stream = _track(source, container, tracks)
+    if cast("object", stream.codec_context) is None:  # PyAV's types say that it always exists
+        raise VideoError(f"{source} holds video in a codec that this build of FFmpeg cannot decode")
+    listed, size = len(listed_frames(stream)), container.size
     if listed > size > 0:  # a lie that costs gigabytes each time the file is opened
-        raise VideoError(f"{path} is damaged: it lists {listed} frames in {size} bytes", fix="copy the file again")
-    return streams[0]
+        raise VideoError(f"{source} is damaged: it lists {listed} frames in {size} bytes", fix="copy the file again")
+    if source.is_url and size <= 0 and container.duration is None:
+        raise VideoError(f"{source} is live: it has no end", fix="record a part of it, and give that")
+    return stream
+
+
+def _track(source: Source, container: InputContainer, tracks: list[VideoStream]) -> VideoStream:
+    if source.track is not None:
+        if not 0 <= source.track < len(tracks):
+            has = "1 video track, 0" if len(tracks) == 1 else f"{len(tracks)} video tracks, 0 to {len(tracks) - 1}"
+            raise VideoError(f"{source} has {has}, but track {source.track} was asked for")
+        return tracks[source.track]
+    best = container.streams.best("video")  # av_find_best_stream
+    if best in tracks:
+        return best
+    return max(tracks, key=lambda track: track.codec_context.width * track.codec_context.height)
+
+
+def _is_animated_webp(source: Source) -> bool:
+    """Whether the flags of a WebP file say so (RFC 9649, section 2.7)."""
+    with source.reader() as file:
+        head = file.read(21)
+    return head[12:16] == b"VP8X" and bool(head[20] & 0x02)
 
 
 def stated_bytes(video: OpenVideo) -> int | None:
@@ -143,7 +202,7 @@ def stated_bytes(video: OpenVideo) -> int | None:
     Matroska: the size of the first two elements, EBML and Segment (RFC 8794 and RFC 9559). AVI: the size of
     the first RIFF chunk. Only the start of the file is read.
     """
-    with video.path.open("rb") as file:
+    with video.source.reader() as file:
         head = file.read(4096)
     if video.container.format.name == "avi":
         return int.from_bytes(head[4:8], "little") + 8

@@ -124,7 +124,7 @@ def index_packets(video: OpenVideo) -> FrameIndex:
 
 
 def _cut_short(video: OpenVideo, promise: str, held: str) -> CutShort:
-    return CutShort(f"{video.path} is cut short: it {promise} and holds {held}", fix="copy the file again")
+    return CutShort(f"{video.source} is cut short: it {promise} and holds {held}", fix="copy the file again")
 
 
 def _is_shown(packet: "Packet[VideoStream]") -> bool:
@@ -211,7 +211,7 @@ def _frames_from(video: OpenVideo, index: FrameIndex, number: int) -> Iterator[t
     """
     key_pts = index.key_pts[number]
     try:
-        with pyav(video.path):
+        with pyav(video.source):
             video.container.seek(int(index.key_seek_to[number]), stream=video.stream)
     except av.FFmpegError as error:  # a format that has no seeking
         raise UnreliableIndex from error

@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import av
@@ -12,7 +11,7 @@ from av.video.reformatter import ColorRange
 
 from .convert import display_matrix
 from .frames import Timeline
-from .opening import OpenVideo
+from .opening import OpenVideo, video_tracks
 
 CountedBy = Literal["list", "packets", "decoding"]
 
@@ -41,6 +40,7 @@ _COUNTED_BY: dict[CountedBy, str] = {
 class VideoInfo:
     """What a video file holds.
 
+    path:             what it was given as, or is called
     container:        FFmpeg's names of its format
     width, height:    pixels as displayed, after the rotation that the file asks for
     rotation:         that rotation in degrees, counter-clockwise, from -180 to 180
@@ -55,9 +55,11 @@ class VideoInfo:
     frame_rate:       average in frames per second; None where the file has no timestamps
     variable_rate:    whether the time between frames varies; None where the file has no timestamps
     duration_seconds: as the file states it; None where it states none
+    tracks:           number of video tracks, attached pictures left out
+    track:            which of them this is about, from 0
     """
 
-    path: Path
+    path: str
     container: str
     codec: str
     width: int
@@ -72,10 +74,12 @@ class VideoInfo:
     frame_rate: float | None
     variable_rate: bool | None
     duration_seconds: float | None
+    tracks: int
+    track: int
 
     def to_json(self) -> dict[str, Any]:
         """The fields as `json.dumps` takes them."""
-        return dataclasses.asdict(self) | {"path": str(self.path)}
+        return dataclasses.asdict(self)
 
     def summary(self) -> str:
         """The file in a few lines."""
@@ -87,7 +91,7 @@ class VideoInfo:
             rate = f"{self.frame_rate:.6g} per second, {varying}"
         duration = "not stated" if self.duration_seconds is None else f"{self.duration_seconds:.3f} seconds"
         rows = [
-            ("video", str(self.path)),
+            ("video", self.path),
             ("format", f"{self.codec} in {self.container}"),
             ("size", f"{self.width}x{self.height}{turned}{mirrored}"),
             ("colour", f"{self.pixel_format}, {self._colour()}"),
@@ -95,6 +99,9 @@ class VideoInfo:
             ("rate", rate),
             ("duration", duration),
         ]
+        if self.tracks > 1:
+            others = f"{self.tracks} of video, 0 to {self.tracks - 1}; another is read with --track"
+            rows.insert(1, ("track", f"{self.track} ({others})"))
         return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
     def _colour(self) -> str:
@@ -108,11 +115,11 @@ class VideoInfo:
 
 def describe(video: OpenVideo, frame: VideoFrame, timeline: Timeline, counted_by: CountedBy) -> VideoInfo:
     """A file by its headers, its first frame, and the times of all frames."""
-    stream = video.stream
-    matrix = display_matrix(video.path, frame)
+    stream, tracks = video.stream, video_tracks(video.container)
+    matrix = display_matrix(video.source, frame)
     width, height = abs(matrix) @ (frame.width, frame.height)
     return VideoInfo(
-        path=video.path,
+        path=video.source.name,
         container=video.container.format.name,
         codec=stream.codec.canonical_name,
         width=int(width),
@@ -128,6 +135,8 @@ def describe(video: OpenVideo, frame: VideoFrame, timeline: Timeline, counted_by
         frame_rate=float(stream.average_rate) if stream.average_rate and stream.start_time is not None else None,
         variable_rate=timeline.is_variable,
         duration_seconds=_duration_seconds(video),
+        tracks=len(tracks),
+        track=tracks.index(stream),
     )
 
 

@@ -6,6 +6,7 @@ the crops, and the work shared between views: a frame is resized once, whatever 
 is in.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from .errors import VideoError
 from .frames import Frames
 from .prepare import normalise, resize_and_cut
-from .resize import resized_size
+from .resize import Pixels, resized_size
 from .spec import ClipSpec, CropRounding
 
 
@@ -47,28 +48,41 @@ def crop_windows(
     return [(share(margins[0], 1, 2), share(margins[1], part, crops - 1)) for part in range(crops)]
 
 
-def prepare_views(frames: Frames, spec: ClipSpec, clip_positions: NDArray[np.int64], crops: int) -> NDArray[Any]:
-    """The batch of all views of a video, those of the first clip first.
+def cut_views(pixels: Pixels, spec: ClipSpec, crops: int) -> list[Pixels]:
+    """Frames as each of `crops` shows them: uint8 (N, H, W, 3) -> uint8 (N, H', W', 3) for each, resized and cut.
 
-    frames:         every frame that is in some clip, once
-    clip_positions: int64 (clips, T), which of `frames` make each clip, from 0; T is spec.num_frames
-    crops:          views of each clip; one is the centre
+    Raises VideoError for several crops of a model that sees whole frames, ValueError for less than one.
+    """
+    if spec.crop is None and crops > 1:
+        raise VideoError(f"{crops} crops were asked for, and this model sees whole frames", fix="ask for 1 crop")
+    size = resized_size(pixels.shape[1], pixels.shape[2], spec.resize)
+    corners = crop_windows(*size, spec.crop or size, crops, spec.evaluation.crop_rounding)
+    return resize_and_cut(pixels, spec, corners)
+
+
+def join_views(cut: Sequence[Pixels], spec: ClipSpec, clip_positions: NDArray[np.int64]) -> NDArray[Any]:
+    """The batch of all views of a video, those of the first clip first, from what `cut_views` gave.
+
+    clip_positions: int64 (clips, T), which of the N frames make each clip, from 0; T is spec.num_frames
 
     float32 (clips * crops, T, 3, H, W) for layout TCHW, uint8 (clips * crops, T, H, W, 3) for layout THWC,
-    contiguous. With one clip and one crop it is `prepare` of that clip. Raises VideoError for another number
-    of frames in a clip, and for several crops of a model that sees whole frames; ValueError for less than one.
+    contiguous. Raises VideoError for another number of frames in a clip.
     """
     clips, count = clip_positions.shape
     if count != spec.num_frames:
         raise VideoError(f"clips must be (clips, {spec.num_frames}) positions, got {clip_positions.shape}")
-    if spec.crop is None and crops > 1:
-        raise VideoError(f"{crops} crops were asked for, and this model sees whole frames", fix="ask for 1 crop")
-    height, width = frames.pixels.shape[1:3]
-    size = resized_size(height, width, spec.resize)
-    corners = crop_windows(*size, spec.crop or size, crops, spec.evaluation.crop_rounding)
-    cut = resize_and_cut(frames.pixels, spec, corners)  # of each crop (N, H, W, 3)
     prepared: list[NDArray[Any]] = [*cut] if spec.layout == "THWC" else [normalise(pixels, spec) for pixels in cut]
-    batch = np.empty((clips, crops, count, *prepared[0].shape[1:]), prepared[0].dtype)
+    batch = np.empty((clips, len(cut), count, *prepared[0].shape[1:]), prepared[0].dtype)
     for number, pixels in enumerate(prepared):
         batch[:, number] = pixels[clip_positions]
-    return batch.reshape(clips * crops, *batch.shape[2:])  # (clips, crops, T, ...) -> (clips * crops, T, ...)
+    return batch.reshape(clips * len(cut), *batch.shape[2:])  # (clips, crops, T, ...) -> (clips * crops, T, ...)
+
+
+def prepare_views(frames: Frames, spec: ClipSpec, clip_positions: NDArray[np.int64], crops: int) -> NDArray[Any]:
+    """The batch of all views of a video: `cut_views`, then `join_views`.
+
+    frames: every frame that is in some clip, once; crops: views of each clip, one is the centre
+
+    With one clip and one crop it is `prepare` of that clip. Raises VideoError and ValueError as they do.
+    """
+    return join_views(cut_views(frames.pixels, spec, crops), spec, clip_positions)

@@ -8,21 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocess.errors import BundleError, VideoError
+from ..preprocess.sources import name_of
 from .bounds import WORKERS, clips_at_once
 from .many import ahead, grouped
 from .model import VideoModel
 from .predictions import Prediction, merge_views, top_predictions
-from .reading import Clips, Video
+from .reading import Clips, Video, prepare_crops, read_crops
 
 
 @dataclass(frozen=True, eq=False)
 class Classification:
     """One video of several: its predictions, high to low, and the clips that they are for; or the error instead.
 
-    video: as it was given.
+    video: as it was given
+    name:  its path or name; "video 3" where the third has none
+    clips: their frames as the centre crop shows them
     """
 
     video: Video
+    name: str
     predictions: tuple[Prediction, ...]
     clips: Clips | None
     error: VideoError | None
@@ -33,6 +37,7 @@ class _Prepared:
     """A video on its way to the model: its clips and the model input of its views, or the error instead."""
 
     video: Video
+    name: str
     clips: Clips | None
     views: NDArray[Any] | None
     error: VideoError | None
@@ -59,7 +64,7 @@ class VideoClassifier(VideoModel):
         Raises VideoError for what is no video, BackendError where the engine fails.
         """
         _check_above_zero("top_k", top_k)
-        logits = self.logits(self.prepare(self.read(video)))
+        logits = self.logits(prepare_crops(read_crops(video, self.spec, self.reading), self.spec))
         return top_predictions(self.scores(logits), self.labels, top_k)
 
     def classify_many(
@@ -76,19 +81,22 @@ class VideoClassifier(VideoModel):
         clips_at_once(self.bundle, "batch").check(batch)
         WORKERS.check(workers)
         videos_a_run = max(1, batch // self.reading.views)
-        coming = ahead(self._prepare_video, videos, workers=workers, queue=workers + videos_a_run)
+        coming = ahead(self._prepare_video, enumerate(videos, start=1), workers=workers, queue=workers + videos_a_run)
         for group in grouped(coming, videos_a_run):
             logits = iter(self._infer_all([prepared.views for prepared in group if prepared.views is not None], batch))
             for prepared in group:
                 best = [] if prepared.error else top_predictions(self.scores(next(logits)), self.labels, top_k)
-                yield Classification(prepared.video, tuple(best), prepared.clips, prepared.error)
+                yield Classification(prepared.video, prepared.name, tuple(best), prepared.clips, prepared.error)
 
-    def _prepare_video(self, video: Video) -> _Prepared:
+    def _prepare_video(self, numbered: tuple[int, Video]) -> _Prepared:
+        number, video = numbered
+        name = name_of(video) or f"video {number}"
         try:
-            clips = self.read(video)
-            return _Prepared(video, clips, self.prepare(clips), None)
+            crops = read_crops(video, self.spec, self.reading, name=name)
+            # The middle one: of three crops it is the centre.
+            return _Prepared(video, name, crops[len(crops) // 2], prepare_crops(crops, self.spec), None)
         except VideoError as error:
-            return _Prepared(video, None, None, error)
+            return _Prepared(video, name, None, None, error)
 
     def _infer_all(self, videos: list[NDArray[Any]], batch: int) -> list[NDArray[np.float32]]:
         """The logits (views, K) of each video's views, run through the graph together, `batch` at a time."""

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .model import VideoModel
-from .reading import Video
+from .reading import Video, prepare_crops, read_crops
 
 
 class VideoEncoder(VideoModel):
@@ -22,6 +22,6 @@ class VideoEncoder(VideoModel):
         fails.
         """
         # One by one: the outputs of all views at once may be gigabytes.
-        views = self.prepare(self.read(video))
+        views = prepare_crops(read_crops(video, self.spec, self.reading), self.spec)
         parts = [self.run(views[i : i + 1]) for i in range(len(views))]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..preprocess.errors import BundleError
 from .masking import TubeMask
 from .model import VideoModel
-from .reading import Video
+from .reading import Video, as_read
 from .reconstruction import Pretraining, Reconstruction, reconstruct_clip
 
 
@@ -36,4 +36,4 @@ class MaskedVideoModel(VideoModel):
 
         if seed < 0:
             raise ValueError(f"seed must be 0 or more, got {seed}")
-        return reconstruct_clip(self.read(video).clip(0), self.spec, self.pretraining, infer, seed=seed)
+        return reconstruct_clip(self._one_clip(video), as_read(self.spec), self.pretraining, infer, seed=seed)

@@ -1,6 +1,7 @@
 """VideoModel: a bundle at work, whatever its task is."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -8,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocess.errors import BackendError, BundleError, VideoError
+from ..preprocess.frames import Frames
 from .backends import Backend
 from .bounds import clips_at_once
 from .bundle import Bundle, Task
 from .explanation import Explanation, explain_clip
 from .predictions import Prediction
-from .reading import Clips, Reading, Video, prepare_clips, read_clips
+from .reading import Clips, Reading, Video, as_read, prepare_clips, read_clips, read_crops
 from .reconstruction import Reconstruction
 from .rollout import Method
 
@@ -73,8 +75,9 @@ class VideoModel:
             outputs = self.run(clips)
             return [outputs[name] for name in names]
 
-        frames = self.read(video).clip(0)
-        return explain_clip(frames, self.spec, self.bundle.tubelet, self.bundle.readout, infer, method=method)
+        return explain_clip(
+            self._one_clip(video), as_read(self.spec), self.bundle.tubelet, self.bundle.readout, infer, method=method
+        )
 
     def _refuse(self, method: str, task: Task, *_: object) -> NoReturn:
         raise BundleError(
@@ -85,6 +88,11 @@ class VideoModel:
     def read(self, video: Video) -> Clips:
         """The frames of a video that make its clips; see `read_clips`."""
         return read_clips(video, self.spec, self.reading)
+
+    def _one_clip(self, video: Video) -> Frames:
+        """The first clip's frames (T), as the model is shown them."""
+        (clips,) = read_crops(video, self.spec, replace(self.reading, crops=1))
+        return clips.clip(0)
 
     def prepare(self, clips: Clips) -> NDArray[Any]:
         """The model input of every view: float32 (views, T, C, H, W), or uint8 (views, T, H, W, C) where the graph

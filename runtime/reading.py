@@ -1,24 +1,27 @@
 """Reading: a video becomes the clips that a model is asked about."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocess.convert import Scaling
-from ..preprocess.decode import OnError, read_frames
+from ..preprocess.decode import Fit, OnError, read_fitted
 from ..preprocess.errors import OutOfBounds, VideoError
 from ..preprocess.frames import Frames, Timeline
+from ..preprocess.given import given_frames
 from ..preprocess.sampling import at_rate, clip_views
+from ..preprocess.sources import MAX_MB, FileLike, Source, is_file_like
 from ..preprocess.spec import ClipSpec, Sampling
-from ..preprocess.views import prepare_views
+from ..preprocess.views import cut_views, join_views, prepare_views
 from .bounds import CLIPS, MOST_FPS, shown
 
 SamplingName = Literal["eval", "uniform"]
 ResizeName = Literal["exact", "fast"]
-Video = str | Path | Frames | NDArray[np.uint8]
+# What a video may be given as; see `read_clips`. Tensors and pictures of Pillow are known by what they can do.
+Video = FileLike | Frames | NDArray[np.uint8] | Sequence[Any] | Any
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Reading:
     rotate:   turn frames upright where the file asks for it
     on_error: "raise" for damaged packets, or "skip" them and let the nearest good frame stand in
     resize:   "exact", bit for bit as the checkpoint's processor, or "fast", FFmpeg's scaler while it decodes
+    track:    which video track of a file, from 0; None is the one that FFmpeg takes for the best
+    max_mb:   MiB of pixels that may be held while one video is read, and a quarter of it for one decoded frame
+    allow_url: whether a URL, given as str, is opened; FFmpeg decides which protocols there are
 
     Raises ValueError for a value that makes no sense; OutOfBounds, which is one, for a number that is too large.
     """
@@ -43,6 +49,9 @@ class Reading:
     rotate: bool = True
     on_error: OnError = "raise"
     resize: ResizeName = "exact"
+    track: int | None = None
+    max_mb: int = MAX_MB
+    allow_url: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (("sampling", SamplingName), ("on_error", OnError), ("resize", ResizeName)):
@@ -57,6 +66,10 @@ class Reading:
             raise ValueError(f"views must be of 1 or 3 crops, got {self.clips}x{self.crops}")
         if self.sampling == "uniform" and self.clips > 1:
             raise ValueError(f"uniform sampling is one clip over the whole file, got {self.clips} clips")
+        if self.track is not None and self.track < 0:
+            raise ValueError(f"track must be 0 or more, got {self.track}")
+        if self.max_mb < 1:
+            raise ValueError(f"max_mb must be 1 or more, got {self.max_mb}")
 
     @property
     def views(self) -> int:
@@ -91,13 +104,30 @@ def sampling_of(spec: ClipSpec, reading: Reading) -> Sampling:
     return spec.evaluation.sampling if reading.sampling == "eval" else Sampling(policy="uniform", stride=1)
 
 
-def read_clips(video: Video, spec: ClipSpec, reading: Reading) -> Clips:
+def read_clips(video: Video, spec: ClipSpec, reading: Reading, *, name: str | None = None) -> Clips:
     """The frames of a video that make its clips, as decoded.
 
-    video: a file, frames already read, or uint8 RGB pixels (T, H, W, 3). Frames and pixels are taken as the one clip
-    where there are exactly spec.num_frames of them, and as a whole video to sample from otherwise.
+    video: a path, bytes, a seekable binary file, or a URL where `reading` allows it; frames already read, uint8 RGB
+           pixels (T, H, W, 3) as an array or tensor of any library, or a list of frames (H, W, 3) or pictures of
+           Pillow. Frames and pixels are taken as the one clip where there are exactly spec.num_frames of them, and as
+           a whole video to sample from otherwise.
+    name:  what messages call a video that has no name
     Raises VideoError for what is no video.
     """
+    (clips,) = _read(video, spec, reading, lambda pixels: [pixels], name)
+    return clips
+
+
+def read_crops(video: Video, spec: ClipSpec, reading: Reading, *, name: str | None = None) -> list[Clips]:
+    """The clips of a video as each of its crops shows them, resized and cut as the model takes them.
+
+    Large frames are resized as they arrive, each by itself where the size changes midway, so that only a few are held
+    at once. `prepare_crops` makes the model input of it. The rest is as in `read_clips`.
+    """
+    return _read(video, spec, reading, lambda pixels: cut_views(pixels, spec, reading.crops), name)
+
+
+def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | None) -> list[Clips]:
     wanted: list[NDArray[np.int64]] = []
 
     def choose(timeline: Timeline) -> NDArray[np.int64]:
@@ -108,22 +138,31 @@ def read_clips(video: Video, spec: ClipSpec, reading: Reading) -> Clips:
         wanted[:] = [shown[views]]  # (clips, T)
         return np.unique(wanted[0])
 
-    if isinstance(video, str | Path):
+    if is_file_like(video):
+        source = Source.of(video, name=name, allow_url=reading.allow_url)
+        source = replace(source, track=reading.track, max_mb=reading.max_mb)
         scale_to = None if reading.resize == "exact" else _scaling(spec)
-        frames = read_frames(video, choose, rotate=reading.rotate, on_error=reading.on_error, scale_to=scale_to)
+        found = read_fitted(source, choose, fit, rotate=reading.rotate, on_error=reading.on_error, scale_to=scale_to)
     else:
-        given = video if isinstance(video, Frames) else Frames.from_array(video)
+        given = given_frames(video, name)
         if len(given) == spec.num_frames and reading.clips == 1:
-            return Clips(given, np.arange(len(given))[np.newaxis])
-        frames = given.take(choose(given.timeline))
+            whole = np.arange(len(given))[np.newaxis]
+            return [Clips(replace(given, pixels=pixels), whole) for pixels in fit(given.pixels)]
+        given = given.take(choose(given.timeline))
+        found = [replace(given, pixels=pixels) for pixels in fit(given.pixels)]
     (chosen,) = wanted
     _, positions = np.unique(chosen, return_inverse=True)
-    return Clips(frames, positions.reshape(chosen.shape))
+    return [Clips(frames, positions.reshape(chosen.shape)) for frames in found]
 
 
-def read_clip(video: Video, spec: ClipSpec) -> Frames:
+def read_clip(video: Video, spec: ClipSpec, *, track: int | None = None) -> Frames:
     """The frames (T) of the one clip that the published evaluation takes for its centre view; see `read_clips`."""
-    return read_clips(video, spec, Reading()).clip(0)
+    return read_clips(video, spec, Reading(track=track)).clip(0)
+
+
+def as_read(spec: ClipSpec) -> ClipSpec:
+    """The input contract of frames that `read_crops` gave: they are resized and cut."""
+    return replace(spec, resize=None, crop=None)
 
 
 def _scaling(spec: ClipSpec) -> Scaling:
@@ -136,3 +175,8 @@ def prepare_clips(clips: Clips, spec: ClipSpec, reading: Reading) -> NDArray[Any
     """The model input of every view, clip by clip: (clips * crops, T, C, H, W) float32, or uint8 (..., T, H, W, C) for
     layout THWC. Raises VideoError for frames that cannot become a clip."""
     return prepare_views(clips.frames, spec, clips.positions, reading.crops)
+
+
+def prepare_crops(crops: list[Clips], spec: ClipSpec) -> NDArray[Any]:
+    """The model input of every view, as `prepare_clips` gives it, of what `read_crops` read."""
+    return join_views([clips.frames.pixels for clips in crops], spec, crops[0].positions)

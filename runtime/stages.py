@@ -92,14 +92,22 @@ def record_video(path: Path, spec: ClipSpec, infer: Infer) -> RecordedVideo:
 
 
 def check_video(
-    path: Path, recorded: Sequence[RecordedVideo], spec: ClipSpec, infer: Infer, *, backend: str, precision: str
+    path: Path,
+    recorded: Sequence[RecordedVideo],
+    spec: ClipSpec,
+    infer: Infer,
+    *,
+    backend: str,
+    precision: str,
+    track: int | None = None,
 ) -> StageReport:
     """Runs the stages on the file at `path` and holds each against the record of the export.
 
+    track: which of its video tracks, from 0; the export took the best
     Raises BundleError where the bundle has no record of a file with these bytes, VideoError for what is no video.
     """
     record = _record_of(path, recorded)
-    frames = read_clip(path, spec)
+    frames = read_clip(path, spec, track=track)
     clip = prepare(frames, spec)
     checksums = frame_checksums(frames)
     expected = np.array([record.logits], np.float32)

@@ -90,7 +90,7 @@ def test_labels_that_exclude_nothing_are_scored_each_on_its_own(vivit_bundle: Pa
             np.zeros((0, 32, 32, 3), np.uint8),
             r"frames must be \(T, H, W, 3\).*frames.shape = \(0, 32, 32, 3\)",
         ),
-        ([[1, 2]], "frames must be a uint8 array of RGB values from 0 to 255, got list"),
+        ([[1, 2]], "frames must be uint8 arrays of RGB values from 0 to 255, got list"),
     ],
 )
 def test_arrays_that_are_no_video(vivit_bundle: Path, pixels: object, message: str) -> None:

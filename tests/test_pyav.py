@@ -13,7 +13,7 @@ from videos import everything, make_video, take
 
 def test_a_call_that_the_installed_pyav_does_not_take(tmp_path, monkeypatch):
     path = make_video(tmp_path / "v.mp4")
-    monkeypatch.setattr(opening, "open_container", lambda source: av.open(source, no_such_option=1))
+    monkeypatch.setattr(opening, "open_container", lambda source, **_: av.open(source, no_such_option=1))
     for read in (probe, lambda path: read_frames(path, take(0))):
         with pytest.raises(
             VideoError, match=r"cannot be read: PyAV [\d.]+ raised TypeError: .*no_such_option"
@@ -58,7 +58,7 @@ def test_no_error_of_another_package_passes_the_border(tmp_path, monkeypatch, pl
     if place == "reformat":
         monkeypatch.setattr("tubelet.preprocess.convert.VideoReformatter", lambda: type("R", (), {"reformat": fail})())
     else:
-        monkeypatch.setattr(opening, "open_container", lambda source: Container(av.open(source)))
+        monkeypatch.setattr(opening, "open_container", lambda source, **_: Container(av.open(source)))
     with pytest.raises(VideoError, match=rf"cannot be read: PyAV [\d.]+ raised {kind.__name__}: '?changed in this"):
         read_frames(path, everything)
 

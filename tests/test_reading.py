@@ -162,9 +162,9 @@ def test_decoding_runs_ahead_of_the_model(vivit_bundle: Path) -> None:
         def close(self) -> None: ...
 
     class SlowReader(VideoClassifier):
-        def read(self, video: object) -> object:
+        def _prepare_video(self, numbered: tuple[int, object]) -> object:
             time.sleep(0.03)
-            return super().read(video)  # type: ignore[arg-type]
+            return super()._prepare_video(numbered)
 
     busy: list[float] = []
     bundle = Bundle.open(vivit_bundle)

@@ -29,6 +29,8 @@ def test_probe(tmp_path):
         "frame_rate": 25.0,
         "variable_rate": False,
         "duration_seconds": 0.4,
+        "tracks": 1,
+        "track": 0,
     }
     json.dumps(info.to_json())
     assert (

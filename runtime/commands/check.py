@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from ...preprocess.sources import local_path
 from ..backends import open_backend
 from ..bundle import Bundle
 from ..parity import ParityReport, check_bundle
@@ -11,6 +12,7 @@ from ..progress import StatusLine
 from ..reference import load_reference
 from ..stages import StageReport, check_video
 from .options import EXIT_PARITY, bundle_argument, engine_options, json_option, print_json
+from .reading_options import track_option
 
 
 @click.command()
@@ -20,13 +22,19 @@ from .options import EXIT_PARITY, bundle_argument, engine_options, json_option, 
     "--video",
     "videos",
     multiple=True,
-    type=click.Path(path_type=Path),
     metavar="FILE",
     help="Check every stage of a video that was named at the export, instead; may be repeated.",
 )
+@track_option
 @json_option
 def check(
-    bundle: Path, backend: str, precision: str, threads: int | None, videos: tuple[Path, ...], as_json: bool
+    bundle: Path,
+    backend: str,
+    precision: str,
+    threads: int | None,
+    videos: tuple[str, ...],
+    track: int | None,
+    as_json: bool,
 ) -> None:
     """Prove that BUNDLE computes here what torch computed.
 
@@ -47,7 +55,10 @@ def check(
         progress("loading")
         with open_backend(backend, opened, precision, threads=threads) as engine:
             if videos:
-                reports = [check_video(video, opened.videos, opened.spec, engine.infer, **named) for video in videos]
+                reports = [
+                    check_video(local_path(video), opened.videos, opened.spec, engine.infer, track=track, **named)
+                    for video in videos
+                ]
             else:
                 reference = load_reference(opened)
                 reports = [check_bundle(engine, opened, reference, progress=progress, **named)]

@@ -14,6 +14,7 @@ from ..progress import StatusLine
 from ..reading import Clips, Reading
 from .options import Bounded, bundle_argument, engine_options, json_option, print_json
 from .reading_options import reading_options
+from .standard_input import with_standard_input
 
 
 @click.command()
@@ -45,8 +46,9 @@ def classify(
 ) -> None:
     """Say what happens in each VIDEO.
 
-    Videos are read ahead of the model, in threads of their own. One that cannot be read is reported in its
-    place, the others are classified, and the exit code is 1.
+    A VIDEO is a file, - for standard input, or a URL with --allow-url. Videos are read ahead of the model, in
+    threads of their own. One that cannot be read is reported in its place, the others are classified, and the
+    exit code is 1.
 
     \b
     Example:
@@ -58,11 +60,11 @@ def classify(
         raise click.UsageError("--json is one document, --json-lines one a line: take one of them")
     documents = []
     failed = False
-    with StatusLine() as progress:
+    with StatusLine() as progress, with_standard_input(videos) as given:
         progress("loading")
         with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
             progress(f"classifying {videos[0]}")
-            results = model.classify_many(videos, top_k=top_k, batch=batch, workers=workers)
+            results = model.classify_many(given, top_k=top_k, batch=batch, workers=workers)
             for number, result in enumerate(results, start=1):
                 progress.clear()
                 failed = failed or result.error is not None
@@ -87,13 +89,13 @@ def to_json(result: Classification, reading: Reading) -> dict[str, Any]:
     are null where the file has none."""
     if result.clips is None:
         error = "" if result.error is None else result.error.message
-        return {"video": result.video, "error": error}
+        return {"video": result.name, "error": error}
     clips = result.clips
     seconds = [[None if math.isnan(at) else round(at, 6) for at in clip] for clip in clips.seconds.tolist()]
     frames = clips.indices.tolist()
     several = reading.clips > 1
     document = {
-        "video": result.video,
+        "video": result.name,
         "predictions": [prediction._asdict() for prediction in result.predictions],
         "frames": frames if several else frames[0],
         "seconds": seconds if several else seconds[0],
@@ -110,13 +112,13 @@ def damage(clips: Clips) -> dict[str, int]:
 
 def print_predictions(result: Classification, *, name_video: bool) -> None:
     if name_video:
-        click.echo(result.video)
+        click.echo(result.name)
     for prediction in result.predictions:
         click.echo(f"{prediction.score:7.2%}  {prediction.label}")
     if result.clips is not None and result.clips.frames.skipped_packets:
         found = damage(result.clips)
         click.echo(
-            f"note: {result.video}: {found['skipped_packets']} damaged packets skipped, another frame stood in for "
+            f"note: {result.name}: {found['skipped_packets']} damaged packets skipped, another frame stood in for "
             f"{found['stood_in']}",
             err=True,
         )

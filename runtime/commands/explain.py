@@ -13,6 +13,7 @@ from ..rollout import Method
 from .options import bundle_argument, engine_options, json_option, print_json
 from .picture_options import picture_options
 from .reading_options import one_view_options
+from .standard_input import with_standard_input
 
 
 @click.command()
@@ -53,11 +54,11 @@ def explain(
       tubelet explain artifacts/vivit-b-16x2-kinetics400 archery.mp4 -o archery-attention.png --method last
     """
     check_picture(output, force=force)
-    with StatusLine() as progress:
+    with StatusLine() as progress, with_standard_input([video]) as (given,):
         progress("loading")
         with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
             progress(f"explaining {video}")
-            found = model.explain(video, method=method)
+            found = model.explain(given, method=method)
         progress(f"writing {output}")
         write_panels(output, [found.frames, found.overlay()], found.seconds, shown=shown, force=force)
     if as_json:

@@ -3,12 +3,14 @@
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BundleError, VideoError
+from ...preprocess.sources import Source, is_url
 from ..loading import load
 from ..model import VideoModel
 from ..progress import StatusLine
@@ -16,13 +18,14 @@ from ..reading import Reading
 from ..written import naming, written_file
 from .options import bundle_argument, engine_options, json_option, print_json
 from .reading_options import reading_options
+from .standard_input import STANDARD_INPUT, with_standard_input
 
 Features = dict[str, NDArray[np.float32]]
 
 
 @click.command()
 @bundle_argument
-@click.argument("videos", metavar="VIDEO...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("videos", metavar="VIDEO...", nargs=-1, required=True)
 @click.option(
     "--npz",
     type=click.Path(path_type=Path),
@@ -35,7 +38,7 @@ Features = dict[str, NDArray[np.float32]]
 @json_option
 def features(
     bundle: Path,
-    videos: tuple[Path, ...],
+    videos: tuple[str, ...],
     npz: Path | None,
     force: bool,
     backend: str,
@@ -57,12 +60,12 @@ def features(
     """
     targets = _targets(videos, npz, force=force)
     documents: list[dict[str, Any]] = []
-    with StatusLine() as progress:
+    with StatusLine() as progress, with_standard_input(videos) as given:
         progress("loading")
         with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
-            for video in videos:
+            for named, video in zip(videos, given, strict=True):
                 progress(f"reading {video}")
-                documents.append(_document(model, video, targets.get(video)))
+                documents.append(_document(model, video, targets.get(named)))
                 progress.clear()
                 if "error" in documents[-1]:
                     click.echo(f"Error: {documents[-1]['error']}", err=True)
@@ -74,7 +77,7 @@ def features(
         raise click.exceptions.Exit(1)
 
 
-def _document(model: VideoModel, video: Path, target: Path | None) -> dict[str, Any]:
+def _document(model: VideoModel, video: str | Source, target: Path | None) -> dict[str, Any]:
     """What there is of a video, written to `target`; or the error in its place."""
     try:
         found = model.features(video)
@@ -85,7 +88,7 @@ def _document(model: VideoModel, video: Path, target: Path | None) -> dict[str, 
     return {"video": str(video), "npz": None if target is None else str(target)} | _describe(found)
 
 
-def _targets(videos: tuple[Path, ...], npz: Path | None, *, force: bool) -> dict[Path, Path]:
+def _targets(videos: tuple[str, ...], npz: Path | None, *, force: bool) -> dict[str, Path]:
     """The file for the features of each video. Raises UsageError for two videos that would share one, BundleError for a
     file that is there."""
     if npz is None:
@@ -93,7 +96,7 @@ def _targets(videos: tuple[Path, ...], npz: Path | None, *, force: bool) -> dict
     if len(videos) == 1 and npz.suffix == ".npz" and not npz.is_dir():
         targets = {videos[0]: npz}
     else:
-        targets = {video: npz / f"{video.stem}.npz" for video in videos}
+        targets = {video: npz / f"{_stem(video)}.npz" for video in videos}
     shared = [str(target) for target, count in Counter(targets.values()).items() if count > 1]
     if shared or len(targets) < len(videos):
         raise click.UsageError(f"several videos would be written to one file: {', '.join(shared) or npz}")
@@ -101,6 +104,13 @@ def _targets(videos: tuple[Path, ...], npz: Path | None, *, force: bool) -> dict
         if target.exists() and not force:
             raise BundleError(f"{target} exists", fix="choose another with --npz, or replace it with --force")
     return targets
+
+
+def _stem(video: str) -> str:
+    """What the features of a video are named after."""
+    if video == STANDARD_INPUT:
+        return "standard-input"
+    return Path(urlsplit(video).path if is_url(video) else video).stem or "video"
 
 
 def _write(found: Features, target: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import click
 
 from ...preprocess.decode import OnError
+from ...preprocess.sources import MAX_MB
 from ..bounds import whole_number
 from ..reading import Reading, ResizeName, SamplingName
 from .options import Command
@@ -22,6 +23,15 @@ class Views(click.ParamType[tuple[int, int]]):
             return whole_number(clips), whole_number(crops)
         except ValueError as error:
             self.fail(f"{str(value)[:40]!r} is not CLIPSxCROPS, such as 4x3 ({error})", param, ctx)
+
+
+track_option = click.option(
+    "--track",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Which video track to read, from 0.  [default: the best, as FFmpeg sees it]",
+)
+url_option = click.option("--allow-url", is_flag=True, help="Open URLs, such as https:// or rtsp://, by FFmpeg.")
 
 
 def reading_options(command: Command) -> Command:
@@ -62,6 +72,15 @@ def one_view_options(command: Command) -> Command:
         show_default=True,
         help="exact: bit for bit as the checkpoint's processor; fast: FFmpeg's scaler while it decodes.",
     )
+    @track_option
+    @click.option(
+        "--max-mb",
+        type=click.IntRange(min=1),
+        default=MAX_MB,
+        show_default=True,
+        help="Pixels to hold while a video is read; a quarter of it for one frame.",
+    )
+    @url_option
     @functools.wraps(command)
     def with_reading(
         *,
@@ -70,11 +89,24 @@ def one_view_options(command: Command) -> Command:
         no_rotate: bool,
         on_error: OnError,
         resize: ResizeName,
+        track: int | None,
+        max_mb: int,
+        allow_url: bool,
         views: tuple[int, int] = (1, 1),
         **others: Any,
     ) -> None:
         try:
-            reading = Reading(sampling, fps, *views, rotate=not no_rotate, on_error=on_error, resize=resize)
+            reading = Reading(
+                sampling,
+                fps,
+                *views,
+                rotate=not no_rotate,
+                on_error=on_error,
+                resize=resize,
+                track=track,
+                max_mb=max_mb,
+                allow_url=allow_url,
+            )
         except ValueError as error:
             raise click.UsageError(str(error)) from error
         command(reading=reading, **others)

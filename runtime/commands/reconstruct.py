@@ -11,6 +11,7 @@ from ..reading import Reading
 from .options import bundle_argument, engine_options, json_option, print_json
 from .picture_options import picture_options
 from .reading_options import one_view_options
+from .standard_input import with_standard_input
 
 
 @click.command()
@@ -45,11 +46,11 @@ def reconstruct(
       tubelet reconstruct artifacts/videomae-base archery.mp4 -o archery.mp4 --seed 7
     """
     check_picture(output, force=force)
-    with StatusLine() as progress:
+    with StatusLine() as progress, with_standard_input([video]) as (given,):
         progress("loading")
         with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
             progress(f"reconstructing {video}")
-            found = model.reconstruct(video, seed=seed)
+            found = model.reconstruct(given, seed=seed)
         progress(f"writing {output}")
         panels = [found.original, found.masked, found.reconstructed]
         write_panels(output, panels, found.seconds, shown=shown, force=force)
