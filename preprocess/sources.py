@@ -76,8 +76,8 @@ class Source:
 
     @property
     def max_pixels(self) -> int:
-        """Of one frame, in RGB."""
-        return self.max_bytes // FRAME_SHARE // 3
+        """Of one frame, in RGB; at most what FFmpeg can count."""
+        return min(self.max_bytes // FRAME_SHARE // 3, 2**31 - 1)
 
     def check(self) -> None:
         """Raises VideoError for a path at which there is no file: what never ends is not waited for."""

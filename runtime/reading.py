@@ -16,7 +16,10 @@ from ..preprocess.sampling import at_rate, clip_views
 from ..preprocess.sources import MAX_MB, FileLike, Source, is_file_like
 from ..preprocess.spec import ClipSpec, Sampling
 from ..preprocess.views import cut_views, join_views, prepare_views
-from .bounds import CLIPS, MOST_FPS, shown
+from .bounds import CLIPS, MOST_FPS, Bound, shown
+
+TRACK = Bound("track", 0, 9999, "no file has more")
+MOST_MB = Bound("max_mb", 1, 1 << 20, "a terabyte of pixels")
 
 SamplingName = Literal["eval", "uniform"]
 ResizeName = Literal["exact", "fast"]
@@ -66,10 +69,9 @@ class Reading:
             raise ValueError(f"views must be of 1 or 3 crops, got {self.clips}x{self.crops}")
         if self.sampling == "uniform" and self.clips > 1:
             raise ValueError(f"uniform sampling is one clip over the whole file, got {self.clips} clips")
-        if self.track is not None and self.track < 0:
-            raise ValueError(f"track must be 0 or more, got {self.track}")
-        if self.max_mb < 1:
-            raise ValueError(f"max_mb must be 1 or more, got {self.max_mb}")
+        if self.track is not None:
+            TRACK.check(self.track)
+        MOST_MB.check(self.max_mb)
 
     @property
     def views(self) -> int:

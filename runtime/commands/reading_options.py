@@ -8,7 +8,7 @@ import click
 from ...preprocess.decode import OnError
 from ...preprocess.sources import MAX_MB
 from ..bounds import whole_number
-from ..reading import Reading, ResizeName, SamplingName
+from ..reading import MOST_MB, TRACK, Reading, ResizeName, SamplingName
 from .options import Command
 
 
@@ -27,9 +27,16 @@ class Views(click.ParamType[tuple[int, int]]):
 
 track_option = click.option(
     "--track",
-    type=click.IntRange(min=0),
+    type=click.IntRange(TRACK.least, TRACK.most),
     metavar="N",
     help="Which video track to read, from 0.  [default: the best, as FFmpeg sees it]",
+)
+max_mb_option = click.option(
+    "--max-mb",
+    type=click.IntRange(MOST_MB.least, MOST_MB.most),
+    default=MAX_MB,
+    show_default=True,
+    help="Pixels to hold while a video is read; a quarter of it for one frame.",
 )
 url_option = click.option("--allow-url", is_flag=True, help="Open URLs, such as https:// or rtsp://, by FFmpeg.")
 
@@ -73,13 +80,7 @@ def one_view_options(command: Command) -> Command:
         help="exact: bit for bit as the checkpoint's processor; fast: FFmpeg's scaler while it decodes.",
     )
     @track_option
-    @click.option(
-        "--max-mb",
-        type=click.IntRange(min=1),
-        default=MAX_MB,
-        show_default=True,
-        help="Pixels to hold while a video is read; a quarter of it for one frame.",
-    )
+    @max_mb_option
     @url_option
     @functools.wraps(command)
     def with_reading(

@@ -1,5 +1,6 @@
 """A video on standard input: the argument `-`."""
 
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,12 +27,11 @@ def with_standard_input(videos: Sequence[str]) -> Iterator[list[str | Source]]:
         return
     if videos.count(STANDARD_INPUT) > 1:
         raise click.UsageError("standard input (-) can be read once")
-    coming = click.get_binary_stream("stdin")
-    if coming.isatty():
-        raise click.UsageError("standard input (-) is a terminal: send it a video, such as tubelet ... - < FILE")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise click.UsageError("nothing comes in on standard input (-): send it a video, such as tubelet ... - < FILE")
     with tempfile.TemporaryFile(prefix="tubelet-") as kept:
         size = 0
-        while chunk := coming.read(_CHUNK):
+        while chunk := sys.stdin.buffer.read(_CHUNK):
             size += len(chunk)
             if size > MAX_BYTES:
                 raise VideoError(
