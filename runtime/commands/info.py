@@ -9,7 +9,7 @@ from ...preprocess.decode import probe
 from ...preprocess.sources import Source, is_url
 from ...preprocess.video_info import VideoInfo
 from ..bundle import Bundle
-from .options import json_option, print_json
+from .options import BundlePath, json_option, print_json
 from .reading_options import max_mb_option, track_option, url_option
 from .standard_input import STANDARD_INPUT, with_standard_input
 
@@ -39,6 +39,6 @@ def _describe(path: str, *, track: int | None, max_mb: int, allow_url: bool) -> 
     if path != STANDARD_INPUT and not is_url(path) and (Path(path).is_dir() or not Path(path).exists()):
         if track is not None:
             raise click.UsageError(f"--track is for videos, and {path} is none")
-        return Bundle.open(path)
+        return Bundle.open(BundlePath().convert(path, None, None))
     with with_standard_input([path]) as (video,):
         return probe(replace(Source.of(video, allow_url=allow_url), track=track, max_mb=max_mb))
