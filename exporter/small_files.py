@@ -5,13 +5,12 @@ without end would use up the stack of whoever walks over it.
 """
 
 import json
-import stat
 from pathlib import Path
 from typing import Any
 
 from ..preprocess.errors import CheckpointError
+from ..preprocess.small_files import read_small_file
 
-MOST_BYTES = 16 << 20  # a config.json that names 20,000 labels has 1 MB, and an index of 10,000 weights as much
 _DEEPEST = 32  # levels of JSON; configs of transformers have three
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -30,20 +29,7 @@ def read_small_text(path: Path) -> str:
         CheckpointError: For anything else than such a file, and for a Git LFS pointer.
         FileNotFoundError: Where there is nothing.
     """
-    try:
-        is_regular = stat.S_ISREG(path.stat().st_mode)
-        content = b""
-        if is_regular:  # to open a pipe would wait for its other end
-            with path.open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not is_regular:
-        raise CheckpointError(f"{path} must be a regular file, and is a folder, a pipe or a device")
-    if len(content) > MOST_BYTES:
-        raise CheckpointError(f"{path} is larger than {MOST_BYTES >> 20} MB, which no file of its kind is")
+    content = read_small_file(path, CheckpointError)
     refuse_lfs_pointer(path, content)
     try:
         return content.decode("utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig")

@@ -2,11 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
-
-from .errors import BundleError
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 Policy = Literal["centre-loop", "centre-hold", "segments", "uniform"]
@@ -17,7 +14,9 @@ Layout = Literal["TCHW", "THWC"]
 InputName = Literal["pixel_values", "frames"]
 Family = Literal["vivit", "videomae"]
 
-Part = TypeVar("Part")
+# Far beyond any model, and near enough that a clip of that many frames or pixels can be refused by its size.
+MOST = 2**20
+MOST_CLIP_PIXELS = 2**28
 
 # The mean and deviation of ImageNet's pixels in [0, 1], by channel: what many image and video models normalise with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -58,8 +57,12 @@ class Evaluation:
         _check_choice("averages", self.averages, get_args(Averages))
 
 
+class ResizeRule:
+    """How frames are resized: a ShortestEdge or an ExactSize."""
+
+
 @dataclass(frozen=True)
-class ShortestEdge:
+class ShortestEdge(ResizeRule):
     """Resize so that the shorter side is `edge` pixels; the longer keeps the aspect, rounded down."""
 
     edge: int
@@ -69,7 +72,7 @@ class ShortestEdge:
 
 
 @dataclass(frozen=True)
-class ExactSize:
+class ExactSize(ResizeRule):
     """Resize to exactly `height` x `width`, whatever the aspect was."""
 
     height: int
@@ -78,6 +81,13 @@ class ExactSize:
     def __post_init__(self) -> None:
         _check_positive("height", self.height)
         _check_positive("width", self.width)
+
+
+# The two of them, for whoever looks at one. msgspec, which takes one dataclass in a choice, is shown what they share.
+if TYPE_CHECKING:
+    Resize = ShortestEdge | ExactSize
+else:
+    Resize = ResizeRule
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ class ClipSpec:
     num_frames: int
     evaluation: Evaluation
     arithmetic: Arithmetic
-    resize: ShortestEdge | ExactSize | None
+    resize: Resize | None
     resample: Resample
     crop: tuple[int, int] | None
     rescale_factor: float
@@ -129,6 +139,11 @@ class ClipSpec:
                     _check_finite(name, value)
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std must be above 0 in every channel, got {self.std}")
+        if self.size is not None and self.num_frames * math.prod(self.size) > MOST_CLIP_PIXELS:
+            raise ValueError(
+                f"a clip of {self.num_frames} frames of {self.size[0]}x{self.size[1]} has more than "
+                f"{MOST_CLIP_PIXELS} pixels"
+            )
 
     @property
     def input_name(self) -> InputName:
@@ -172,33 +187,14 @@ class ClipSpec:
                 )
         return tuple(notes)
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as `json.dumps` takes them."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "ClipSpec":
-        """The spec that `to_json` wrote. Raises BundleError for a missing, unknown or impossible field."""
-        fields = dict(_fields(cls, values, "spec"))
-        evaluation = dict(_fields(Evaluation, fields["evaluation"], "spec.evaluation"))
-        evaluation["sampling"] = _part(Sampling, evaluation["sampling"], "spec.evaluation.sampling")
-        fields["evaluation"] = _part(Evaluation, evaluation, "spec.evaluation")
-        resize = fields["resize"]
-        if resize is not None:
-            kind = ShortestEdge if isinstance(resize, Mapping) and "edge" in resize else ExactSize
-            fields["resize"] = _part(kind, resize, "spec.resize")
-        for name in ("crop", "mean", "std"):
-            if isinstance(fields[name], list):
-                fields[name] = tuple(fields[name])  # JSON has no tuples
-        return _part(cls, fields, "spec")
-
 
 # --- Checks ---
 
 
 def _check_positive(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number above 0, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST:
+        bound = f", and at most {MOST}" if isinstance(value, int) and value > MOST else ""
+        raise ValueError(f"{name} must be a whole number above 0{bound}, got {value!r}")
 
 
 def _check_finite(name: str, value: Any) -> None:
@@ -218,27 +214,3 @@ def _check_length(name: str, value: Any, length: int) -> None:
 
 def _interval(ends: tuple[float, float]) -> str:
     return f"[{ends[0]:.4g}, {ends[1]:.4g}]"
-
-
-def _fields(kind: type, values: Any, where: str) -> Mapping[str, Any]:
-    """`values`, when its keys are exactly the fields of the dataclass `kind`."""
-    if not isinstance(values, Mapping):
-        raise BundleError(f"{where} must be an object, got {values!r}")
-    names = {field.name for field in dataclasses.fields(kind)}
-    missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
-    if missing or unknown:
-        found = [f"{key}: {', '.join(keys)}" for key, keys in (("missing", missing), ("unknown", unknown)) if keys]
-        raise BundleError(
-            f"{where} has other fields than {kind.__name__}\n  " + "\n  ".join(found),
-            fix="export the bundle again",
-        )
-    return values
-
-
-def _part(kind: type[Part], values: Any, where: str) -> Part:
-    try:
-        return kind(**_fields(kind, values, where))
-    except BundleError:
-        raise
-    except ValueError as error:
-        raise BundleError(f"{where}: {error}", fix="export the bundle again") from error

@@ -10,10 +10,8 @@ changed in place, and every file is checked before it is used.
 """
 
 import dataclasses
-import hashlib
 import json
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -21,7 +19,6 @@ from typing import Any, Literal, Self
 from ..preprocess.errors import BundleError
 from ..preprocess.spec import ClipSpec, ShortestEdge
 from .exchange import restored, while_it_stays
-from .formats import OLDEST_READ, upgraded
 from .graphs import (
     PRECISIONS,
     BundleFile,
@@ -32,8 +29,10 @@ from .graphs import (
     TensorInfo,
     file_sha256,
 )
+from .manifest import FORMAT_VERSION, MANIFEST, manifest_sha256, read_manifest, require_whole
 from .masking import Grid, TubeletSize, token_grid
 from .rollout import Readout
+from .typed import typed
 from .written import written_file
 
 __all__ = [
@@ -52,9 +51,6 @@ __all__ = [
     "file_sha256",
     "manifest_sha256",
 ]
-
-FORMAT_VERSION = 3
-MANIFEST = "bundle.json"
 
 Task = Literal["video-classification", "feature-extraction", "masked-modeling"]
 ProblemType = Literal["single_label_classification", "multi_label_classification"]
@@ -91,7 +87,7 @@ class Bundle:
     videos: tuple[RecordedVideo, ...]
     versions: dict[str, str]
     notes: tuple[str, ...]
-    overrides: dict[str, Any]
+    overrides: dict[str, int | str | tuple[int, ...]]
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -105,41 +101,17 @@ class Bundle:
 
     @classmethod
     def _read(cls, path: Path) -> Self:
-        values, version = _read_manifest(path)
-        try:
-            values = upgraded(values, version)
-            bundle = cls(
-                path=path,
-                spec=ClipSpec.from_json(values["spec"]),
-                labels=tuple(values["labels"]),
-                tubelet=TubeletSize(*values["tubelet"]),
-                graphs=tuple(Graph.from_json(graph) for graph in values["graphs"]),
-                products=tuple(MatrixProduct(**product) for product in values["products"]),
-                reference=BundleFile(**values["reference"]),
-                videos=tuple(RecordedVideo.from_json(video) for video in values["videos"]),
-                notes=tuple(values["notes"]),
-                overrides=values["overrides"],
-                **{name: values[name] for name in _PLAIN_FIELDS},
-            )
-        except (KeyError, TypeError) as error:
-            raise BundleError(f"{path / MANIFEST} lacks a field or has one too many: {error}") from error
+        restored(path)
+        bundle = typed({"path": path} | read_manifest(path), cls, str(path / MANIFEST))
+        require_whole(bundle)
         for file in (bundle.reference, *(file for graph in bundle.graphs for file in graph.files)):
             _check_size(path, file)
         return bundle
 
     def to_json(self) -> dict[str, Any]:
         """What bundle.json holds."""
-        values = {name: getattr(self, name) for name in _PLAIN_FIELDS} | {
-            "notes": self.notes,
-            "overrides": self.overrides,
-            "spec": self.spec.to_json(),
-            "graphs": [dataclasses.asdict(graph) for graph in self.graphs],
-            "products": [dataclasses.asdict(product) for product in self.products],
-            "reference": dataclasses.asdict(self.reference),
-            "videos": [dataclasses.asdict(video) for video in self.videos],
-            "labels": self.labels,
-            "tubelet": self.tubelet,
-        }
+        values = dataclasses.asdict(self)
+        del values["path"]
         return {"format_version": FORMAT_VERSION, "sha256": manifest_sha256(values)} | values
 
     def write_manifest(self) -> None:
@@ -224,19 +196,6 @@ class Bundle:
             return False
 
 
-# Fields of Bundle that are JSON as they are.
-_PLAIN_FIELDS = (
-    "model_id",
-    "commit",
-    "architecture",
-    "task",
-    "problem_type",
-    "readout",
-    "norm_pix_loss",
-    "versions",
-)
-
-
 def _describe_labels(labels: tuple[str, ...]) -> str:
     """How many there are, and the first few."""
     shown = ", ".join([*labels[:3], *(["..."] if len(labels) > 3 else [])])
@@ -257,52 +216,8 @@ def _describe_pixels(spec: ClipSpec) -> str:
     return ", ".join([*steps, f"values {low:.4g} to {high:.4g}, normalised {where}"])
 
 
-def manifest_sha256(values: Mapping[str, Any]) -> str:
-    """Of everything in the manifest but the format version and this checksum itself."""
-    content = {key: value for key, value in values.items() if key not in ("format_version", "sha256")}
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _read_manifest(path: Path) -> tuple[dict[str, Any], int]:
-    """What bundle.json holds, as it was written, and its format version."""
-    restored(path)
-    if not path.is_dir():
-        found = "is a file" if path.is_file() else "does not exist"
-        raise BundleError(f"a bundle is a folder with a {MANIFEST}; {path} {found}", fix=_EXPORT_HINT)
-    manifest = path / MANIFEST
-    if not manifest.is_file():
-        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}", fix=_EXPORT_HINT)
-    try:
-        values: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BundleError(f"{manifest} is damaged: {error}") from error
-    version = values.get("format_version") if isinstance(values, dict) else None
-    if not isinstance(version, int):
-        raise BundleError(f"{manifest} has no format_version: it was not written by tubelet")
-    if version > FORMAT_VERSION:
-        raise BundleError(
-            f"{path} is of format version {version}; this version of tubelet reads up to {FORMAT_VERSION}",
-            fix="pip install --upgrade tubelet",
-        )
-    if version < OLDEST_READ:
-        raise BundleError(
-            f"{path} is of format version {version}, of an older tubelet; this one reads {OLDEST_READ} to "
-            f"{FORMAT_VERSION}",
-            fix="export it again",
-        )
-    if values.get("sha256") != manifest_sha256(values):
-        raise BundleError(f"{manifest} was changed after the export", fix="export the bundle again")
-    return values, version
-
-
-_EXPORT_HINT = "tubelet export --model ID -o BUNDLE"
-
-
 def _check_size(folder: Path, file: BundleFile) -> Path:
     path = folder / file.name
-    if path.name != file.name:  # a manifest must not name files outside its own folder
-        raise BundleError(f"{folder / MANIFEST} names {file.name!r}, which is not a plain file name")
     if not path.is_file():
         raise BundleError(f"{path} is missing from the bundle", fix="copy the bundle again, with all its files")
     if path.stat().st_size != file.bytes:

@@ -14,14 +14,16 @@ import json
 import os
 import shlex
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from ..preprocess.errors import BackendError, NotAvailable, OutOfBounds
+from ..preprocess.errors import BackendError, BundleError, NotAvailable, OutOfBounds
 from .bounds import PROFILE_BATCH, whole_number
 from .bundle import Bundle, BundleFile, Graph
+from .graphs import ParityRecord
+from .typed import read_json_object, typed
 from .written import written_file
 
 FOLDER = "engines"
@@ -95,10 +97,6 @@ class EngineOptions:
             words += ["--workspace-gb", f"{self.workspace_gb:g}"]
         return shlex.join(words)
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        return cls(**{**values, "profiles": tuple(Profile(**profile) for profile in values["profiles"])})
-
 
 @dataclass(frozen=True)
 class Machine:
@@ -140,10 +138,6 @@ class Machine:
                 fix="build another precision, such as fp16 or int8-static",
             )
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        return cls(**{**values, "compute_capability": tuple(values["compute_capability"])})
-
 
 @dataclass(frozen=True)
 class EngineRecord:
@@ -161,9 +155,15 @@ class EngineRecord:
     options: EngineOptions
     machine: Machine
     layers: dict[str, int]
-    parity: dict[str, Any]
+    parity: ParityRecord
     build_seconds: float
     built: str
+
+    def __post_init__(self) -> None:
+        if not self.layers or min(self.layers.values()) < 1:
+            raise ValueError("layers must count at least one in each type")
+        if not self.options.profiles:
+            raise ValueError("options.profiles must hold at least one")
 
     def describe_layers(self) -> str:
         """Such as "of 120 layers, by what they take in: 96 (80%) in fp16, 24 (20%) in fp32"."""
@@ -172,17 +172,6 @@ class EngineRecord:
         if HIDDEN in self.layers:
             shown.append(f"{self.layers[HIDDEN]} ({self.layers[HIDDEN] / total:.0%}) do not show their types")
         return f"of {total} layers, by what they take in: {', '.join(shown)}"
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        return cls(
-            **{
-                **values,
-                "plan": BundleFile(**values["plan"]),
-                "options": EngineOptions.from_json(values["options"]),
-                "machine": Machine.from_json(values["machine"]),
-            }
-        )
 
     def save(self, folder: Path) -> None:
         """Writes the JSON of the plan that lies in `folder`; it is the last file of an engine to be written."""
@@ -230,9 +219,12 @@ def read_records(folder: Path) -> Iterator[EngineRecord]:
     """Of every engine in `folder`. Raises BackendError for JSON that is no record."""
     for path in sorted(folder.glob("*.json")):
         try:
-            yield EngineRecord.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BackendError(f"{path} is not the record of an engine: {error}", fix=f"rm {path}") from error
+            record = typed(read_json_object(path), EngineRecord, path.name)
+        except BundleError as error:
+            raise BackendError(
+                f"{path} is not the record of an engine: {error.message}", fix=f"rm {shlex.quote(str(path))}"
+            ) from error
+        yield record
 
 
 def find_engine(bundle: Bundle, precision: str, machine: Machine) -> EngineRecord:

@@ -8,16 +8,18 @@ OLDEST_READ = 2
 def upgraded(values: dict[str, Any], version: int) -> dict[str, Any]:
     """Turn what a bundle.json of format `version` holds into what the present format holds.
 
-    Raises KeyError where a field is missing.
+    Raises ValueError where what is to be changed is not there. All else is for whoever reads the present format.
     """
     return _from_2(values) if version == 2 else values
 
 
 def _from_2(values: dict[str, Any]) -> dict[str, Any]:
     """Format 2 told an evaluation from its sampling, and knew no arithmetic but Pillow's of that time."""
-    spec = dict(values["spec"])
-    sampling = spec.pop("sampling")
-    is_vivit = sampling["policy"] == "centre-loop"
+    match values.get("spec"):
+        case {"sampling": {"policy": policy} as sampling, **spec}:
+            is_vivit = policy == "centre-loop"
+        case _:
+            raise ValueError("spec.sampling.policy is missing")
     spec["evaluation"] = {
         "sampling": sampling,
         "crop_rounding": "up" if is_vivit else "down",

@@ -1,10 +1,9 @@
 """What a bundle is made of: files, graphs with their inputs and outputs, and what they cost."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, TypedDict, get_args
 
 from ..preprocess.errors import BundleError
 
@@ -47,16 +46,6 @@ class RecordedVideo:
     input_sha256: str
     logits: tuple[float, ...]
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        return cls(
-            file=BundleFile(**values["file"]),
-            indices=tuple(values["indices"]),
-            frames_sha256=tuple(values["frames_sha256"]),
-            input_sha256=values["input_sha256"],
-            logits=tuple(values["logits"]),
-        )
-
 
 @dataclass(frozen=True)
 class TensorInfo:
@@ -93,6 +82,40 @@ class MatrixProduct:
         return self.rows * self.inner * self.columns * self.times
 
 
+class InputRecord(TypedDict):
+    """An InputParity of parity.py, as JSON."""
+
+    clip: int
+    frame_size: list[int]
+    equal: bool
+
+
+class BatchRecord(TypedDict):
+    """A BatchParity of parity.py, as JSON."""
+
+    batch: int
+    output: str
+    largest_difference: float | None
+    at_clip: int | None
+    at_label: int | None
+    excess: float | None
+    cosine: float | None
+    top_equal: bool
+    passed: bool
+
+
+class ParityRecord(TypedDict, total=False):
+    """A ParityReport of parity.py, as JSON; empty until the graph is checked."""
+
+    passed: bool
+    backend: str
+    precision: str
+    limit: dict[str, int | float]
+    inputs: list[InputRecord]
+    batches: list[BatchRecord]
+    left_out: list[int]
+
+
 @dataclass(frozen=True)
 class Graph:
     """One ONNX graph of a bundle.
@@ -108,26 +131,13 @@ class Graph:
     outputs: tuple[TensorInfo, ...]
     kept: tuple[str, ...]
     notes: tuple[str, ...]
-    parity: dict[str, Any]
+    parity: ParityRecord
 
     def describe(self) -> str:
         size = sum(file.bytes for file in self.files) / 1e6
-        proven = "proven" if self.parity["passed"] else "NOT proven"
+        proven = "proven" if self.parity.get("passed") else "NOT proven"
         given, returned = _describe_all(self.inputs), _describe_all(self.outputs)
         return f"{given} -> {returned}, opset {self.opset}, {size:.1f} MB, {proven}"
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        return cls(
-            precision=values["precision"],
-            opset=values["opset"],
-            files=tuple(BundleFile(**file) for file in values["files"]),
-            inputs=tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in values["inputs"]),
-            outputs=tuple(TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in values["outputs"]),
-            kept=tuple(values["kept"]),
-            notes=tuple(values["notes"]),
-            parity=values["parity"],
-        )
 
 
 def _describe_all(tensors: tuple[TensorInfo, ...]) -> str:

@@ -8,7 +8,7 @@ where it runs.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
 from .backends import Backend
 from .bundle import Bundle
+from .graphs import ParityRecord
 from .limits import LIMITS, Limit, cosines
 from .progress import Progress, silent
 from .reference import Reference, input_sha256, kept_values
@@ -86,11 +87,11 @@ class ParityReport:
     def passed(self) -> bool:
         return all(row.equal for row in self.inputs) and all(row.passed for row in self.batches)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ParityRecord:
         values = dataclasses.asdict(self)
         for row, batch in zip(values["batches"], self.batches, strict=True):
             row["passed"] = batch.passed
-        return {"passed": self.passed} | values
+        return cast(ParityRecord, {"passed": self.passed} | values)
 
     def table(self) -> str:
         """The report as text, one line a comparison."""

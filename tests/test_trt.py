@@ -23,6 +23,7 @@ from tubelet.runtime.backends.cuda import Cuda, MirroredArray, OutOfDeviceMemory
 from tubelet.runtime.backends.steps import RunsInSteps
 from tubelet.runtime.backends.trt import Run, split_batch
 from tubelet.runtime.engines import EngineOptions, EngineRecord, Profile, find_engine, read_plan
+from tubelet.runtime.typed import typed
 
 LATEST = VERSIONS[-1]
 PROFILES = (Profile(1, 1, 1), Profile(2, 3, 4))
@@ -403,7 +404,7 @@ def test_a_plan_of_another_user_is_not_loaded(bundle: Bundle) -> None:
 @pytest.mark.usefixtures("gpu")
 def test_a_record_cannot_name_a_file_elsewhere(bundle: Bundle) -> None:
     (path,) = (bundle.path / "engines").glob("*.json")
-    record = EngineRecord.from_json(json.loads(path.read_text()))
+    record = typed(json.loads(path.read_text()), EngineRecord, path.name)
     outside = dataclasses.replace(record, plan=dataclasses.replace(record.plan, name="../model.onnx"))
     with pytest.raises(BackendError, match="is missing"):
         read_plan(bundle.path / "engines", outside)

@@ -210,5 +210,5 @@ def export(
 def _line(graph: Graph) -> str:
     """What the proof of a graph of lower precision came to."""
     batches = graph.parity["batches"]
-    cosine = min(batch["cosine"] for batch in batches)
+    cosine = min(batch["cosine"] for batch in batches if batch["cosine"] is not None)
     return f"{graph.precision}: cosine {cosine:.7f} at the least, limit {graph.parity['limit']['cosine']:g}: PASS"
