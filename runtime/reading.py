@@ -157,9 +157,10 @@ def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | 
     return [Clips(frames, positions.reshape(chosen.shape)) for frames in found]
 
 
-def read_clip(video: Video, spec: ClipSpec, *, track: int | None = None) -> Frames:
-    """The frames (T) of the one clip that the published evaluation takes for its centre view; see `read_clips`."""
-    return read_clips(video, spec, Reading(track=track)).clip(0)
+def read_clip(video: Video, spec: ClipSpec, reading: Reading | None = None) -> Frames:
+    """The frames (T) of the first clip, as decoded; without `reading` the one that the published evaluation takes for
+    its centre view. See `read_clips`."""
+    return read_clips(video, spec, Reading() if reading is None else reading).clip(0)
 
 
 def as_read(spec: ClipSpec) -> ClipSpec:

@@ -20,7 +20,7 @@ from ..preprocess.spec import ClipSpec
 from .bundle import BundleFile, RecordedVideo
 from .limits import LIMITS
 from .parity import BatchParity, Infer, compare_logits
-from .reading import read_clip
+from .reading import Reading, read_clip
 from .reference import input_sha256
 
 
@@ -99,15 +99,15 @@ def check_video(
     *,
     backend: str,
     precision: str,
-    track: int | None = None,
+    reading: Reading | None = None,
 ) -> StageReport:
     """Runs the stages on the file at `path` and holds each against the record of the export.
 
-    track: which of its video tracks, from 0; the export took the best
+    reading: how it is read, where not as the export did: another track, or more memory
     Raises BundleError where the bundle has no record of a file with these bytes, VideoError for what is no video.
     """
     record = _record_of(path, recorded)
-    frames = read_clip(path, spec, track=track)
+    frames = read_clip(path, spec, reading)
     clip = prepare(frames, spec)
     checksums = frame_checksums(frames)
     expected = np.array([record.logits], np.float32)

@@ -9,10 +9,11 @@ from ..backends import open_backend
 from ..bundle import Bundle
 from ..parity import ParityReport, check_bundle
 from ..progress import StatusLine
+from ..reading import Reading
 from ..reference import load_reference
 from ..stages import StageReport, check_video
 from .options import EXIT_PARITY, bundle_argument, engine_options, json_option, print_json
-from .reading_options import track_option
+from .reading_options import max_mb_option, track_option
 
 
 @click.command()
@@ -26,6 +27,7 @@ from .reading_options import track_option
     help="Check every stage of a video that was named at the export, instead; may be repeated.",
 )
 @track_option
+@max_mb_option
 @json_option
 def check(
     bundle: Path,
@@ -34,6 +36,7 @@ def check(
     threads: int | None,
     videos: tuple[str, ...],
     track: int | None,
+    max_mb: int,
     as_json: bool,
 ) -> None:
     """Prove that BUNDLE computes here what torch computed.
@@ -49,6 +52,7 @@ def check(
       tubelet check artifacts/vivit-b-16x2-kinetics400 --video archery.mp4
     """
     opened = Bundle.open(bundle)
+    reading = Reading(track=track, max_mb=max_mb)
     named = {"backend": backend, "precision": precision}
     reports: list[ParityReport] | list[StageReport]
     with StatusLine() as progress:
@@ -56,7 +60,7 @@ def check(
         with open_backend(backend, opened, precision, threads=threads) as engine:
             if videos:
                 reports = [
-                    check_video(local_path(video), opened.videos, opened.spec, engine.infer, track=track, **named)
+                    check_video(local_path(video), opened.videos, opened.spec, engine.infer, reading=reading, **named)
                     for video in videos
                 ]
             else:
