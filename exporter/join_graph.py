@@ -11,6 +11,8 @@ from ..runtime.lock import locked
 from ..runtime.progress import Progress, silent
 from ..runtime.written import naming, scratch, sync_file, sync_folder
 
+SCRATCH = "quantize"  # NAME of the scratch folders in a bundle that graphs are made in (see runtime/written.py)
+
 
 @contextmanager
 def graph_folder(bundle: Bundle, precision: str, *, say: Progress = silent) -> Iterator[Path]:
@@ -19,7 +21,7 @@ def graph_folder(bundle: Bundle, precision: str, *, say: Progress = silent) -> I
     Raises BundleError where the folder went with the bundle around it, which was replaced; NotWritten where the system
     refuses what is written.
     """
-    with naming(bundle.path), scratch(bundle.path, "quantize", say=say) as folder:
+    with naming(bundle.path), scratch(bundle.path, SCRATCH, say=say) as folder:
         try:
             yield folder
         except Exception as error:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,8 @@ from numpy.typing import NDArray
 
 from ..preprocess.errors import BundleError
 from ..runtime.backends.ort import CPU_PROVIDER, open_session
+from ..runtime.written import scratch
+from .join_graph import SCRATCH
 
 # Matrix products with weights, and between activations: nearly all of the work.
 PRODUCTS = frozenset({"Conv", "Gemm", "MatMul", "MultiHeadAttention"})
@@ -141,8 +142,8 @@ def observe(
     model.graph.outputs.extend(observed.values())
     model.graph.sort()
     largest: dict[str, NDArray[np.float64]] = {}
-    with TemporaryDirectory() as folder:
-        observing = Path(folder) / "observing.onnx"
+    with scratch(path.parent, SCRATCH) as folder:  # as large as the graph, which the system's own folder need not hold
+        observing = folder / "observing.onnx"
         ir.save(model, observing, external_data="observing.data")
         session = open_session(observing, CPU_PROVIDER)
         for batch in batches:

@@ -44,26 +44,48 @@ class Misuse(click.ClickException):
 EXITS: dict[type[TubeletError], type[click.ClickException]] = {ParityError: ParityFailure, OutOfBounds: Misuse}
 
 
+# Signals that end a command -> what a process does with them that nobody told otherwise.
+ENDING = {
+    getattr(signal, name): usual
+    for name, usual in (
+        ("SIGINT", signal.default_int_handler),
+        ("SIGTERM", signal.SIG_DFL),
+        ("SIGHUP", signal.SIG_DFL),  # the terminal went away; Windows has none
+    )
+    if hasattr(signal, name)
+}
+
+
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """SIGTERM, and a terminal that goes away, end the command as Ctrl-C does: what it was writing is removed, and the
-    exit code is 128 and the signal. What the caller set for them stays."""
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    found = [number for number in map(signal.Signals.__getitem__, names) if signal.getsignal(number) == signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():
-        found = []  # only the main thread may say what a signal does
+    """SIGTERM and SIGHUP end the command as Ctrl-C does: what it was writing is removed. The exit code is 128 and the
+    signal. What the caller set for any of them stays."""
+    received: list[int] = []
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_IGN)  # a second one must not break off the cleaning
+        sys.exit(128 + number)
+
+    # Only the main thread may say what a signal does.
+    ours = threading.current_thread() is threading.main_thread()
+    found = [number for number, usual in ENDING.items() if ours and signal.getsignal(number) == usual]
     for number in found:
-        signal.signal(number, _end)
+        signal.signal(number, end)
     try:
         yield
+    except Exception:
+        if not received:
+            raise
+        # A library that was broken off made an error of its own of it, as torch does while it is being imported.
+        if received[0] == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        sys.exit(128 + received[0])
     finally:
         for number in found:
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a second one must not break off the cleaning
-    sys.exit(128 + number)
+            signal.signal(number, ENDING[number])
 
 
 class TubeletGroup(click.Group):

@@ -141,7 +141,7 @@ def _verdict(case: Case, status: int, said: str, *, timed_out: bool, peak: int) 
     ended = os.waitstatus_to_exitcode(status)
     if timed_out:
         return "hang"
-    if case.kill is not None and ended == -case.kill.signal:
+    if case.kill is not None and ended in (-case.kill.signal, 128 + case.kill.signal):
         return "fine"
     if ended < 0:
         return "crash"

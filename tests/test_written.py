@@ -461,6 +461,32 @@ def test_signals_end_a_command_as_an_interrupt_does(tmp_path: Path, number: sign
     assert entries(tmp_path) == (["file"] if ignored else [])
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+def test_a_library_that_makes_an_error_of_a_signal(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    script = """
+import click
+from tubelet.runtime.cli import TubeletGroup
+
+@click.group(cls=TubeletGroup)
+def main():
+    pass
+
+@main.command()
+def wait():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except BaseException:
+        raise AttributeError("half imported")
+
+main(["wait"])
+"""
+    with another_process(script, tmp_path) as child:
+        child.send_signal(number)
+        child.wait()
+    assert child.returncode == code
+
+
 def test_signals_are_left_as_they_were() -> None:
     from tubelet.runtime.cli import ended_by_signals
 
