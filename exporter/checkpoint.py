@@ -52,6 +52,7 @@ class Checkpoint:
     problem_type:  of a classifier, whether the scores are a softmax over the labels (single) or a sigmoid for each
                    (multi)
     overrides:     what the caller set against config.json
+    transformers_version: of the transformers that wrote config.json; None where it does not say
     notes:         what is unusual about the model and worth saying once
     """
 
@@ -65,6 +66,7 @@ class Checkpoint:
     problem_type: ProblemType | None
     source: Source
     overrides: Overrides
+    transformers_version: str | None
     notes: tuple[str, ...]
 
 
@@ -130,6 +132,7 @@ def load_checkpoint(
         problem_type=problem_type,
         source=source,
         overrides=overrides,
+        transformers_version=version if isinstance(version := settings.get("transformers_version"), str) else None,
         notes=notes,
     )
 

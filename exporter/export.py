@@ -23,7 +23,7 @@ from ..runtime.stages import record_video
 from .checkpoint import Checkpoint
 from .models.videomae import VideoMAEConfig
 from .models.vivit import VivitConfig
-from .plan import check_videos, clip_spec
+from .plan import check_videos, clip_spec, export_notes
 from .precision import add_graph, require_opset
 from .products import matrix_products
 from .reference import record_reference, torch_run
@@ -144,7 +144,7 @@ def export_bundle(
             reference=BundleFile.of(folder / "reference.npz"),
             videos=tuple(recorded),
             versions={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},
-            notes=(*checkpoint.notes, *spec.notes()),
+            notes=export_notes(checkpoint, input_name),
             overrides=checkpoint.overrides.to_json(),
         )
         report = _prove(bundle, reference, progress)

@@ -1,4 +1,4 @@
-"""What a caller may set against config.json: clips of another size, and another number of attention heads.
+"""What a caller may set against the checkpoint's files: clips of another size, other heads, other pixels.
 
 A model that runs on another size than it was trained for is an extension of tubelet's: no published evaluation says how
 good it is. What changes with the size is here; how learned positions follow it is in models/positions.py.
@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from torch import Tensor, nn
 
 from ..preprocess.errors import CheckpointError
-from ..preprocess.spec import ClipSpec, ExactSize, ShortestEdge
+from ..preprocess.spec import Arithmetic, ClipSpec, ExactSize, ShortestEdge
 from ..runtime.bounds import IMAGE_SIDE, NUM_FRAMES
 from .models.positions import interpolate_positions
 from .models.videomae import VideoMAEConfig, sinusoid_table
@@ -30,12 +30,13 @@ Positions = Literal["recomputed", "interpolated"]
 
 @dataclass(frozen=True)
 class Overrides:
-    """None stands for what config.json says.
+    """None stands for what the checkpoint's files say.
 
     image_size:  (height, width) in pixels
     positions:   at another size: interpolated from those that the model was trained with, or, of a VideoMAE,
                  recomputed as transformers does for a config of that size. None interpolates. But where nothing says
                  what size the model was trained at, the size given is taken for it, unless this is "interpolated"
+    pixels:      whose arithmetic clips are prepared with. None is what the checkpoint's processor computes with
 
     Raises OutOfBounds for a size that no model is of.
     """
@@ -44,6 +45,7 @@ class Overrides:
     num_frames: int | None = None
     num_attention_heads: int | None = None
     positions: Positions | None = None
+    pixels: Arithmetic | None = None
 
     def __post_init__(self) -> None:
         for side in self.image_size or ():

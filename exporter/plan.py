@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..preprocess.errors import BundleError, CheckpointError
-from ..preprocess.hub_config import spec_from_hub
+from ..preprocess.hub_config import PixelsChoice, choose_arithmetic, spec_from_hub
 from ..preprocess.sampling import published_evaluation
 from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
 from ..runtime.bundle import Task
@@ -17,6 +17,16 @@ from .checkpoint import Checkpoint
 from .overrides import at_size
 from .tasks import attention_bytes, mask
 from .to_onnx import OPSET
+
+
+def pixels_choice(checkpoint: Checkpoint) -> PixelsChoice:
+    """Whose arithmetic the pixels of a checkpoint follow: that of its files, or the one that was asked for."""
+    return choose_arithmetic(
+        checkpoint.processor,
+        family=checkpoint.family,
+        transformers_version=checkpoint.transformers_version,
+        asked=checkpoint.overrides.pixels,
+    )
 
 
 def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
@@ -31,6 +41,7 @@ def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
         family=checkpoint.family,
         num_frames=config.num_frames,
         evaluation=published_evaluation(checkpoint.family, config.num_labels),
+        arithmetic=pixels_choice(checkpoint).arithmetic,
         layout=LAYOUTS[input_name],
     )
     if config.num_channels != 3:
@@ -43,6 +54,12 @@ def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
             fix="correct crop_size (or size) in preprocessor_config.json",
         )
     return at_size(spec, config.image_size)
+
+
+def export_notes(checkpoint: Checkpoint, input_name: InputName) -> tuple[str, ...]:
+    """What is unusual about a checkpoint and its input contract, and worth saying once."""
+    note = pixels_choice(checkpoint).note
+    return (*checkpoint.notes, *clip_spec(checkpoint, input_name).notes(), *([] if note is None else [note]))
 
 
 def default_output(model: str) -> Path:

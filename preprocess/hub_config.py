@@ -3,17 +3,27 @@
 Every key may be absent, and then means the default of the class that the checkpoint names. Keys that say
 nothing about pixels are ignored, as `transformers` ignores them.
 
-Reference: transformers 5.23, `VivitImageProcessor`, `VivitVideoProcessor`, `VideoMAEImageProcessorPil`,
-`VideoMAEVideoProcessor`, and `get_size_dict` for the legacy forms of a size.
+Reference: transformers 5.23, `VivitImageProcessor`, `VivitVideoProcessor`, `VideoMAEImageProcessor`,
+`VideoMAEImageProcessorPil`, `VideoMAEVideoProcessor`, and `get_size_dict` for the legacy forms of a size.
 """
 
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from .errors import CheckpointError
-from .spec import ClipSpec, Evaluation, ExactSize, Family, Layout, Resample, ShortestEdge
+from .spec import (
+    TORCHVISION_RESAMPLES,
+    Arithmetic,
+    ClipSpec,
+    Evaluation,
+    ExactSize,
+    Family,
+    Layout,
+    Resample,
+    ShortestEdge,
+)
 
 # preprocessor_config.json stores the number of PIL.Image.Resampling.
 _RESAMPLE_BY_NUMBER: dict[int, Resample] = dict(enumerate(get_args(Resample)))
@@ -42,6 +52,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "clip": _COMMON_DEFAULTS
     | {"size": {"shortest_edge": 224}, "resample": 3, "image_mean": _CLIP_MEAN, "image_std": _CLIP_STD},
 }
+# What transformers calls the processors of a model, where a file names none.
+_FAMILY_NAMES: dict[Family, str] = {"vivit": "Vivit", "videomae": "VideoMAE"}
 _CLASS_NAME = re.compile(r"(.+?)(ImageProcessor(Fast|Pil)?|VideoProcessor|FeatureExtractor)")
 # VivitImageProcessor takes its default where one of these is null; no other class and no other key does.
 _VIVIT_NULLABLE = ("size", "crop_size", "image_mean", "image_std")
@@ -104,12 +116,19 @@ def _crop(values: Mapping[str, Any]) -> tuple[int, int] | None:
     return sides
 
 
-def _resample(values: Mapping[str, Any]) -> Resample:
+def _resample(values: Mapping[str, Any], arithmetic: Arithmetic) -> Resample:
     number = values["resample"]
     if not isinstance(number, int) or isinstance(number, bool) or number not in _RESAMPLE_BY_NUMBER:
         names = ", ".join(f"{number} ({name})" for number, name in _RESAMPLE_BY_NUMBER.items())
         raise _wrong("resample", number, f"one of {names}")
-    return _RESAMPLE_BY_NUMBER[number]
+    resample = _RESAMPLE_BY_NUMBER[number]
+    if arithmetic == "torchvision" and resample not in TORCHVISION_RESAMPLES:
+        raise CheckpointError(
+            f"preprocessor_config.json: resample {number} ({resample}) is not torchvision's to the bit; "
+            f"{', '.join(TORCHVISION_RESAMPLES)} are",
+            fix="--pixels pillow, which has every filter",
+        )
+    return resample
 
 
 def _rescale(values: Mapping[str, Any], offset: bool) -> tuple[float, float]:
@@ -170,17 +189,78 @@ def _kind(name: str | None, family: Family) -> str:
     return kind
 
 
+class PixelsChoice(NamedTuple):
+    """Whose arithmetic a checkpoint's pixels follow, and what is worth saying about the choice, if anything."""
+
+    arithmetic: Arithmetic
+    note: str | None
+
+
+def choose_arithmetic(
+    config: Mapping[str, Any], *, family: Family, transformers_version: str | None, asked: Arithmetic | None = None
+) -> PixelsChoice:
+    """Choose whose arithmetic a checkpoint's pixels follow.
+
+    The class that the file names decides. A video processor and a "Fast" class compute with torchvision, a "Pil" class
+    and a feature extractor with Pillow, and so does the image processor of ViViT in every version. The bare name of
+    another image processor means two classes: one with Pillow before transformers 5, one with torchvision since. Files
+    of both look alike, so the version in config.json decides, which the same `save_pretrained` or Trainer wrote. Where
+    none is there, Pillow is taken: transformers 5 always writes one.
+
+    Pillow is Pillow up to version 12, which nearly all published checkpoints were trained and evaluated with. Its
+    version 13 differs on tall frames alone and is taken only where it is asked for.
+
+    Args:
+        config: the parsed preprocessor_config.json, or video_preprocessor_config.json.
+        family: of the model; its own image processor is meant where the file names no class.
+        transformers_version: what config.json says, or None.
+        asked: what the caller wants instead, or None.
+
+    Returns:
+        The arithmetic, and a note where the files leave it open, or the caller overrules them, or it is torchvision's.
+
+    Raises:
+        CheckpointError: for a class that is not supported.
+    """
+    name = _class_name(config)
+    kind = _kind(name, family)
+    called = name or f"{_FAMILY_NAMES[family]}ImageProcessor"
+    chosen: Arithmetic = "pillow"
+    note = None
+    if called.endswith("VideoProcessor") or (called.endswith("Fast") and kind != "vivit"):
+        chosen, note = "torchvision", f"pixels are computed as torchvision does, as {called} does"
+    elif called.endswith("ImageProcessor") and kind != "vivit":
+        major = re.match(r"\d+", transformers_version or "")
+        source = f"transformers_version {transformers_version}" if major else "it does not say which version wrote it"
+        if major and int(major[0]) >= 5:
+            chosen = "torchvision"
+            note = (
+                f"pixels are computed as torchvision does, as {called} does since transformers 5 (config.json: "
+                f"{source}); --pixels pillow computes them as Pillow does"
+            )
+        else:
+            note = (
+                f"pixels are computed as Pillow does, as {called} did before transformers 5 (config.json: {source}); "
+                "for a model fine-tuned since, --pixels torchvision"
+            )
+    if asked is None or asked == chosen:
+        return PixelsChoice(chosen, note if asked is None else None)
+    return PixelsChoice(asked, f"pixels are computed as {asked} does, as asked for; {called} means {chosen}")
+
+
 def spec_from_hub(
     config: Mapping[str, Any],
     *,
     family: Family,
     num_frames: int,
     evaluation: Evaluation,
+    arithmetic: Arithmetic,
     layout: Layout = "TCHW",
 ) -> ClipSpec:
     """The input contract that a parsed preprocessor_config.json describes, an empty one included.
 
     num_frames, evaluation: not in the file; they come from the model's config and its family.
+    arithmetic: see `choose_arithmetic`.
 
     Current and legacy keys are read. What the file says is followed even where it is surprising;
     `ClipSpec.notes` says where. The class that the file names decides on defaults and arithmetic, whatever the
@@ -207,9 +287,9 @@ def spec_from_hub(
     return ClipSpec(
         num_frames=num_frames,
         evaluation=evaluation,
-        arithmetic="pillow",
+        arithmetic=arithmetic,
         resize=resize,
-        resample="bilinear" if resize is None else _resample(values),
+        resample="bilinear" if resize is None else _resample(values, arithmetic),
         crop=_crop(values),
         rescale_factor=factor,
         rescale_offset=offset_value,

@@ -1,7 +1,8 @@
 """Frames to model input: resize, crop, rescale, normalise, lay out.
 
-Every value is the one that the PIL and numpy processors of `transformers` compute (`VivitImageProcessor`,
-`VideoMAEImageProcessorPil`), bit for bit, resized in the pass order of Pillow 12 and before (see resize.py).
+Every value is the one that the processors of `transformers` compute, bit for bit: with arithmetic "pillow" those that
+resize with Pillow and normalise with numpy (`VivitImageProcessor`, `VideoMAEImageProcessorPil`), with "torchvision"
+those on tensors (`VideoMAEImageProcessor`, `VideoMAEVideoProcessor`, `VivitVideoProcessor`). See resize.py.
 """
 
 from collections.abc import Sequence
@@ -13,21 +14,28 @@ from numpy.typing import NDArray
 from .errors import VideoError
 from .frames import Frames
 from .resize import Pixels, check_rgb, resize, resized_size
-from .spec import ClipSpec
+from .spec import Arithmetic, ClipSpec
+
+
+def centred(margin: int, arithmetic: Arithmetic) -> int:
+    """Where a crop at the centre begins, along an axis on which the frame is `margin` pixels longer.
+
+    An odd margin leaves half a pixel more behind the crop. Where the frame is smaller, the margin and the place are
+    below 0. There, half a pixel more of black stands in front of the frame with Pillow, and behind it with torchvision.
+    """
+    return int(margin / 2) if arithmetic == "torchvision" else margin // 2
 
 
 def resize_and_crop(pixels: Pixels, spec: ClipSpec) -> Pixels:
     """uint8 (T, H, W, 3) RGB frames of any size to uint8 (T, H', W', 3), contiguous, H' x W' as `spec` says.
 
-    The crop is at the centre, half a pixel up and left of it where the margin is odd. A frame smaller than
-    the crop stands at its centre, half a pixel down and right where the margin is odd, with black around it.
-    Raises VideoError for other pixels than uint8 RGB.
+    The crop is at the centre (see `centred`). A frame smaller than the crop stands at its centre, with black around
+    it. Raises VideoError for other pixels than uint8 RGB.
     """
     check_rgb(pixels)
     size = resized_size(pixels.shape[1], pixels.shape[2], spec.resize)
     crop = spec.crop or size
-    # Below 0 where the frame is smaller than the crop.
-    centre = (size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2
+    centre = centred(size[0] - crop[0], spec.arithmetic), centred(size[1] - crop[1], spec.arithmetic)
     return resize_and_cut(pixels, spec, [centre])[0]
 
 
@@ -43,7 +51,7 @@ def resize_and_cut(pixels: Pixels, spec: ClipSpec, corners: Sequence[tuple[int, 
     starts = np.array(corners)  # (corners, 2), rows and columns
     low = np.maximum(starts.min(axis=0), 0)
     high = np.minimum(starts.max(axis=0) + crop, size)
-    kept = resize(pixels, size, spec.resample, window=(*low.tolist(), *(high - low).tolist()))
+    kept = resize(pixels, size, spec.resample, spec.arithmetic, window=(*low.tolist(), *(high - low).tolist()))
     crops = []
     for start in starts:
         (top, left), (bottom, right) = np.maximum(start, low), np.minimum(start + crop, high)
@@ -60,14 +68,35 @@ def resize_and_cut(pixels: Pixels, spec: ClipSpec, corners: Sequence[tuple[int, 
 def normalisation_table(spec: ClipSpec) -> NDArray[np.float32]:
     """What each of the 256 pixel values becomes in each channel: float32 (3, 256).
 
-    The steps and their precision are those of `rescale` and `normalize` in transformers/image_transforms.py:
-    the factor in float64, everything after it in float32.
+    With Pillow, the steps and their precision are those of `rescale` and `normalize` in
+    transformers/image_transforms.py: the factor in float64, everything after it in float32.
     """
+    if spec.arithmetic == "torchvision":
+        return _torchvision_table(spec)
     values = (np.arange(256) * spec.rescale_factor).astype(np.float32) + np.float32(spec.rescale_offset)
     table = np.tile(values, (3, 1))
     if spec.mean is not None and spec.std is not None:
         mean, std = np.array([spec.mean, spec.std], np.float32)[..., None]  # two of (C, 1)
         table = (table - mean) / std
+    return table
+
+
+def _torchvision_table(spec: ClipSpec) -> NDArray[np.float32]:
+    """The same in float32 alone, as `TorchvisionBackend.rescale_and_normalize` of transformers computes it.
+
+    The factor is drawn into mean and std. With an offset it is not: `VivitVideoProcessor` rescales first.
+    """
+    pixels = np.tile(np.arange(256, dtype=np.float32), (3, 1))
+    factor = np.float32(spec.rescale_factor)
+    if spec.mean is None or spec.std is None:
+        rescaled: NDArray[np.float32] = pixels * factor + np.float32(spec.rescale_offset)
+        return rescaled
+    mean, std = np.array([spec.mean, spec.std], np.float32)[..., None]  # two of (C, 1)
+    if spec.rescale_offset:
+        table: NDArray[np.float32] = (pixels * factor + np.float32(spec.rescale_offset) - mean) / std
+    else:
+        inverse = np.float32(1.0 / spec.rescale_factor)
+        table = (pixels - mean * inverse) / (std * inverse)
     return table
 
 

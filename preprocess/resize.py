@@ -1,134 +1,64 @@
-"""Pillow's 8-bit resampling in numpy, bit for bit, computing only the pixels that are kept.
+"""8-bit resampling in numpy as Pillow and torchvision do it, bit for bit, computing only the pixels that are kept.
 
-Each axis is resampled in a pass of its own: every output is a weighted sum of neighbouring inputs. Pillow
-keeps the weights as integers over 2**22 and rounds to 8 bits after each pass. Here a pass is a row of small
-matrix products in float64. Integers of 22 bits times pixels of 8 bits stay far below 2**53, so each sum is
-exact in whatever order the BLAS adds, and rounding it gives Pillow's value.
+Each axis is resampled in a pass of its own: every output is a weighted sum of neighbouring inputs. Both
+libraries keep the weights as integers (see kernels.py) and round to 8 bits after each pass. Here a pass is a row
+of small matrix products in floating point. They are exact in whatever order the BLAS adds, because each sum stays
+below the integers that the type holds: float64 always does, and float32 where the weights are short, as
+torchvision's are unless frames shrink much. Rounding the sum gives the library's value.
 
-The horizontal pass comes first. That is the order of every Pillow up to 12, and so of the results that people
-compare with. Pillow 13 takes the vertical pass first where the height loses more than twice as many pixels as
-the width (portrait videos taller than 2:1); there the two differ in the last bits, and this module follows
-the older.
-
-Reference: python-pillow/Pillow, src/libImaging/Resample.c (8 bits per channel) and Geometry.c (nearest).
+The horizontal pass comes first in torchvision and in Pillow up to version 12. Pillow 13 takes the vertical pass
+first where the height loses more than twice as many pixels as the width, and rounds differently there.
 """
 
-import math
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import VideoError
-from .spec import ExactSize, Resample, ShortestEdge
+from .kernels import nearest, taps
+from .spec import Arithmetic, ExactSize, Resample, ShortestEdge
 
 Pixels = NDArray[np.uint8]
-Reals = NDArray[np.float64]
-Positions = NDArray[np.intp]
+# Sums of a pass, float32 or float64.
+Sums = NDArray[Any]
 
-_ONE = 1 << 22  # the integer that stands for a weight of 1
 _CHUNK = 128  # rows per horizontal pass: its arrays stay in the cache
 _MAX_THREADS = 4
-
-
-# --- Filters: the weight of a pixel at a distance, in pixels of the smaller image ---
-
-
-def _box(x: Reals) -> Reals:
-    return np.where((x > -0.5) & (x <= 0.5), 1.0, 0.0)
-
-
-def _bilinear(x: Reals) -> Reals:
-    return np.maximum(1.0 - np.abs(x), 0.0)
-
-
-def _hamming(x: Reals) -> Reals:
-    # Pillow writes these two constants in single precision.
-    offset, amplitude = float(np.float32(0.54)), float(np.float32(0.46))
-    windowed = np.where(x == 0.0, 1.0, _sinc(x) * (offset + amplitude * _cos(x * math.pi)))
-    return np.where(np.abs(x) < 1.0, windowed, 0.0)
-
-
-def _bicubic(x: Reals) -> Reals:
-    """Cubic convolution with a = -0.5 (Keys, 1981)."""
-    a = -0.5
-    x = np.abs(x)
-    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
-    far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
-    return np.where(x < 1.0, near, np.where(x < 2.0, far, 0.0))
-
-
-def _lanczos(x: Reals) -> Reals:
-    return np.where((x >= -3.0) & (x < 3.0), _sinc(x) * _sinc(x / 3.0), 0.0)
-
-
-def _sinc(x: Reals) -> Reals:
-    angle = np.where(x == 0.0, 1.0, x * math.pi)
-    return np.where(x == 0.0, 1.0, _sin(angle) / angle)
-
-
-# The functions of the C library, which Pillow calls; those of numpy may differ in the last bit.
-_sin = np.vectorize(math.sin, otypes=[np.float64])
-_cos = np.vectorize(math.cos, otypes=[np.float64])
-
-
-class _Filter(NamedTuple):
-    weight: Callable[[Reals], Reals]
-    support: float  # the weight is zero beyond this distance
-
-
-_FILTERS: dict[Resample, _Filter] = {
-    "lanczos": _Filter(_lanczos, 3.0),
-    "bilinear": _Filter(_bilinear, 1.0),
-    "bicubic": _Filter(_bicubic, 2.0),
-    "box": _Filter(_box, 0.5),
-    "hamming": _Filter(_hamming, 1.0),
-}
+_FLOAT32_INTEGERS = 1 << 24  # float32 holds every integer up to here
 
 
 # --- One axis: which inputs make which outputs ---
 
 
 class _Band(NamedTuple):
-    """Consecutive outputs, the inputs that they are computed from, and float64 weights (inputs, outputs)."""
+    """Consecutive outputs, the inputs that they are computed from, and weights (inputs, outputs)."""
 
     inputs: slice
     outputs: slice
-    weights: Reals
+    weights: Sums
 
 
 class _Axis(NamedTuple):
-    """One pass. `needed` are the inputs in use; positions in the bands count from its start."""
+    """One pass. `needed` are the inputs in use; positions in the bands count from its start.
+
+    fits_float32: whether every sum of the pass, in units of its weights, is an integer that float32 holds.
+    """
 
     needed: slice
     bands: list[_Band]
+    fits_float32: bool
+
+    def of_type(self, dtype: type[np.floating[Any]]) -> "_Axis":
+        bands = [band._replace(weights=band.weights.astype(dtype, copy=False)) for band in self.bands]
+        return self._replace(bands=bands)
 
 
-def _taps(in_size: int, out_size: int, kind: _Filter, kept: range) -> tuple[Positions, Positions, Reals]:
-    """First and end input (outputs,) and weights (outputs, taps), multiples of 2**-22, of the outputs `kept`.
-
-    Shrinking stretches the filter by the same ratio, so that every input counts. Weights beyond the border
-    are dropped and the others scaled to sum to 1. The order of operations is Pillow's, to the last bit.
-    """
-    ratio = in_size / out_size
-    stretch = max(ratio, 1.0)
-    support = kind.support * stretch
-    centre = (np.array(kept) + 0.5) * ratio
-    first = np.maximum((centre - support + 0.5).astype(np.intp), 0)
-    end = np.minimum((centre + support + 0.5).astype(np.intp), in_size)
-    position = first[:, None] + np.arange((end - first).max())  # (outputs, taps)
-    weights = kind.weight((position - centre[:, None] + 0.5) * (1.0 / stretch))
-    weights[position >= end[:, None]] = 0.0
-    weights /= np.cumsum(weights, axis=1)[:, -1:]  # cumsum adds from left to right; sum does not
-    return first, end, np.trunc(weights * _ONE + np.copysign(0.5, weights)) / _ONE
-
-
-def _axis(in_size: int, out_size: int, kind: _Filter, kept: range) -> _Axis:
+def _axis(in_size: int, out_size: int, resample: Resample, arithmetic: Arithmetic, kept: range) -> _Axis:
     """The matrix products that resample `in_size` positions to those of `out_size` that are `kept`."""
-    first, end, weights = _taps(in_size, out_size, kind, kept)
+    first, end, weights, bits = taps(in_size, out_size, resample, arithmetic, kept)
     tap = np.arange(weights.shape[1])[:, None]
     width = 16 if in_size <= 2 * out_size else 8  # wide bands multiply zeros, narrow ones are many calls
     bands = []
@@ -139,15 +69,8 @@ def _axis(in_size: int, out_size: int, kind: _Filter, kept: range) -> _Axis:
         matrix = np.zeros((high - low + len(tap), len(column)))  # room for taps past the end, all zero
         matrix[first[outputs] - low + tap, column] = weights[outputs].T
         bands.append(_Band(slice(low - int(first[0]), high - int(first[0])), outputs, matrix[: high - low]))
-    return _Axis(slice(int(first[0]), int(end.max())), bands)
-
-
-def _nearest(in_size: int, out_size: int, kept: range) -> Positions:
-    """The input of each output `kept`. Pillow steps by repeated addition, and its rounding shows."""
-    ratio = in_size / out_size
-    steps = np.full(out_size, ratio)
-    steps[0] = ratio * 0.5
-    return np.cumsum(steps).astype(np.intp)[kept.start : kept.stop]
+    largest_sum = (255 * np.abs(weights).sum(axis=1).max() + 0.5) * 2.0**bits  # with the half that rounds it
+    return _Axis(slice(int(first[0]), int(end.max())), bands, bool(largest_sum < _FLOAT32_INTEGERS))
 
 
 # --- Frames ---
@@ -173,21 +96,28 @@ def check_rgb(pixels: Pixels) -> None:
         )
 
 
-def _round_to_8_bits(values: Reals) -> None:
+def _round_to_8_bits(values: Sums) -> None:
     """Round half up and clip to 0..255, in place."""
     values += 0.5
     np.floor(values, out=values)
     np.clip(values, 0.0, 255.0, out=values)
 
 
+def _goes_vertical_first(before: tuple[int, int], after: tuple[int, int], arithmetic: Arithmetic) -> bool:
+    """Whether frames of (height, width) `before` are resized to `after` with the vertical pass first."""
+    lost_height, lost_width = before[0] - after[0], before[1] - after[1]
+    return arithmetic == "pillow-13" and lost_height > 0 and lost_height > 2 * lost_width
+
+
 def _resample(frames: Pixels, rows: _Axis, columns: _Axis, out: Pixels) -> None:
-    """Resample the needed part (T, H', W', 3) of frames into `out` (T, H, W, 3)."""
+    """Resample the needed part (T, H', W', 3) of frames into `out` (T, H, W, 3), the horizontal pass first."""
+    dtype = columns.bands[0].weights.dtype
     _, in_height, in_width, _ = frames.shape
     _, height, width, _ = out.shape
     # Written anew for every frame; claiming fresh memory each time would cost as much as the products.
-    chunk = np.empty((_CHUNK, 3, in_width))
-    lines = np.empty((in_height, 3, width))
-    planes = np.empty((height, 3, width))
+    chunk = np.empty((_CHUNK, 3, in_width), dtype)
+    lines = np.empty((in_height, 3, width), dtype)
+    planes = np.empty((height, 3, width), dtype)
 
     for frame, result in zip(frames, out, strict=True):
         for start in range(0, in_height, _CHUNK):
@@ -212,17 +142,27 @@ def resize(
     pixels: Pixels,
     size: tuple[int, int],
     resample: Resample,
+    arithmetic: Arithmetic,
     window: tuple[int, int, int, int] | None = None,
 ) -> Pixels:
-    """Resize frames as `PIL.Image.resize` of Pillow 12 does, and keep one window of the result.
+    """Resize frames and keep one window of the result.
 
-    pixels: uint8 (T, H, W, 3)
-    size:   (height, width) of the whole resized frame
-    window: (top, left, height, width) inside it; only these pixels are computed, from only the input rows and
-            columns that they need. None keeps everything.
+    The values are those of `PIL.Image.resize`, or of torchvision's `resize` of uint8 tensors with antialias.
 
-    Returns a new uint8 array (T, height, width, 3), contiguous. Raises VideoError for other pixels than uint8
-    RGB, ValueError for a window that is not inside `size`.
+    Args:
+        pixels: uint8 (T, H, W, 3).
+        size: (height, width) of the whole resized frame.
+        resample: the filter; torchvision has only those that `ClipSpec` takes with it.
+        arithmetic: whose values.
+        window: (top, left, height, width) inside it. Only these pixels are computed, from only the input rows
+            and columns that they need. None keeps everything.
+
+    Returns:
+        A new uint8 array (T, height, width, 3), contiguous.
+
+    Raises:
+        VideoError: for other pixels than uint8 RGB.
+        ValueError: for a window that is not inside `size`.
     """
     check_rgb(pixels)
     top, left, height, width = window or (0, 0, *size)
@@ -232,19 +172,25 @@ def resize(
     count, in_height, in_width, _ = pixels.shape
     kept_rows, kept_columns = range(top, top + height), range(left, left + width)
     if resample == "nearest":
-        kept = pixels.take(_nearest(in_height, size[0], kept_rows), axis=1)
-        return kept.take(_nearest(in_width, size[1], kept_columns), axis=2)
+        kept = pixels.take(nearest(in_height, size[0], kept_rows), axis=1)
+        return kept.take(nearest(in_width, size[1], kept_columns), axis=2)
     if size == (in_height, in_width):
         return pixels[:, top : top + height, left : left + width].copy()
 
-    rows = _axis(in_height, size[0], _FILTERS[resample], kept_rows)
-    columns = _axis(in_width, size[1], _FILTERS[resample], kept_columns)
+    rows = _axis(in_height, size[0], resample, arithmetic, kept_rows)
+    columns = _axis(in_width, size[1], resample, arithmetic, kept_columns)
+    dtype = np.float32 if rows.fits_float32 and columns.fits_float32 else np.float64
+    rows, columns = rows.of_type(dtype), columns.of_type(dtype)
     needed = pixels[:, rows.needed, columns.needed]
     result = np.empty((count, height, width, 3), np.uint8)
-    # numpy leaves the interpreter lock while it computes. Few threads: each holds a frame's lines in float64.
+    target = result
+    if _goes_vertical_first((in_height, in_width), size, arithmetic):
+        # The same passes over frames laid on their side: (T, H, W, 3) -> (T, W, H, 3).
+        needed, target, rows, columns = needed.swapaxes(1, 2), result.swapaxes(1, 2), columns, rows
+    # numpy leaves the interpreter lock while it computes. Few threads: each holds a frame's lines in floating point.
     threads = min(_MAX_THREADS, os.cpu_count() or 1, count)
     shares = [slice(thread, None, threads) for thread in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(lambda share: _resample(needed[share], rows, columns, result[share]), shares):
+        for _ in pool.map(lambda share: _resample(needed[share], rows, columns, target[share]), shares):
             pass  # a failure in a thread is raised here
     return result

@@ -10,6 +10,9 @@ Policy = Literal["centre-loop", "centre-hold", "segments", "uniform"]
 CropRounding = Literal["down", "up"]
 Averages = Literal["scores", "logits"]
 Arithmetic = Literal["pillow", "pillow-13", "torchvision"]
+
+# torchvision refuses box and hamming of tensors. The places of its nearest depend on how torch was compiled.
+TORCHVISION_RESAMPLES: tuple[Resample, ...] = ("lanczos", "bilinear", "bicubic")
 Layout = Literal["TCHW", "THWC"]
 InputName = Literal["pixel_values", "frames"]
 Family = Literal["vivit", "videomae"]
@@ -122,6 +125,8 @@ class ClipSpec:
         _check_choice("arithmetic", self.arithmetic, get_args(Arithmetic))
         _check_choice("resample", self.resample, get_args(Resample))
         _check_choice("layout", self.layout, get_args(Layout))
+        if self.arithmetic == "torchvision" and self.resize is not None:
+            _check_choice("resample with arithmetic torchvision", self.resample, TORCHVISION_RESAMPLES)
         if self.crop is not None:
             _check_length("crop", self.crop, 2)
             for side in self.crop:

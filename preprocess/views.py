@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 
 from .errors import VideoError
 from .frames import Frames
-from .prepare import normalise, resize_and_cut
+from .prepare import centred, normalise, resize_and_cut
 from .resize import Pixels, resized_size
-from .spec import ClipSpec, CropRounding
+from .spec import Arithmetic, ClipSpec, CropRounding
 
 
 def crop_windows(
-    height: int, width: int, crop: tuple[int, int], crops: int, rounding: CropRounding
+    height: int, width: int, crop: tuple[int, int], crops: int, rounding: CropRounding, arithmetic: Arithmetic
 ) -> list[tuple[int, int]]:
     """(top, left) of `crops` windows of size `crop` (height, width), along the longer side of a resized frame.
 
-    One is at the centre, as `prepare` cuts it. Several are evenly spaced from one end to the other, and at the
-    centre of the shorter side; three are left, centre and right, or top, middle and bottom of an upright
-    frame. What is not whole pixels is rounded down, as in VideoMAE's evaluation (MCG-NJU/VideoMAE, kinetics.py
-    and ssv2.py), or up, as in ViViT's (google-research/scenic, dataset_lib/video_ops.py). An offset is below 0
-    where the frame is smaller than the crop.
+    One is at the centre, as `prepare` cuts it, which depends on the arithmetic. Several are evenly spaced from
+    one end to the other, and at the centre of the shorter side; three are left, centre and right, or top, middle
+    and bottom of an upright frame. What is not whole pixels is rounded down, as in VideoMAE's evaluation
+    (MCG-NJU/VideoMAE, kinetics.py and ssv2.py), or up, as in ViViT's (google-research/scenic,
+    dataset_lib/video_ops.py). An offset is below 0 where the frame is smaller than the crop.
 
     Raises ValueError for less than one crop.
     """
@@ -36,11 +36,11 @@ def crop_windows(
         raise ValueError(f"crops must be 1 or more, got {crops}")
     margins = height - crop[0], width - crop[1]
     if crops == 1:
-        return [(margins[0] // 2, margins[1] // 2)]
+        return [(centred(margins[0], arithmetic), centred(margins[1], arithmetic))]
 
     def share(margin: int, part: int, parts: int) -> int:
         if margin < 0:
-            return margin // 2
+            return centred(margin, arithmetic)
         return -(-margin * part // parts) if rounding == "up" else margin * part // parts
 
     if height > width:
@@ -56,7 +56,7 @@ def cut_views(pixels: Pixels, spec: ClipSpec, crops: int) -> list[Pixels]:
     if spec.crop is None and crops > 1:
         raise VideoError(f"{crops} crops were asked for, and this model sees whole frames", fix="ask for 1 crop")
     size = resized_size(pixels.shape[1], pixels.shape[2], spec.resize)
-    corners = crop_windows(*size, spec.crop or size, crops, spec.evaluation.crop_rounding)
+    corners = crop_windows(*size, spec.crop or size, crops, spec.evaluation.crop_rounding, spec.arithmetic)
     return resize_and_cut(pixels, spec, corners)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ..preprocess.errors import BundleError
-from ..preprocess.spec import ClipSpec, ShortestEdge
+from ..preprocess.spec import Arithmetic, ClipSpec, ShortestEdge
 from .exchange import restored, while_it_stays
 from .graphs import (
     PRECISIONS,
@@ -202,6 +202,13 @@ def _describe_labels(labels: tuple[str, ...]) -> str:
     return f"{len(labels)} {'label' if len(labels) == 1 else 'labels'}: {shown}"
 
 
+_COMPUTED_AS: dict[Arithmetic, str] = {
+    "pillow": "computed as Pillow up to 12 does",
+    "pillow-13": "computed as Pillow 13 does",
+    "torchvision": "computed as torchvision does",
+}
+
+
 def _describe_pixels(spec: ClipSpec) -> str:
     """Resize, crop and values of the input in a line."""
     steps = []
@@ -213,7 +220,7 @@ def _describe_pixels(spec: ClipSpec) -> str:
         steps.append(f"crop {spec.crop[1]}x{spec.crop[0]}")
     low, high = spec.value_range
     where = "inside the graph" if spec.layout == "THWC" else "before the graph"
-    return ", ".join([*steps, f"values {low:.4g} to {high:.4g}, normalised {where}"])
+    return ", ".join([*steps, f"values {low:.4g} to {high:.4g}, normalised {where}", _COMPUTED_AS[spec.arithmetic]])
 
 
 def _check_size(folder: Path, file: BundleFile) -> Path:

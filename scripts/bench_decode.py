@@ -151,7 +151,7 @@ def bench_scaling(paths: list[Path]) -> None:
 
         started = time.process_time()
         pixels = read_frames(path, first).pixels
-        exact = resize(pixels, resized_size(*pixels.shape[1:3], SCALING.rule), SCALING.resample)
+        exact = resize(pixels, resized_size(*pixels.shape[1:3], SCALING.rule), SCALING.resample, "pillow")
         between = time.process_time()
         fast = read_frames(path, first, scale_to=SCALING).pixels
         ended = time.process_time()
@@ -167,7 +167,9 @@ def bench_prepare() -> None:
     from transformers.models.vivit.image_processing_vivit import VivitImageProcessor  # not in every reading's process
 
     processor = VivitImageProcessor(**VIVIT)
-    spec = spec_from_hub(VIVIT, family="vivit", num_frames=32, evaluation=published_evaluation("vivit", 400))
+    spec = spec_from_hub(
+        VIVIT, family="vivit", num_frames=32, evaluation=published_evaluation("vivit", 400), arithmetic="pillow"
+    )
     print(f"\n{'prepare 32 frames':20}{'ours s':>9}{'theirs s':>10}")
     for width, height in ((340, 256), (WIDTH, HEIGHT)):
         pixels = np.random.default_rng(0).integers(0, 256, (32, height, width, 3), np.uint8)

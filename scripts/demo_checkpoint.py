@@ -93,6 +93,7 @@ def demo_spec(family: Family) -> ClipSpec:
         PROCESSORS[family],
         family=family,
         num_frames=SIZE["num_frames"],
+        arithmetic="pillow",
         evaluation=published_evaluation(family, len(LABELS)),
     )
 

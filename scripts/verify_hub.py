@@ -175,7 +175,14 @@ def exported(model: str, folder: Path, progress: Progress) -> tuple[Bundle, Chec
 def published_clip(name: str, processor: Mapping[str, Any], family: Family, bundle: Bundle) -> NDArray[np.float32]:
     """The published clip as the published test prepares it: float32 (1, T, C, H, W)."""
     pixels = np.load(fetch_from_dataset(CLIPS, name))  # uint8 (T, H, W, 3)
-    spec = spec_from_hub(processor, family=family, num_frames=bundle.spec.num_frames, evaluation=bundle.spec.evaluation)
+    made = bundle.spec
+    spec = spec_from_hub(
+        processor,
+        family=family,
+        num_frames=made.num_frames,
+        evaluation=made.evaluation,
+        arithmetic=made.arithmetic,
+    )
     return prepare(Frames.from_array(pixels), spec)[np.newaxis]
 
 

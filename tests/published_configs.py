@@ -1,13 +1,11 @@
 """The preprocessor_config.json of published checkpoints, and `transformers` as the oracle for any config."""
 
 import numpy as np
-from pillow_oracle import goes_vertical_first, pillow_resize
-from transformers import CLIPImageProcessorPil, DeiTImageProcessorPil, VideoMAEImageProcessorPil, ViTImageProcessorPil
-from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
+from oracle import oracle
+from pillow_oracle import PILLOWS
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.hub_config import spec_from_hub
 from tubelet.preprocess.prepare import prepare
-from tubelet.preprocess.resize import resized_size
 from tubelet.preprocess.sampling import published_evaluation
 
 KINETICS = {  # google/vivit-b-16x2-kinetics400
@@ -49,12 +47,19 @@ VIDEOMAE = {  # every MCG-NJU/videomae-*
 }
 PUBLISHED = {"kinetics": ("vivit", KINETICS), "vivit": ("vivit", VIVIT), "videomae": ("videomae", VIDEOMAE)}
 
-PROCESSORS = {
-    "vivit": VivitImageProcessor,
-    "videomae": VideoMAEImageProcessorPil,
-    "vit": ViTImageProcessorPil,
-    "deit": DeiTImageProcessorPil,
-    "clip": CLIPImageProcessorPil,
+PILLOW_PROCESSORS = {
+    "vivit": "VivitImageProcessor",
+    "videomae": "VideoMAEImageProcessorPil",
+    "vit": "ViTImageProcessorPil",
+    "deit": "DeiTImageProcessorPil",
+    "clip": "CLIPImageProcessorPil",
+}
+TORCHVISION_PROCESSORS = {
+    "vivit": "VivitVideoProcessor",
+    "videomae": "VideoMAEImageProcessor",
+    "vit": "ViTImageProcessor",
+    "deit": "DeiTImageProcessor",
+    "clip": "CLIPImageProcessor",
 }
 EVALUATION = {family: published_evaluation(family, 400) for family in ("vivit", "videomae")}
 
@@ -67,22 +72,23 @@ def noise(height, width, count=2):
     return pixels
 
 
-def spec_of(family, config, num_frames=2, layout="TCHW"):
-    return spec_from_hub(config, family=family, num_frames=num_frames, evaluation=EVALUATION[family], layout=layout)
+def spec_of(family, config, num_frames=2, layout="TCHW", arithmetic="pillow"):
+    return spec_from_hub(
+        config,
+        family=family,
+        num_frames=num_frames,
+        evaluation=EVALUATION[family],
+        arithmetic=arithmetic,
+        layout=layout,
+    )
 
 
-def ours(family, config, pixels):
-    return prepare(Frames.from_array(pixels), spec_of(family, config, num_frames=len(pixels)))
+def ours(family, config, pixels, arithmetic="pillow"):
+    return prepare(Frames.from_array(pixels), spec_of(family, config, num_frames=len(pixels), arithmetic=arithmetic))
 
 
-def theirs(family, config, pixels, *, processor=None):
-    """What the processor of `transformers` makes of the same config: (T, 3, H, W). The family's own, or another."""
-    spec, overrides = spec_of(family, config), {}
-    size = resized_size(*pixels.shape[1:3], spec.resize)
-    if spec.resize is not None and spec.resample != "nearest" and goes_vertical_first(pixels.shape[1:3], size):
-        pixels = np.stack([pillow_resize(frame, size, spec.resample) for frame in pixels])
-        overrides["do_resize"] = False
-    processor = PROCESSORS[processor or family](**config)
-    batch = processor(list(pixels), return_tensors="np", input_data_format="channels_last", **overrides)
-    pixel_values = np.asarray(batch["pixel_values"])
-    return pixel_values[0] if pixel_values.ndim == 5 else pixel_values  # a picture model's: frames are its batch
+def theirs(kind, config, pixels, arithmetic="pillow"):
+    """What a processor of `transformers` makes of the same config: (T, 3, H, W). kind: a key of the tables above."""
+    if arithmetic == "torchvision":
+        return oracle("torchvision").ask("process", TORCHVISION_PROCESSORS[kind], config, pixels)
+    return oracle(PILLOWS[arithmetic]).ask("process", PILLOW_PROCESSORS[kind], config, pixels)

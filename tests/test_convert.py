@@ -72,7 +72,7 @@ def test_scaled_frames_have_the_size_of_the_rule_as_displayed(tmp_path, rule, ro
 @pytest.mark.parametrize("resample", ["nearest", "box", "bilinear", "bicubic", "lanczos"])
 def test_scaled_frames_are_close_to_those_of_the_exact_resize(tmp_path, resample):
     path = make_video(tmp_path / "large.mp4", frames=2, size=(640, 360))
-    exact = resize(read_frames(path, everything).pixels, (120, 213), resample)
+    exact = resize(read_frames(path, everything).pixels, (120, 213), resample, "pillow")
     scaled = read_frames(path, everything, scale_to=Scaling(ShortestEdge(120), resample)).pixels
     difference = np.abs(exact.astype(int) - scaled)
     assert 0 < difference.mean() < 4

@@ -1,8 +1,13 @@
+import json
+import re
+
 import numpy as np
 import pytest
+import transformers
+from oracle import oracle
 from published_configs import EVALUATION, KINETICS, PUBLISHED, VIDEOMAE, VIVIT, noise, ours, spec_of, theirs
 from tubelet.preprocess.errors import CheckpointError
-from tubelet.preprocess.hub_config import spec_from_hub
+from tubelet.preprocess.hub_config import choose_arithmetic, spec_from_hub
 from tubelet.preprocess.spec import ClipSpec, Evaluation, ExactSize, Sampling, ShortestEdge
 
 
@@ -135,7 +140,7 @@ def test_a_processor_of_any_class_is_what_that_class_is_in_transformers(family, 
     pixels = noise(60, 47)
     named = {"image_processor_type": CLASSES[kind], **config}
     result = ours(family, named, pixels)
-    np.testing.assert_array_equal(result, theirs(family, named, pixels, processor=kind))
+    np.testing.assert_array_equal(result, theirs(kind, named, pixels))
     old = {"feature_extractor_type": CLASSES[kind].replace("ImageProcessor", "FeatureExtractor"), **config}
     assert spec_of(family, old) == spec_of(family, named)
 
@@ -179,7 +184,9 @@ def test_keys_that_say_nothing_about_pixels_are_ignored(name):
 
 
 def test_the_callers_part_is_kept():
-    spec = spec_from_hub({}, family="vivit", num_frames=7, evaluation=EVALUATION["videomae"], layout="THWC")
+    spec = spec_from_hub(
+        {}, family="vivit", num_frames=7, evaluation=EVALUATION["videomae"], arithmetic="pillow", layout="THWC"
+    )
     assert (spec.num_frames, spec.evaluation, spec.layout) == (7, EVALUATION["videomae"], "THWC")
 
 
@@ -228,3 +235,123 @@ def test_a_value_that_makes_no_sense_is_refused(family, config, message):
 def test_an_offset_that_makes_no_sense_is_refused(config, message):
     with pytest.raises(CheckpointError, match=message):
         spec_of("vivit", config)
+
+
+def chosen(family, config, version, asked=None):
+    return choose_arithmetic(config, family=family, transformers_version=version, asked=asked)
+
+
+@pytest.mark.parametrize("version", [None, "4.57.1", "5.23.0"])
+@pytest.mark.parametrize(
+    ("family", "config", "arithmetic"),
+    [
+        ("vivit", {}, "pillow"),
+        ("vivit", {"image_processor_type": "VivitImageProcessor"}, "pillow"),
+        ("vivit", {"image_processor_type": "VivitImageProcessorFast"}, "pillow"),  # there never was such a class
+        ("vivit", {"video_processor_type": "VivitVideoProcessor"}, "torchvision"),
+        ("videomae", {"video_processor_type": "VideoMAEVideoProcessor"}, "torchvision"),
+        ("videomae", {"image_processor_type": "VideoMAEImageProcessorFast"}, "torchvision"),
+        ("videomae", {"image_processor_type": "VideoMAEImageProcessorPil"}, "pillow"),
+        ("videomae", {"feature_extractor_type": "VideoMAEFeatureExtractor"}, "pillow"),
+        ("videomae", {"image_processor_type": "VivitImageProcessor"}, "pillow"),
+    ],
+)
+def test_a_class_that_computes_in_one_way_decides(family, config, arithmetic, version):
+    choice = chosen(family, config, version)
+    assert choice.arithmetic == arithmetic
+    assert (choice.note is not None) == (arithmetic == "torchvision")
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("videomae", {}),
+        ("videomae", {"image_processor_type": "VideoMAEImageProcessor"}),
+        ("vivit", {"image_processor_type": "VideoMAEImageProcessor"}),
+        ("videomae", {"image_processor_type": "CLIPImageProcessor"}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("version", "arithmetic", "said"),
+    [
+        ("5.0.0", "torchvision", r"since transformers 5 \(config.json: transformers_version 5.0.0\); --pixels pillow"),
+        ("5.24.0.dev0", "torchvision", r"transformers_version 5.24.0.dev0"),
+        ("10.1", "torchvision", r"transformers_version 10.1"),
+        ("4.57.1", "pillow", r"did before transformers 5 \(config.json: transformers_version 4.57.1\);"),
+        (None, "pillow", r"did before transformers 5 \(config.json: it does not say which version wrote it\);"),
+        ("newest", "pillow", r"it does not say which version wrote it"),
+    ],
+)
+def test_a_bare_name_means_what_its_writer_computed(family, config, version, arithmetic, said):
+    choice = chosen(family, config, version)
+    assert choice.arithmetic == arithmetic
+    assert re.search(said, choice.note)
+
+
+def test_the_caller_overrules_the_files():
+    bare, video = {}, {"video_processor_type": "VideoMAEVideoProcessor"}
+    assert chosen("videomae", bare, "5.0", asked="torchvision") == ("torchvision", None)
+    assert chosen("videomae", bare, "5.0", asked="pillow-13") == (
+        "pillow-13",
+        "pixels are computed as pillow-13 does, as asked for; VideoMAEImageProcessor means torchvision",
+    )
+    assert chosen("videomae", video, None, asked="pillow").arithmetic == "pillow"
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("videomae", "VideoMAEImageProcessor"),
+        ("videomae", "VideoMAEVideoProcessor"),
+        ("vivit", "VivitImageProcessor"),
+        ("vivit", "VivitVideoProcessor"),
+        ("videomae", "CLIPImageProcessor"),
+    ],
+)
+def test_what_transformers_5_writes_is_taken_as_it_takes_it(family, name, tmp_path):
+    oracle("torchvision").ask("save", name, tmp_path)
+    (file,) = tmp_path.iterdir()
+    config = json.loads(file.read_text())
+    version = transformers.__version__
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family, "transformers_version": version}))
+    expected = oracle("torchvision").ask("library_of", tmp_path)
+    assert chosen(family, config, version).arithmetic == expected
+
+
+@pytest.mark.parametrize(("number", "name"), [(0, "nearest"), (4, "box"), (5, "hamming")])
+def test_a_filter_that_torchvision_lacks_is_refused(number, name):
+    config = {"video_processor_type": "VideoMAEVideoProcessor", "resample": number}
+    with pytest.raises(CheckpointError, match=rf"resample {number} \({name}\) is not .*\n  fix: --pixels pillow"):
+        spec_of("videomae", config, arithmetic="torchvision")
+    assert spec_of("videomae", config).resample == name
+    assert spec_of("videomae", config | {"do_resize": False}, arithmetic="torchvision").resize is None
+
+
+TORCHVISION_FORMS = [
+    ("vivit", {"video_processor_type": "VivitVideoProcessor", **config})
+    for config in (
+        {"size": 40, "crop_size": 32},
+        {"size": [40, 50], "crop_size": 32},
+        {"size": 40, "do_normalize": False},
+        {"size": 40, "do_rescale": False},
+        {"size": 40, "offset": False},
+        {"size": 40, "rescale_factor": 1, "image_mean": [0.1, 0.2, 0.3]},
+        {"do_resize": False, "crop_size": 32},
+        {"size": 40, "do_center_crop": False},
+    )
+] + [(family, config) for family, config in FORMS if family == "videomae" and config.get("offset") is None]
+
+
+@pytest.mark.parametrize(("family", "config"), TORCHVISION_FORMS)
+def test_every_form_means_the_same_to_torchvisions_processors(family, config):
+    pixels = noise(60, 47)
+    expected = theirs(family, config, pixels, "torchvision")
+    np.testing.assert_array_equal(ours(family, config, pixels, "torchvision"), expected)
+
+
+@pytest.mark.parametrize("kind", ["vit", "deit", "clip"])
+@pytest.mark.parametrize("config", [{}, {"size": {"height": 40, "width": 50}}])
+def test_processors_of_picture_models_with_torchvision(kind, config):
+    named, pixels = config | {"image_processor_type": CLASSES[kind]}, noise(60, 47)
+    expected = theirs(kind, named, pixels, "torchvision")
+    np.testing.assert_array_equal(ours("videomae", named, pixels, "torchvision"), expected)

@@ -1,12 +1,15 @@
+from typing import get_args
+
 import numpy as np
 import pytest
+from oracle import oracle
 from pillow_oracle import NUMBERS
 from published_configs import KINETICS, PUBLISHED, VIDEOMAE, VIVIT, noise, ours, spec_of, theirs
 from tubelet.preprocess.errors import VideoError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import normalise, prepare, resize_and_crop
 from tubelet.preprocess.resize import resized_size
-from tubelet.preprocess.spec import ExactSize, ShortestEdge
+from tubelet.preprocess.spec import TORCHVISION_RESAMPLES, Arithmetic, ExactSize, ShortestEdge
 
 SIZES = {
     "landscape": (240, 320),
@@ -22,16 +25,23 @@ SIZES = {
 }
 
 
+@pytest.mark.parametrize("arithmetic", get_args(Arithmetic))
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_every_value_is_that_of_transformers(name, size):
+def test_every_value_is_that_of_transformers(name, size, arithmetic):
     family, config = PUBLISHED[name]
     pixels = noise(*size)
-    clip = ours(family, config, pixels)
+    clip = ours(family, config, pixels, arithmetic)
     assert clip.dtype == np.float32
     assert clip.shape == (2, 3, 224, 224)
     assert clip.flags.c_contiguous
-    np.testing.assert_array_equal(clip, theirs(family, config, pixels))
+    np.testing.assert_array_equal(clip, theirs(family, config, pixels, arithmetic))
+
+
+def test_the_video_processor_of_videomae_computes_as_its_image_processor():
+    pixels = noise(240, 320)
+    expected = oracle("torchvision").ask("process", "VideoMAEVideoProcessor", VIDEOMAE, pixels)
+    np.testing.assert_array_equal(ours("videomae", VIDEOMAE, pixels, "torchvision"), expected)
 
 
 @pytest.mark.parametrize("resample", NUMBERS)
@@ -42,16 +52,21 @@ def test_every_filter_is_that_of_transformers(name, resample, size):
     config = config | {"resample": NUMBERS[resample]}
     pixels = noise(*size)
     np.testing.assert_array_equal(ours(family, config, pixels), theirs(family, config, pixels))
+    if resample in TORCHVISION_RESAMPLES:
+        expected = theirs(family, config, pixels, "torchvision")
+        np.testing.assert_array_equal(ours(family, config, pixels, "torchvision"), expected)
 
 
 @pytest.mark.parametrize("size", [(5, 7), (6, 40), (40, 6), (9, 9), (8, 8), (7, 30)])
 @pytest.mark.parametrize("crop", [8, {"height": 8, "width": 9}, [11, 10]])
+@pytest.mark.parametrize("arithmetic", ["pillow", "torchvision"])
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_frame_smaller_than_the_crop_is_surrounded_by_black(name, crop, size):
+def test_a_frame_smaller_than_the_crop_is_surrounded_by_black(name, crop, size, arithmetic):
     family, config = PUBLISHED[name]
     config = config | {"do_resize": False, "crop_size": crop}
     pixels = noise(*size)
-    np.testing.assert_array_equal(ours(family, config, pixels), theirs(family, config, pixels))
+    expected = theirs(family, config, pixels, arithmetic)
+    np.testing.assert_array_equal(ours(family, config, pixels, arithmetic), expected)
 
 
 def test_the_surrounding_is_black_before_it_is_rescaled():
@@ -61,7 +76,8 @@ def test_the_surrounding_is_black_before_it_is_rescaled():
     assert np.unique(normalise(cropped, spec)).tolist() == [-1.0, 1.0]
 
 
-def test_random_configs_are_those_of_transformers():
+@pytest.mark.parametrize("arithmetic", ["pillow", "torchvision"])
+def test_random_configs_are_those_of_transformers(arithmetic):
     generator = np.random.default_rng(5)
     for _ in range(60):
         family, config = list(PUBLISHED.values())[generator.integers(3)]
@@ -69,7 +85,7 @@ def test_random_configs_are_those_of_transformers():
         config = config | {
             "size": int(generator.integers(4, 80)),
             "crop_size": [int(side) for side in generator.integers(4, 80, 2)],
-            "resample": int(generator.integers(6)),
+            "resample": int(generator.integers(*((1, 4) if arithmetic == "torchvision" else (0, 6)))),
             "do_normalize": bool(generator.integers(2)),
             "rescale_factor": float(generator.uniform(0.001, 0.02)),
             "image_mean": [float(value) for value in generator.uniform(0, 1, 3)],
@@ -77,7 +93,9 @@ def test_random_configs_are_those_of_transformers():
         }
         pixels = noise(height, width)
         np.testing.assert_array_equal(
-            ours(family, config, pixels), theirs(family, config, pixels), err_msg=f"{height}x{width} {config}"
+            ours(family, config, pixels, arithmetic),
+            theirs(family, config, pixels, arithmetic),
+            err_msg=f"{height}x{width} {config}",
         )
 
 
@@ -110,14 +128,17 @@ def test_value_range_is_what_black_and_white_become(name):
     assert spec.value_range == pytest.approx((ends.min(), ends.max()), abs=1e-6)
 
 
-def test_layout_thwc_is_8_bits_after_the_crop():
-    spec = spec_of("vivit", KINETICS, layout="THWC")
+@pytest.mark.parametrize("arithmetic", ["pillow", "torchvision"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_layout_thwc_is_8_bits_after_the_crop(name, arithmetic):
+    family, config = PUBLISHED[name]
+    spec = spec_of(family, config, layout="THWC", arithmetic=arithmetic)
     pixels = noise(240, 320)
     clip = prepare(Frames.from_array(pixels), spec)
     assert clip.dtype == np.uint8
     assert clip.shape == (2, 224, 224, 3)
     assert clip.flags.c_contiguous
-    np.testing.assert_array_equal(normalise(clip, spec), theirs("vivit", KINETICS, pixels))
+    np.testing.assert_array_equal(normalise(clip, spec), theirs(family, config, pixels, arithmetic))
 
 
 def test_without_a_crop_the_resized_frame_is_the_clip():

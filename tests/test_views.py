@@ -35,14 +35,14 @@ SIDES = [*range(224, 260), 298, 301, 398, 399, 800]
 def test_three_crops_are_those_of_vivit():
     for height in SIDES:
         for width in SIDES:
-            windows = crop_windows(height, width, (224, 224), 3, "up")
+            windows = crop_windows(height, width, (224, 224), 3, "up", "pillow")
             assert windows == [vivit_crop(height, width, 224, number) for number in range(3)]
 
 
 def test_three_crops_are_those_of_videomae():
     for longer in SIDES:
         for height, width in ((224, longer), (longer, 224)):
-            windows = crop_windows(height, width, (224, 224), 3, "down")
+            windows = crop_windows(height, width, (224, 224), 3, "down", "pillow")
             assert windows == [videomae_crop(height, width, 224, number) for number in range(3)]
 
 
@@ -50,7 +50,7 @@ def test_three_crops_are_those_of_videomae():
 @pytest.mark.parametrize("crops", [2, 4, 5])
 def test_other_numbers_of_crops_go_from_end_to_end(rounding, crops):
     for width in SIDES:
-        windows = crop_windows(224, width, (224, 224), crops, rounding)
+        windows = crop_windows(224, width, (224, 224), crops, rounding, "pillow")
         lefts = [left for _, left in windows]
         assert (lefts[0], lefts[-1]) == (0, width - 224)
         assert lefts == sorted(lefts)
@@ -59,13 +59,14 @@ def test_other_numbers_of_crops_go_from_end_to_end(rounding, crops):
 
 @pytest.mark.parametrize("rounding", ["up", "down"])
 def test_no_side_is_left_where_the_frame_is_smaller_than_the_crop(rounding):
-    assert crop_windows(5, 6, (9, 9), 3, rounding) == [(-2, -2)] * 3
-    assert crop_windows(5, 13, (9, 9), 3, rounding) == [(-2, 0), (-2, 2), (-2, 4)]
+    assert crop_windows(5, 6, (9, 9), 3, rounding, "pillow") == [(-2, -2)] * 3
+    assert crop_windows(5, 13, (9, 9), 3, rounding, "pillow") == [(-2, 0), (-2, 2), (-2, 4)]
+    assert crop_windows(6, 13, (9, 9), 3, rounding, "torchvision") == [(-1, 0), (-1, 2), (-1, 4)]
 
 
 def test_no_crops():
     with pytest.raises(ValueError, match="crops must be 1 or more, got 0"):
-        crop_windows(10, 10, (8, 8), 0, "down")
+        crop_windows(10, 10, (8, 8), 0, "down", "pillow")
 
 
 SPECS = {
@@ -74,6 +75,11 @@ SPECS = {
     "videomae": spec_of("videomae", VIDEOMAE, num_frames=3),
     "frames": spec_of("vivit", KINETICS, num_frames=3, layout="THWC"),
     "small": replace(spec_of("vivit", VIVIT, num_frames=3), resize=None, crop=(90, 70)),
+    "small, torchvision": replace(
+        spec_of("vivit", VIVIT, num_frames=3, arithmetic="torchvision"), resize=None, crop=(91, 71)
+    ),
+    "torchvision": spec_of("videomae", VIDEOMAE, num_frames=3, arithmetic="torchvision"),
+    "torchvision frames": spec_of("videomae", VIDEOMAE, num_frames=3, arithmetic="torchvision", layout="THWC"),
 }
 CLIPS = np.array([[0, 1, 2], [1, 2, 3], [4, 4, 0]])
 
@@ -91,13 +97,16 @@ def test_every_view_is_its_crop_of_its_clip(name, size, crops):
     height, width = spec.crop
     resized_height, resized_width = resized_size(*size, spec.resize)
     padded = np.pad(
-        resize(pixels, (resized_height, resized_width), spec.resample), ((0, 0), (99, 99), (99, 99), (0, 0))
+        resize(pixels, (resized_height, resized_width), spec.resample, spec.arithmetic),
+        ((0, 0), (99, 99), (99, 99), (0, 0)),
     )
     views = iter(batch)
     for clip in CLIPS:
-        for top, left in crop_windows(resized_height, resized_width, spec.crop, crops, spec.evaluation.crop_rounding):
+        for top, left in crop_windows(
+            resized_height, resized_width, spec.crop, crops, spec.evaluation.crop_rounding, spec.arithmetic
+        ):
             cut = padded[clip, 99 + top : 99 + top + height, 99 + left : 99 + left + width]
-            np.testing.assert_array_equal(next(views), cut if name == "frames" else normalise(cut, spec))
+            np.testing.assert_array_equal(next(views), cut if spec.layout == "THWC" else normalise(cut, spec))
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import click
 
 from ...preprocess.errors import MissingExtra
-from ...preprocess.spec import LAYOUTS, InputName
+from ...preprocess.spec import LAYOUTS, Arithmetic, InputName
 from ..bounds import NUM_FRAMES
 from ..bundle import PRECISIONS, Graph, Precision, Task
 from ..exchange import restored
@@ -84,6 +84,12 @@ def require_export_packages() -> None:
     "--num-attention-heads", type=click.IntRange(min=1), metavar="N", help="Instead of what config.json says."
 )
 @click.option(
+    "--pixels",
+    type=click.Choice(get_args(Arithmetic)),
+    help="Whose values clips have, to the bit: those of Pillow up to version 12, of Pillow 13, or of torchvision.  "
+    "[default: what the checkpoint's processor computes with]",
+)
+@click.option(
     "--input",
     "input_name",
     type=click.Choice(list(LAYOUTS)),
@@ -130,6 +136,7 @@ def export(
     num_frames: int | None,
     positions: Literal["recomputed", "interpolated"] | None,
     num_attention_heads: int | None,
+    pixels: Arithmetic | None,
     input_name: InputName,
     videos: tuple[Path, ...],
     precisions: tuple[Precision, ...],
@@ -157,7 +164,7 @@ def export(
     from ...exporter.checkpoint import load_checkpoint
     from ...exporter.export import check_target, export_bundle
     from ...exporter.overrides import Overrides
-    from ...exporter.plan import default_output, plan_export
+    from ...exporter.plan import default_output, export_notes, plan_export
 
     target = default_output(model) if output is None else output
     restored(target, say=note)
@@ -169,7 +176,7 @@ def export(
             revision=revision,
             task=task,
             labels=labels,
-            overrides=Overrides(image_size, num_frames, num_attention_heads, positions),
+            overrides=Overrides(image_size, num_frames, num_attention_heads, positions, pixels),
             report=progress.aside(note),
         )
         plan = plan_export(checkpoint, target, input_name=input_name, extras=extras, videos=videos, opset=opset)
@@ -178,7 +185,7 @@ def export(
             note(warning)
         if dry_run:
             progress.clear()
-            for message in checkpoint.notes:
+            for message in export_notes(checkpoint, input_name):
                 note(message)
             print_json(plan.to_json()) if as_json else click.echo(plan.summary())
             return

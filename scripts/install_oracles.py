@@ -1,0 +1,26 @@
+"""Installs libraries that tests compare with, and that cannot be in their environment, into folders beside it.
+
+python scripts/install_oracles.py pillow-12 pillow-13 torchvision
+
+Each goes to oracles/ in the environment of this Python (see tests/oracle.py). torchvision is the release for the
+torch of constraints.txt, without its requirements, because they would bring a torch for CUDA.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+REQUIREMENTS = {"pillow-12": "pillow==12.*", "pillow-13": "pillow==13.*", "torchvision": "torchvision==0.28.0"}
+
+
+def install(library: str) -> None:
+    folder = Path(sys.prefix) / "oracles" / library
+    shutil.rmtree(folder, ignore_errors=True)  # pip adds to a folder, and replaces nothing in it
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--no-deps", "--target", folder, REQUIREMENTS[library]], check=True)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        install(name)
