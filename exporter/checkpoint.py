@@ -33,6 +33,7 @@ from .overrides import (
     resize_positions,
 )
 from .processor_files import has_processor, read_processor
+from .sizes import check_implied, of_one_tubelet
 from .small_files import read_json_object
 from .source import Source, locate, no_weights
 from .tasks import ARCHITECTURES, Config, Model, build, task_of
@@ -228,18 +229,14 @@ def _load_model(
         weights, heads = of_encoder(weights, family)
         if heads:
             report(f"{len(heads)} weights of the checkpoint's head have no part in features: {shortened(heads)}")
-    if native.num_hidden_layers > len(weights):  # nor is there time to build as many as a config may claim
-        raise CheckpointError(
-            f"config.json says num_hidden_layers {native.num_hidden_layers}, with {len(weights)} weights in all",
-            fix="take config.json and the weights from one and the same checkpoint",
-        )
+    check_implied(native, task, weights)
     averaged = isinstance(native, VideoMAEConfig) and native.use_mean_pooling
     pooler = "pooler.dense.weight" in weights or (averaged and "fc_norm.weight" in weights)
-    model = _without_weights(native, task, pooler=pooler)
-    account_for(weights, {name: value.shape for name, value in model.state_dict().items()}, family)
+    shapes = _without_weights(of_one_tubelet(native), task, pooler=pooler).state_dict()
+    account_for(weights, {name: value.shape for name, value in shapes.items()}, family)
     weights = to_float32(weights)
+    model = _without_weights(config, task, pooler=pooler)
     if config != native:
-        model = _without_weights(config, task, pooler=pooler)
         weights = resize_positions(weights, native, config)
         if overrides.positions != "recomputed" and isinstance(native, VideoMAEConfig):
             interpolate_sinusoids(model, native, config)

@@ -196,8 +196,6 @@ def choose_labels(
     """
     if file is not None:
         return read_labels(file, count)
-    if count > _MOST:  # names of so many take longer than to find that the weights are of fewer
-        raise CheckpointError(f"config.json says {count} labels, and no classifier has more than {_MOST}")
     names = tuple(f"LABEL_{index}" for index in range(count))
     if settings.get("id2label"):
         names = _map_of_config(settings, "id2label")

@@ -57,15 +57,19 @@ def videomae_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         )
     found = {name: given[key] for key, name in _NAMES.items()}
     found["head_norm_eps"] = found["layer_norm_eps"]
-    try:
-        found["intermediate_size"] = int(given["embed_dim"] * given["mlp_ratio"])
-    except (TypeError, ValueError, OverflowError) as error:
+    if not all(_is_factor(given[key]) for key in ("embed_dim", "mlp_ratio")):
         raise CheckpointError(
             f"embed_dim and mlp_ratio must be numbers, got {given['embed_dim']!r} and {given['mlp_ratio']!r}"
-        ) from error
+        )
+    found["intermediate_size"] = int(given["embed_dim"] * given["mlp_ratio"])
     head = "VideoMAEModel"
     if given["num_classes"] != 0:
         head = "VideoMAEForVideoClassification"
         found["num_labels"] = given["num_classes"]
     kept = {key: settings[key] for key in ("id2label", "problem_type") if key in settings}
     return {"model_type": "videomae", "architectures": [head], **found, **kept}
+
+
+def _is_factor(value: Any) -> bool:
+    """Whether it is a number, and neither NaN nor so large that a product with another would be none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e6

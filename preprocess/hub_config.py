@@ -7,7 +7,6 @@ Reference: transformers 5.23, `VivitImageProcessor`, `VivitVideoProcessor`, `Vid
 `VideoMAEImageProcessorPil`, `VideoMAEVideoProcessor`, and `get_size_dict` for the legacy forms of a size.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
@@ -27,6 +26,9 @@ from .spec import (
 
 # preprocessor_config.json stores the number of PIL.Image.Resampling.
 _RESAMPLE_BY_NUMBER: dict[int, Resample] = dict(enumerate(get_args(Resample)))
+
+# Beyond these a float32 or a frame would overflow; NaN is beyond all.
+_LONGEST_SIDE, _LARGEST, _SMALLEST = 16_384, 1e9, 1e-9
 
 _COMMON_DEFAULTS: dict[str, Any] = {
     "do_resize": True,
@@ -69,11 +71,11 @@ def _wrong(key: str, value: Any, expected: str) -> CheckpointError:
 
 
 def _is_side(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LONGEST_SIDE
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _flag(values: Mapping[str, Any], key: str) -> bool:
@@ -136,7 +138,7 @@ def _rescale(values: Mapping[str, Any], offset: bool) -> tuple[float, float]:
     if not _flag(values, "do_rescale"):
         return 1.0, 0.0
     factor = values["rescale_factor"]
-    if not _is_number(factor) or factor <= 0:
+    if not _is_number(factor) or factor < _SMALLEST:
         raise _wrong("rescale_factor", factor, "a number above 0")
     return float(factor), -1.0 if offset else 0.0
 
@@ -155,7 +157,7 @@ def _per_channel(values: Mapping[str, Any], key: str) -> tuple[float, float, flo
     numbers = [value] * 3 if _is_number(value) else value
     if not isinstance(numbers, list) or len(numbers) != 3 or not all(map(_is_number, numbers)):
         raise _wrong(key, value, "a number or a list of 3 numbers")
-    if key == "image_std" and min(numbers) <= 0:
+    if key == "image_std" and min(numbers) < _SMALLEST:
         raise _wrong(key, value, "above 0 in every channel")
     red, green, blue = map(float, numbers)
     return red, green, blue

@@ -565,8 +565,8 @@ def test_a_file_names_the_labels(tmp_path: Path) -> None:
 
 
 def test_more_layers_than_weights_is_an_error_and_not_a_long_wait(tmp_path: Path) -> None:
-    folder = checkpoints.write_checkpoint(tmp_path / "deep", "vivit", extra={"num_hidden_layers": 10**9})
-    with pytest.raises(CheckpointError, match="says num_hidden_layers 1000000000, with "):
+    folder = checkpoints.write_checkpoint(tmp_path / "deep", "vivit", extra={"num_hidden_layers": 10**6})
+    with pytest.raises(CheckpointError, match="says num_hidden_layers 1000000, with "):
         load(folder)
 
 
@@ -581,4 +581,4 @@ def test_more_labels_than_any_classifier_has(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     del config["id2label"]
     (folder / "config.json").write_text(json.dumps(config | {"num_labels": 10**12}))
-    assert refusal(folder).startswith("config.json says 1000000000000 labels")
+    assert refusal(folder).startswith("num_labels must be a whole number above 0, at most 1000000")

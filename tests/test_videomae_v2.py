@@ -91,9 +91,9 @@ def test_without_classes_it_is_an_encoder(tmp_path: Path) -> None:
         ({"norm_layer": "RMSNorm"}, "model_config has norm_layer 'RMSNorm', which is not supported: other norms"),
         ({"mlp_ratio": "four"}, "embed_dim and mlp_ratio must be numbers, got 32 and 'four'"),
         ({"mlp_ratio": None}, "embed_dim and mlp_ratio must be numbers, got 32 and None"),
-        ({"embed_dim": 0}, "hidden_size must be a whole number above 0, got 0"),
+        ({"embed_dim": 0}, "hidden_size must be a whole number above 0, at most 1000000, got 0"),
         ({"num_heads": 5}, "hidden_size must be a multiple of num_attention_heads, got 32 and 5"),
-        ({"num_classes": -1}, "num_labels must be a whole number above 0, got -1"),
+        ({"num_classes": -1}, "num_labels must be a whole number above 0, at most 1000000, got -1"),
     ],
 )
 def test_what_is_not_supported_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

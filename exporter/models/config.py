@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any, Self, cast
 
 import torch
@@ -11,6 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...preprocess.errors import CheckpointError
+
+# No width, side or count of a config is larger, so that products of them stay exact.
+MOST = 1_000_000
+# The largest published of their kind, V-JEPA 2 at 384 pixels, has 18,432.
+MOST_TOKENS = 32_768
 
 # GELU with the tanh approximation goes by many names in configs. They are one function up to rounding: 2.4e-7
 # in float32 between torch's kernel and "gelu_fast" spelt out, on [-8, 8].
@@ -97,6 +103,14 @@ class TransformerConfig:
                 f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "
                 f"{self.num_attention_heads}"
             )
+        if prod(self.grid) > MOST_TOKENS:
+            height, width = self.image_size
+            raise CheckpointError(
+                f"clips of num_frames {self.num_frames} and image_size {height}x{width} are {prod(self.grid)} tubelets "
+                f"of {'x'.join(map(str, self.tubelet))}, at most {MOST_TOKENS}: attention compares each with "
+                "each",
+                fix="correct num_frames and image_size in config.json, or give a smaller --num-frames or --image-size",
+            )
 
     @property
     def tubelet(self) -> tuple[int, int, int]:
@@ -156,20 +170,20 @@ def _judge(value: Any, *, like: Any) -> tuple[bool, str]:
     """Whether a config value may stand where the default is `like`, and what was expected."""
     match like:
         case None:
-            return value is None or _is_count(value), "a whole number above 0, or null"
+            return value is None or _is_count(value), f"a whole number above 0, at most {MOST}, or null"
         case bool():
             return isinstance(value, bool), "true or false"
         case int():
-            return _is_count(value), "a whole number above 0"
+            return _is_count(value), f"a whole number above 0, at most {MOST}"
         case float():  # an epsilon or a probability
             valid = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
             return valid, "a number from 0 to below 1"
         case tuple():
             valid = isinstance(value, tuple) and len(value) == len(like) and all(map(_is_count, value))
-            return valid, f"{len(like)} whole numbers above 0"
+            return valid, f"{len(like)} whole numbers above 0, at most {MOST}"
         case _:
             return isinstance(value, str), "a name"
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST
