@@ -9,6 +9,8 @@ TubeletError
 ├── NotWritten      (OSError)       a file or folder cannot be written: no space, no permission
 ├── ParityError     (RuntimeError)  what a graph computes is outside tolerance of the reference
 ├── OutOfBounds     (ValueError)    a number that a caller gives is larger or smaller than it can be
+├── OutOfMemory     (MemoryError)   this process gets no more memory, or no more threads
+├── TooManyFiles    (OSError)       this process may open no more files
 └── MissingExtra    (ImportError)   an optional dependency is not installed
 
 This is the lowest floor of the house: every folder may raise these, and the command line turns them into
@@ -59,6 +61,18 @@ class ParityError(TubeletError, RuntimeError):
 
 class OutOfBounds(TubeletError, ValueError):
     """Raised when an argument is outside what it may be."""
+
+
+class OutOfMemory(TubeletError, MemoryError):
+    """Raised when this process gets no more memory, or no more threads."""
+
+
+class VideoOutOfMemory(VideoError, OutOfMemory):
+    """Raised when FFmpeg gets no memory or threads for one video; others may need less."""
+
+
+class TooManyFiles(TubeletError, OSError):
+    """Raised when this process may open no more files."""
 
 
 class MissingExtra(TubeletError, ImportError):

@@ -12,8 +12,8 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from .errors import VideoError
-from .pyav import UNDECODABLE, UNEXPECTED, listed_frames, open_container, pyav, unexpected
+from .errors import TooManyFiles, VideoError
+from .pyav import UNDECODABLE, UNEXPECTED, listed_frames, open_container, pyav, refuse_shortage, unexpected
 from .sources import FRAME_SHARE, Source
 
 # FFmpeg opens these as video too: bytes drawn as text, and pictures (also every format that ends in _pipe).
@@ -45,7 +45,8 @@ class OpenVideo:
             # PyAV 18 ends by marking the end of each stream, and trips over one that turned up while it read.
             # That of the video, which was there before, is marked by then.
             return
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            refuse_shortage(self.source, error)
             if not self.skips_damage:
                 raise
             self.skipped.add((None, None, None))  # what follows, however much it is
@@ -60,6 +61,7 @@ class OpenVideo:
         try:
             return packet.decode()
         except UNDECODABLE as error:
+            refuse_shortage(self.source, error)
             if self.skips_damage:
                 self.skipped.add((packet.pts, packet.dts, packet.pos))
                 return []
@@ -82,7 +84,10 @@ def open_video(source: Source, *, skips_damage: bool = False) -> Iterator[OpenVi
     limits = {"max_pixels": str(source.max_pixels)}  # before the decoder claims memory for what a header says
     try:
         container = _open(source, limits)
+    except TooManyFiles:
+        raise
     except (av.FFmpegError, OSError) as error:
+        refuse_shortage(source, error)  # of the system's as well: PyAV imports more of itself as it opens a file
         raise VideoError(f"{source} cannot be opened as a video: {_reason(source, error)}") from error
     with container:
         with pyav(source):

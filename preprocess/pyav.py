@@ -13,7 +13,8 @@ from av.container import InputContainer
 from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
-from .errors import VideoError
+from .errors import VideoError, VideoOutOfMemory
+from .shortage import FILES_ERRNOS, MEMORY_ERRNOS, too_many_files
 
 if TYPE_CHECKING:  # PyAV 16 has no such module
     from av.index import IndexEntry
@@ -56,12 +57,30 @@ def unexpected(name: object, error: Exception) -> VideoError:
     )
 
 
+def refuse_shortage(name: object, error: BaseException) -> None:
+    """Raises what to say of an error of FFmpeg's that is a lack of memory, threads or files, and no fault of the video
+    called `name`; returns where it is none."""
+    if not isinstance(error, av.FFmpegError | OSError):
+        return
+    if error.errno in FILES_ERRNOS:
+        raise too_many_files(f"{name} cannot be opened") from error
+    if error.errno in MEMORY_ERRNOS:
+        raise VideoOutOfMemory(
+            f"{name} cannot be read: FFmpeg gets no memory or threads for it ({error.strerror})",
+            fix="free memory, or allow this process more; where there is plenty, the file is damaged and asks for "
+            "too much",
+        ) from error
+
+
 @contextmanager
 def pyav(name: object) -> Iterator[None]:
     """A block of calls to PyAV about the video called `name`, which raises FFmpeg's errors and VideoError alone."""
     try:
         yield
-    except (av.FFmpegError, VideoError):
+    except av.FFmpegError as error:
+        refuse_shortage(name, error)
+        raise
+    except VideoError:
         raise
     except UNEXPECTED as error:
         raise unexpected(name, error) from error

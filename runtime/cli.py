@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ..preprocess.errors import OutOfBounds, ParityError, TubeletError
+from ..preprocess.shortage import shortages_named
 from .commands.bench import bench
 from .commands.build import build
 from .commands.check import check
@@ -95,7 +96,7 @@ class TubeletGroup(click.Group):
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
         try:
-            with ended_by_signals():
+            with ended_by_signals(), shortages_named():
                 return super().invoke(ctx)
         except TubeletError as error:
             raise EXITS.get(type(error), click.ClickException)(str(error)) from error

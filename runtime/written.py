@@ -232,11 +232,21 @@ def _remove(folder: Path, lock: int | None) -> None:
         raise
     finally:
         writer = folder / WRITER
-        if lock is not None:
-            unlock(lock, writer)
-        writer.unlink(missing_ok=True)  # Windows removes it only now
-        with suppress(OSError):  # what could not be removed stays, and is collected another day
-            folder.rmdir()
+        if lock is not None and _holds_more_than(folder, WRITER):
+            os.close(lock)  # what could not be removed keeps its lock's file, by which it is collected another day
+        else:
+            if lock is not None:
+                unlock(lock, writer)
+            writer.unlink(missing_ok=True)  # Windows removes it only now
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _holds_more_than(folder: Path, name: str) -> bool:
+    try:
+        return folder.is_dir() and any(entry.name != name for entry in folder.iterdir())
+    except OSError:
+        return True  # no more files can be opened, and so none are known to be gone
 
 
 def _empty(folder: Path) -> None:
@@ -244,6 +254,20 @@ def _empty(folder: Path) -> None:
         (folder / REPLACED).rename(folder / "removed")  # so that what bears the name is whole, and worth putting back
     for entry in folder.iterdir() if folder.is_dir() else ():  # it may have gone with the bundle around it
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
+            _remove_tree(entry)
         elif entry.name != WRITER:
             entry.unlink(missing_ok=True)
+
+
+def _remove_tree(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    # It keeps a file open for each folder on the way down, of which there may be no more; this has one at a time.
+    for inner, folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            with suppress(OSError):
+                Path(inner, name).unlink()
+        for name in folders:
+            with suppress(OSError):
+                Path(inner, name).rmdir()
+    with suppress(OSError):
+        folder.rmdir()

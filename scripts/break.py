@@ -32,7 +32,7 @@ def run(kind: ModuleType, seed: int, count: int | None, seconds: float, kept: Pa
     with tempfile.TemporaryDirectory() as folder:
         shared = Path(folder) / "shared"
         shared.mkdir()
-        breaking.prepare(kind, shared)
+        breaking.in_child(lambda: kind.prepare(shared))
         for number, case in enumerate(islice(kind.cases(seed, shared), count)):
             if count is None and time.monotonic() > deadline:
                 break

@@ -22,7 +22,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Literal, get_args
 
 from tubelet.runtime.cli import main
@@ -98,15 +97,15 @@ def write_bundle(shared: Path) -> None:
     export_bundle(checkpoint, shared / "bundle")
 
 
-def prepare(kind: ModuleType, shared: Path) -> None:
-    """Runs the kind's `prepare` in a process of its own: it may start threads, which must not be forked."""
+def in_child(work: Callable[[], None]) -> None:
+    """Runs `work` in a process of its own: it may start threads, which must not be forked, or take memory."""
     child = os.fork()
     if child == 0:
         with _exits():
-            kind.prepare(shared)
+            work()
     _, status = os.waitpid(child, 0)
     if status:
-        raise RuntimeError(f"{kind.__name__} could not be prepared")
+        raise RuntimeError("what the cases need could not be prepared")
 
 
 def judge(case: Case, folder: Path) -> Outcome:

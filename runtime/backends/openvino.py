@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError, MissingExtra
+from ...preprocess.shortage import raise_shortage
 from ..bundle import Bundle, Precision
 from ..graphs import TensorInfo
 from .backend import Backend
@@ -85,6 +86,7 @@ class OpenVinoBackend(Backend):
             try:
                 result = request.infer(arrays, share_inputs=True)
             except RuntimeError as error:
+                raise_shortage(error)
                 given = ", ".join(f"{array.dtype} {array.shape}" for array in arrays)
                 raise BackendError(f"OpenVINO failed on a batch of {given}: {error}") from error
             # Copied before another call may have the request, whose memory this is.
@@ -145,6 +147,7 @@ def open_openvino(bundle: Bundle, precision: str, threads: int | None) -> OpenVi
         try:
             compiled = core.compile_model(str(bundle.path / graph.files[0].name), DEVICE, settings)
         except RuntimeError as error:
+            raise_shortage(error)
             raise BackendError(f"OpenVINO could not compile the {recipe.graph} graph: {error}") from error
         finally:
             # A damaged file is the cause of whatever OpenVINO made of it, so its error comes first.

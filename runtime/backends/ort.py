@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError, MissingExtra
+from ...preprocess.shortage import raise_shortage
 from ..bundle import Bundle
 from .backend import Backend
 from .product_graph import largest_operands, product_graph
@@ -45,6 +46,7 @@ class OnnxRuntimeBackend(Backend):
         try:
             arrays = session.run(outputs, dict(inputs))
         except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
+            raise_shortage(error)
             given = ", ".join(f"{array.dtype} {array.shape}" for array in inputs.values())
             raise BackendError(f"ONNX Runtime failed on a batch of {given}: {error}") from error
         return {name: np.asarray(array, dtype=np.float32) for name, array in zip(outputs, arrays, strict=True)}
@@ -163,6 +165,7 @@ def open_session(
             enable_fallback=0,
         )
     except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
+        raise_shortage(error)
         fix = None
         if _SHARED_ZERO_POINTS in str(error):
             fix = "make the graph anew, which keeps them apart: tubelet quantize BUNDLE --precision int8-static --force"
