@@ -86,7 +86,6 @@ def open_adapter(source: Source, report: Callable[[str], None]) -> Adapter:
         path = fetch_weights(source.model_id, source.commit, ADAPTER_FILES, report)
     own = source.folder / "config.json"
     base = _base(source, settings, report)
-    report(f"{source.model_id} is a LoRA adapter of {base.model_id}; it is merged into its weights")
     return Adapter(
         base=base,
         settings=settings,
@@ -113,6 +112,12 @@ def _base(source: Source, settings: Mapping[str, Any], report: Callable[[str], N
             f"the base of {source.model_id} must be a checkpoint of its own, got {named!r}", fix=_MERGE
         )
     return base
+
+
+def adapter_note(adapter: Adapter) -> str:
+    """What a user of the bundle should know about a model that an adapter is merged into."""
+    commit = "" if adapter.base.commit is None else f" @ {adapter.base.commit}"
+    return f"a LoRA adapter, merged into the weights of {adapter.base.model_id}{commit}"
 
 
 def _check(settings: Mapping[str, Any]) -> None:

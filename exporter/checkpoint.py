@@ -11,7 +11,7 @@ from torch import Tensor
 from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import Family
 from ..runtime.bundle import ProblemType, Task
-from .adapters import adapted_settings, merge, open_adapter
+from .adapters import adapted_settings, adapter_note, merge, open_adapter
 from .hub import fetch_processor, fetch_weights
 from .labels import choose_labels
 from .models.videomae import VideoMAEConfig
@@ -119,6 +119,8 @@ def load_checkpoint(
     if adapter is not None:
         weights = merge(weights, adapter, family)
     notes = override_notes(native, config, overrides)
+    if adapter is not None:
+        notes = (adapter_note(adapter), *notes)
     if source.is_lone_file and isinstance(native, VideoMAEConfig):
         inferred = inference_note(native, draws=task == "masked-modeling")
         notes = (inferred, *(notes if config != native else ()))  # there is no config.json to speak of

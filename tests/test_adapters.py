@@ -140,10 +140,9 @@ def test_a_head_that_was_trained_on_a_pretrained_encoder(tmp_path: Path) -> None
     adapted = write_adapter(
         tmp_path / "mine", base, theirs, target_modules=["query", "value"], modules_to_save=["classifier"], r=4
     )
-    reported: list[str] = []
-    checkpoint = load_checkpoint(str(tmp_path / "mine"), report=reported.append)
+    checkpoint = load(tmp_path / "mine")
     assert checkpoint.labels == tuple(f"LABEL_{index}" for index in range(7))
-    assert reported[0] == "mine is a LoRA adapter of base; it is merged into its weights"
+    assert checkpoint.notes[0] == "a LoRA adapter, merged into the weights of base"
     assert_alike(checkpoint, adapted.merge_and_unload())
 
     theirs.config.id2label = {index: f"sign {index}" for index in range(7)}
