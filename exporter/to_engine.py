@@ -3,6 +3,8 @@ torch computed. Needs tensorrt, cuda-bindings, onnx and onnx_ir; never torch."""
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,18 +109,38 @@ def build_engine(
     for recipe in recipes:
         progress(f"{recipe.name}: preparing the graph")
         try:
-            candidate = _build_and_check(trt, cuda, bundle, recipe, options, folder / f"{machine.tag}.timing", progress)
+            with _staying(folder, bundle):
+                timings = folder / f"{machine.tag}.timing"
+                candidate = _build_and_check(trt, cuda, bundle, recipe, options, timings, progress)
         except BuildFailed as error:
             failed.append(Attempt(recipe, error))
             continue
         if candidate.report.passed:
-            record = _keep(folder, bundle, recipe, options, machine, candidate, say)
+            with _staying(folder, bundle):
+                record = _keep(folder, bundle, recipe, options, machine, candidate, say)
             return BuiltEngine(folder / record.plan.name, record, candidate.report, tuple(failed))
         failed.append(Attempt(recipe, candidate.report))
     tried = "\n\n".join(attempt.describe() for attempt in failed)
     if any(isinstance(attempt.outcome, ParityReport) for attempt in failed):
         raise ParityError(f"no engine computes what torch computed, so none was kept\n\n{tried}")
     raise BackendError(f"no engine could be built\n\n{tried}")
+
+
+@contextmanager
+def _staying(folder: Path, bundle: Bundle) -> Iterator[None]:
+    """Raises BundleError for whatever fails because the bundle was replaced, and its engines/ are gone with it."""
+    try:
+        yield
+    except Exception as error:
+        if folder.is_dir():
+            raise
+        raise _replaced_meanwhile(bundle) from error
+
+
+def _replaced_meanwhile(bundle: Bundle) -> BundleError:
+    return BundleError(
+        f"{bundle.path} was replaced while its engine was being built, so it was not kept", fix="run the command again"
+    )
 
 
 def open_folder(bundle: Bundle) -> Path:
@@ -187,10 +209,7 @@ def _keep(
     source = bundle.graph(SOURCES[recipe.precision])
     with naming(folder), locked(bundle.path, say=say):
         if not folder.is_dir() or Bundle.open(bundle.path).graph(source.precision).files != source.files:
-            raise BundleError(
-                f"{bundle.path} was replaced while its engine was being built, so it was not kept",
-                fix="run the command again",
-            )
+            raise _replaced_meanwhile(bundle)
         record_path(folder / name).unlink(missing_ok=True)  # of an engine that is replaced: it would not fit
         record = EngineRecord(
             plan=_write_private(folder, name, candidate.plan),

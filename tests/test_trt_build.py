@@ -14,6 +14,7 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 from gpu import Gpu, plug_in
+from killed import litter, put_in_place
 from onnx import ModelProto, TensorProto
 from tensorrt_double import VERSIONS
 from tubelet.exporter.to_engine import build_engine
@@ -304,6 +305,21 @@ def test_an_engine_that_is_there_is_replaced_only_on_demand(bundle: Bundle) -> N
     second = build_engine(bundle, EngineOptions("fp32"), force=True)
     assert second.plan == first.plan
     assert second.record.built > first.record.built
+
+
+@pytest.mark.usefixtures("latest")
+@pytest.mark.parametrize("moment", ["fp32: preparing the graph", "batch "])
+def test_a_bundle_that_is_replaced_during_the_build(bundle: Bundle, videomae_bundle: Path, moment: str) -> None:
+    replacing = [put_in_place(videomae_bundle)]
+
+    def replace_once(message: str) -> None:
+        if replacing and moment in message:
+            replacing.pop()(bundle.path)
+
+    with pytest.raises(BundleError, match="was replaced while its engine was being built, so it was not kept"):
+        build_engine(bundle, EngineOptions("fp32"), progress=replace_once)
+    assert replacing == []
+    assert litter(bundle.path) == []
 
 
 @pytest.mark.usefixtures("latest")
