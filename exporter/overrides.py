@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..preprocess.errors import CheckpointError
 from ..preprocess.spec import Arithmetic, ClipSpec, ExactSize, ShortestEdge
 from ..runtime.bounds import IMAGE_SIDE, NUM_FRAMES
+from ..runtime.typed import typed
 from .models.positions import interpolate_positions
 from .models.videomae import VideoMAEConfig, sinusoid_table
 from .models.vivit import VivitConfig
@@ -59,9 +60,8 @@ class Overrides:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` gave."""
-        size = values.get("image_size")
-        return cls(**{**values, "image_size": None if size is None else tuple(size)})
+        """What `to_json` gave. Raises BundleError for what it cannot have given."""
+        return typed(dataclasses.asdict(cls()) | dict(values), cls, "overrides")
 
 
 AS_PUBLISHED = Overrides()

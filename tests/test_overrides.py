@@ -18,7 +18,7 @@ from tubelet.exporter.models.videomae import sinusoid_table
 from tubelet.exporter.overrides import AS_PUBLISHED, Overrides, at_size, override_notes
 from tubelet.exporter.plan import clip_spec
 from tubelet.exporter.torch_baseline import load_baseline
-from tubelet.preprocess.errors import CheckpointError
+from tubelet.preprocess.errors import BundleError, CheckpointError
 from tubelet.preprocess.sampling import published_evaluation
 from tubelet.preprocess.spec import ClipSpec, ExactSize, Family, ShortestEdge
 from tubelet.runtime import Bundle, load
@@ -312,7 +312,7 @@ def test_a_baseline_in_torch_is_of_the_bundle_s_size_and_heads(tmp_path: Path) -
     folder = checkpoints.write_checkpoint(tmp_path / "m", "videomae")
     options = {"image_size": (48, 48), "num_frames": 6, "num_attention_heads": 2, "positions": "interpolated"}
     bundle, _ = export_bundle(changed(folder, **options), tmp_path / "bundle")
-    assert Bundle.open(bundle.path).overrides == {**options, "image_size": [48, 48]}
+    assert Bundle.open(bundle.path).overrides == options
     loaded, batch = baseline(Bundle.open(bundle.path), folder, tmp_path)
     with load(bundle.path) as model:
         assert abs(loaded.run() - model.logits(batch)).max() <= 1e-4
@@ -328,3 +328,18 @@ def test_image_sizes_that_are_none(value: str) -> None:
 def test_overrides_are_none_unless_given() -> None:
     assert Overrides() == AS_PUBLISHED
     assert AS_PUBLISHED.to_json() == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_frames": "8"}, 'overrides: num_frames must be int | null, got "8"'),
+        ({"image_size": [8]}, "overrides: image_size must be array of length 2, got an array of 1"),
+        ({"positions": "guessed"}, "overrides: positions must be one of recomputed, interpolated, got "),
+        ({"depth": 3}, "overrides: depth is unknown"),
+    ],
+)
+def test_overrides_that_no_export_recorded(values: dict[str, object], message: str) -> None:
+    with pytest.raises(BundleError) as error:
+        Overrides.from_json(values)
+    assert error.value.message.startswith(message)

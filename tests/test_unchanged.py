@@ -1,6 +1,7 @@
 """No call changes what it is given, nor the process that it runs in."""
 
 import copy
+import dataclasses
 import logging
 import os
 import random
@@ -28,10 +29,11 @@ from tubelet.exporter.products import matrix_products
 from tubelet.exporter.tasks import answers
 from tubelet.exporter.to_onnx import trace
 from tubelet.preprocess.hub_config import spec_from_hub
-from tubelet.preprocess.spec import ClipSpec, Family, Sampling
+from tubelet.preprocess.spec import ClipSpec, Evaluation, Family, Sampling
 from tubelet.runtime import Bundle, load, masking, pictures, predictions, reconstruction, rollout
 from tubelet.runtime.bundle import Task
 from tubelet.runtime.reference import kept_values
+from tubelet.runtime.typed import typed
 
 MODELS: list[tuple[Family, Task]] = [
     ("vivit", "video-classification"),
@@ -169,7 +171,8 @@ CLIPS = np.random.default_rng(1).integers(0, 256, (1, 4, 32, 32, 3), np.uint8)
 MASKED = np.arange(28).reshape(1, 28)
 PRETRAINING = reconstruction.Pretraining(TUBELET, 28, norm_pix_loss=True)
 PROCESSOR = checkpoints._PROCESSOR["vivit"] | {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-SPEC = spec_from_hub(PROCESSOR, family="vivit", num_frames=4, sampling=Sampling("uniform", 1), layout="TCHW")
+EVALUATION = Evaluation(Sampling("uniform", 1), "up", "logits")
+SPEC = spec_from_hub(PROCESSOR, family="vivit", num_frames=4, evaluation=EVALUATION, layout="TCHW")
 STORED = checkpoints.seeded_weights(checkpoints.tiny_config("videomae"))
 
 CALLS: dict[str, tuple[Callable[..., object], tuple[Any, ...]]] = {
@@ -184,12 +187,10 @@ CALLS: dict[str, tuple[Callable[..., object], tuple[Any, ...]]] = {
     "reconstruct": (reconstruction.reconstruct, (CLIPS, floats(1, 28, 384), MASKED, SPEC, PRETRAINING)),
     "loss": (reconstruction.reconstruction_loss, (CLIPS, floats(1, 28, 384), MASKED, SPEC, PRETRAINING)),
     "spec_from_hub": (
-        lambda values: spec_from_hub(
-            values, family="vivit", num_frames=4, sampling=Sampling("uniform", 1), layout="TCHW"
-        ),
+        lambda values: spec_from_hub(values, family="vivit", num_frames=4, evaluation=EVALUATION, layout="TCHW"),
         (PROCESSOR,),
     ),
-    "spec_from_json": (ClipSpec.from_json, (SPEC.to_json(),)),
+    "typed": (lambda values: typed(values, ClipSpec, "spec"), (dataclasses.asdict(SPEC),)),
     "stored_names": (weights.stored_names, (STORED, "videomae")),
     "of_encoder": (weights.of_encoder, (STORED, "videomae")),
     "to_float32": (weights.to_float32, ({name: tensor.half() for name, tensor in STORED.items()},)),
