@@ -51,7 +51,7 @@ class Checkpoint:
     native_size:   (height, width) that the processor makes: what config.json says without the overrides
     labels:        of a classifier, K names by index
     problem_type:  of a classifier, whether the scores are a softmax over the labels (single) or a sigmoid for each
-                   (multi)
+                   (multi), or the logits are values by themselves (regression)
     overrides:     what the caller set against config.json
     transformers_version: of the transformers that wrote config.json; None where it does not say
     notes:         what is unusual about the model and worth saying once
@@ -106,7 +106,7 @@ def load_checkpoint(
         named = settings.get("architectures")
         task = task_of(named if isinstance(named, list) else (), family)
     if task == "video-classification":
-        problem_type = _problem_type(settings)
+        problem_type = _problem_type(settings, config.num_labels)
         on_hub = source.commit is not None
         names = choose_labels(settings, config.num_labels, labels, from_hub=on_hub, family=family, report=report)
     elif labels is not None:
@@ -194,11 +194,19 @@ def _family(settings: Mapping[str, Any]) -> Family:
     )
 
 
-def _problem_type(settings: Mapping[str, Any]) -> ProblemType:
-    """What config.json says; where it says nothing, one label a clip, as transformers takes it."""
-    value = settings.get("problem_type") or "single_label_classification"
+def _problem_type(settings: Mapping[str, Any], num_labels: int) -> ProblemType:
+    """What config.json says. Where it says nothing, transformers trains one output as a regression, and more of them as
+    one label a clip. One output as one label a clip is refused, as there: its loss is always 0 and its score always 1.
+    """
+    value = settings.get("problem_type") or ("regression" if num_labels == 1 else "single_label_classification")
     if value not in get_args(ProblemType):
         raise CheckpointError(f"problem_type must be {' or '.join(get_args(ProblemType))}, got {value!r}")
+    if value == "single_label_classification" and num_labels == 1:
+        raise CheckpointError(
+            "config.json says single_label_classification of one label, whose score is 1 whatever the video shows",
+            fix="set problem_type there to regression for the value itself, or to multi_label_classification for its "
+            "sigmoid",
+        )
     return cast(ProblemType, value)
 
 

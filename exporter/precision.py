@@ -26,8 +26,7 @@ from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle import Bundle, Graph, Precision
-from ..runtime.limits import LIMITS
-from ..runtime.parity import BatchParity, ParityReport, check_bundle, compare_outputs, worst
+from ..runtime.parity import BatchParity, ParityReport, check_bundle, compare_outputs, limit_of, worst
 from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
 from ..runtime.reference import Reference, load_reference
@@ -234,7 +233,7 @@ def _least_kept(
 ) -> Graph:
     """The graph with as few products in float32 as the limit allows, written into the folder of `trial`."""
     batches = list(Clips(trial.spec, reference))
-    limit = LIMITS[precision] if trial.ranked else LIMITS[precision].unranked()
+    limit = limit_of(trial, precision, reference)
 
     def attempt(keep: Keep) -> tuple[Graph, BatchParity]:
         progress(f"{precision}: trying without {len(keep)} of the products")
@@ -270,8 +269,14 @@ def _least_kept(
 
 
 def _cost(keep: Keep, precision: str, why: str, lowering: Lowering, before: BatchParity, after: BatchParity) -> str:
-    cosines = ["not finite" if parity.cosine is None else f"{parity.cosine:.7f}" for parity in (before, after)]
     return (
         f"{len(keep)} of {lowering.products} matrix products stay in {precision}, because {why}: "
-        f"cosine {cosines[0]} -> {cosines[1]}"
+        f"{_agreement(before)} -> {_agreement(after)}".replace("-> cosine ", "-> ")
     )
+
+
+def _agreement(parity: BatchParity) -> str:
+    """How near to torch's answer; of a regression, whose values have no cosine, as a share of what is allowed."""
+    if parity.excess is None:
+        return "cosine not finite"
+    return f"{parity.excess:.1%} of the limit" if parity.cosine is None else f"cosine {parity.cosine:.7f}"

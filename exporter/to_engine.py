@@ -31,7 +31,7 @@ from ..runtime.engines import (
     require_private,
 )
 from ..runtime.lock import locked
-from ..runtime.parity import ParityReport, check_parity
+from ..runtime.parity import ParityReport, check_parity, limit_of
 from ..runtime.progress import Progress, silent
 from ..runtime.reference import load_reference
 from ..runtime.written import naming, scratch, written_file
@@ -189,6 +189,7 @@ def _build_and_check(
             bundle.spec,
             backend="tensorrt",
             precision=recipe.precision,
+            limit=limit_of(bundle, recipe.precision, reference),
             progress=progress,
         )
     return Candidate(plan, build_seconds, layers, report)

@@ -16,7 +16,7 @@ from .encoder import VideoEncoder
 from .loading import load
 from .masked import MaskedVideoModel
 from .model import VideoModel
-from .predictions import Prediction
+from .predictions import Prediction, Value
 
 __all__ = [
     "BackendError",
@@ -29,6 +29,7 @@ __all__ = [
     "ParityError",
     "Prediction",
     "TubeletError",
+    "Value",
     "VideoClassifier",
     "VideoEncoder",
     "VideoError",

@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 Task = Literal["video-classification", "feature-extraction", "masked-modeling"]
-ProblemType = Literal["single_label_classification", "multi_label_classification"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Bundle:
         source = self.model_id if self.commit is None else f"{self.model_id} @ {self.commit}"
         rows = [
             ("model", f"{source} ({self.architecture})"),
-            ("task", f"{self.task}, {_describe_labels(self.labels)}" if self.labels else self.task),
+            ("task", f"{self.task}, {self._describe_labels()}" if self.labels else self.task),
             ("clip", f"{spec.num_frames} frames, {sampling.policy}, stride {sampling.stride}"),
             ("pixels", _describe_pixels(spec)),
             *((graph.precision, text) for graph in self.graphs for text in (graph.describe(), *graph.notes)),
@@ -147,8 +147,8 @@ class Bundle:
 
     @property
     def ranked(self) -> bool:
-        """Whether logits are those of labels, of which the best count."""
-        return self.task == "video-classification"
+        """Whether logits are those of labels, of which the best count; the values of a regression are not."""
+        return self.task == "video-classification" and self.problem_type != "regression"
 
     def require_classifier(self, purpose: str) -> None:
         """Raises BundleError, which names the purpose, unless the graphs give logits of labels and nothing else."""
@@ -159,6 +159,12 @@ class Bundle:
                 "takes a bundle for video-classification that gives logits alone",
                 fix="tubelet export --model ID --task video-classification, of a checkpoint that is for it",
             )
+
+    def _describe_labels(self) -> str:
+        """How many there are, and the first few."""
+        shown = ", ".join([*self.labels[:3], *(["..."] if len(self.labels) > 3 else [])])
+        noun, kind = ("value", "regression, ") if self.problem_type == "regression" else ("label", "")
+        return f"{kind}{len(self.labels)} {noun}{'' if len(self.labels) == 1 else 's'}: {shown}"
 
     def graph(self, precision: str) -> Graph:
         """The graph of that precision; BundleError says which there are."""
@@ -194,12 +200,6 @@ class Bundle:
             return bool(Bundle.open(self.path).to_json()["sha256"] != self.to_json()["sha256"])
         except BundleError:
             return False
-
-
-def _describe_labels(labels: tuple[str, ...]) -> str:
-    """How many there are, and the first few."""
-    shown = ", ".join([*labels[:3], *(["..."] if len(labels) > 3 else [])])
-    return f"{len(labels)} {'label' if len(labels) == 1 else 'labels'}: {shown}"
 
 
 _COMPUTED_AS: dict[Arithmetic, str] = {

@@ -10,24 +10,26 @@ from numpy.typing import NDArray
 from ..preprocess.errors import BundleError, VideoError
 from ..preprocess.sources import name_of
 from .bounds import WORKERS, clips_at_once
+from .bundle import ProblemType
 from .many import ahead, grouped
 from .model import VideoModel
-from .predictions import Prediction, merge_views, top_predictions
+from .predictions import Answer, Prediction, Value, answer, merge_views
 from .reading import Clips, Video, prepare_crops, read_crops
 
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """One video of several: its predictions, high to low, and the clips that they are for; or the error instead.
+    """One video of several: what is said of it, and the clips that it is said of; or the error instead.
 
     video: as it was given
     name:  its path or name; "video 3" where the third has none
+    predictions: see `VideoClassifier.classify`
     clips: their frames as the centre crop shows them
     """
 
     video: Video
     name: str
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[Prediction | Value, ...]
     clips: Clips | None
     error: VideoError | None
 
@@ -52,20 +54,38 @@ class VideoClassifier(VideoModel):
         self._check_inputs({self.spec.input_name: batch})
         return self._checked("logits", self._backend.infer(batch), len(batch))
 
-    def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """logits of the views of one video, (views, K) -> its scores (K,), from 0 to 1."""
+    @property
+    def problem_type(self) -> ProblemType:
+        """What the model was trained for, which says how logits become an answer."""
         if self.bundle.problem_type is None:
             raise BundleError(f"{self.bundle.path} does not say how its logits become scores", fix="export it again")
-        return merge_views(logits, self.spec.evaluation.averages, self.bundle.problem_type)
+        return self.bundle.problem_type
 
-    def classify(self, video: Video, *, top_k: int = 5) -> list[Prediction]:
-        """The `top_k` labels of a video, high to low; see `read_clips` for what a video may be.
+    def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """logits of the views of one video, (views, K) -> its scores (K,), from 0 to 1; of a regression its values."""
+        return merge_views(logits, self.spec.evaluation.averages, self.problem_type)
 
-        Raises VideoError for what is no video, BackendError where the engine fails.
+    def classify(self, video: Video, *, top_k: int = 5) -> Answer:
+        """Say what happens in a video; see `read_clips` for what a video may be.
+
+        Args:
+            video: what is read.
+            top_k: how many labels. A regression gives all of its values.
+
+        Returns:
+            The best labels with their scores, high to low; of a regression every label with its value, in order.
+
+        Raises:
+            VideoError: for what is no video.
+            BackendError: where the engine fails.
         """
         _check_above_zero("top_k", top_k)
-        logits = self.logits(prepare_crops(read_crops(video, self.spec, self.reading), self.spec))
-        return top_predictions(self.scores(logits), self.labels, top_k)
+        crops = read_crops(video, self.spec, self.reading)
+        return self._answer(self.logits(prepare_crops(crops, self.spec)), top_k)
+
+    def _answer(self, logits: NDArray[np.float32], top_k: int) -> Answer:
+        """logits (views, K) of one video."""
+        return answer(logits, self.spec.evaluation.averages, self.problem_type, self.labels, top_k)
 
     def classify_many(
         self, videos: Iterable[Video], *, top_k: int = 5, batch: int = 1, workers: int = 2
@@ -85,8 +105,8 @@ class VideoClassifier(VideoModel):
         for group in grouped(coming, videos_a_run):
             logits = iter(self._infer_all([prepared.views for prepared in group if prepared.views is not None], batch))
             for prepared in group:
-                best = [] if prepared.error else top_predictions(self.scores(next(logits)), self.labels, top_k)
-                yield Classification(prepared.video, prepared.name, tuple(best), prepared.clips, prepared.error)
+                said = [] if prepared.error else self._answer(next(logits), top_k)
+                yield Classification(prepared.video, prepared.name, tuple(said), prepared.clips, prepared.error)
 
     def _prepare_video(self, numbered: tuple[int, Video]) -> _Prepared:
         number, video = numbered

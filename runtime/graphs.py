@@ -110,7 +110,7 @@ class ParityRecord(TypedDict, total=False):
     passed: bool
     backend: str
     precision: str
-    limit: dict[str, int | float]
+    limit: dict[str, int | float | list[float] | dict[str, int | float]]
     inputs: list[InputRecord]
     batches: list[BatchRecord]
     left_out: list[int]

@@ -1,7 +1,7 @@
 """How far from torch's answers is near enough, for each precision."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,11 @@ class Limit(Protocol):
     """How far logits may be from torch's, and which labels must agree.
 
     Logits are float64 (B, K), without NaN or infinity. `top` is how many of the best labels are looked at: none of an
-    output whose columns are no labels.
+    output whose columns are no labels. `direction` is whether a row of them has a direction that means something.
     """
+
+    @property
+    def direction(self) -> bool: ...
 
     @property
     def top(self) -> int: ...
@@ -40,6 +43,7 @@ class ElementLimit:
     absolute: float
     relative: float
     top: int = 5
+    direction: ClassVar[bool] = True
 
     def __str__(self) -> str:
         if self.top == 0:
@@ -54,6 +58,10 @@ class ElementLimit:
         of the values, or attention weights of 1 / N would agree with anything."""
         size = float(np.sqrt(np.mean(torch_values**2)))
         return replace(self, absolute=self.absolute * (size or 1))
+
+    def share(self) -> float:
+        """How far a value may be off, as a share of its size."""
+        return self.absolute + self.relative
 
     def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
         allowed = self.absolute + self.relative * np.abs(torch_logits)
@@ -76,6 +84,7 @@ class CosineLimit:
 
     cosine: float
     top: int = 1
+    direction: ClassVar[bool] = True
 
     def __str__(self) -> str:
         best = ", top-1 equal where torch's margin is clear" if self.top else ""
@@ -86,6 +95,10 @@ class CosineLimit:
 
     def of_size(self, _: NDArray[np.float64], /) -> "CosineLimit":
         return self  # an angle has no size
+
+    def share(self) -> float:
+        """How far values that keep this cosine are off, as a share of their root mean square."""
+        return float(np.sqrt(2 * (1 - self.cosine)))
 
     def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
         return float((1 - cosines(got, torch_logits).min()) / (1 - self.cosine))
@@ -100,7 +113,41 @@ class CosineLimit:
         return bool((got.argmax(axis=1) == torch_logits.argmax(axis=1))[clear].all())
 
 
-LIMITS: dict[str, Limit] = {
+@dataclass(frozen=True)
+class ValueLimit:
+    """The limit on the values of a regression: |difference| <= share * size for each of them.
+
+    A value counts as it is, not beside others: the cosine of one value is 1 whatever it is, and that of several says
+    nothing of their size.
+
+    share: how far a value may be off; sizes: K root mean squares of torch's values over the reference clips; others:
+    the limit on other outputs of the graph
+    """
+
+    share: float
+    sizes: tuple[float, ...]
+    others: "ElementLimit | CosineLimit"
+    top: int = 0
+    direction: ClassVar[bool] = False
+
+    def __str__(self) -> str:
+        return f"{self.share:.2g} x the root mean square of each value over the reference clips"
+
+    def unranked(self) -> "ElementLimit | CosineLimit":
+        return self.others
+
+    def of_size(self, _: NDArray[np.float64], /) -> "ValueLimit":
+        return self  # it has the sizes of all clips
+
+    def excess(self, got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> float:
+        sizes = np.array([size or 1 for size in self.sizes])  # (K,)
+        return float((np.abs(got - torch_logits) / (self.share * sizes)).max())
+
+    def same_labels(self, _: NDArray[np.float64], __: NDArray[np.float64]) -> bool:
+        return True
+
+
+LIMITS: dict[str, ElementLimit | CosineLimit] = {
     "fp32": ElementLimit(absolute=1e-4, relative=1e-4),
     "fp16": CosineLimit(0.9999),
     "tf32": CosineLimit(0.9999),
@@ -110,6 +157,24 @@ LIMITS: dict[str, Limit] = {
     "int8-bf16": CosineLimit(0.99),
     "fp8": CosineLimit(0.99),
 }
+
+
+def limit_on(precision: str, *, ranked: bool, values: NDArray[np.float32] | None = None) -> Limit:
+    """Choose the limit of a precision.
+
+    Args:
+        precision: one of LIMITS.
+        ranked: whether logits are those of labels, of which the best must be the same.
+        values: of a regression, float32 (clips, K): what torch gives for the reference clips.
+
+    Returns:
+        The limit on logits; what it holds for other outputs is its `unranked`.
+    """
+    limit = LIMITS[precision]
+    if values is None:
+        return limit if ranked else limit.unranked()
+    sizes = np.sqrt(np.mean(values.astype(np.float64) ** 2, axis=0))  # (K,)
+    return ValueLimit(limit.share(), tuple(sizes.tolist()), limit.unranked())
 
 
 def cosines(got: NDArray[np.float64], torch_logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from .backends import Backend
 from .bounds import clips_at_once
 from .bundle import Bundle, Task
 from .explanation import Explanation, explain_clip
-from .predictions import Prediction
+from .predictions import Answer
 from .reading import Clips, Reading, Video, as_read, prepare_clips, read_clips, read_crops
 from .reconstruction import Reconstruction
 from .rollout import Method
@@ -44,7 +44,7 @@ class VideoModel:
     def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         self._refuse("logits", "video-classification", batch)
 
-    def classify(self, video: Video, *, top_k: int = 5) -> list[Prediction]:
+    def classify(self, video: Video, *, top_k: int = 5) -> Answer:
         self._refuse("classify", "video-classification", video, top_k)
 
     def classify_many(

@@ -20,7 +20,7 @@ from ..preprocess.spec import ClipSpec
 from .backends import Backend
 from .bundle import Bundle
 from .graphs import ParityRecord
-from .limits import LIMITS, Limit, cosines
+from .limits import Limit, cosines, limit_on
 from .progress import Progress, silent
 from .reference import Reference, input_sha256, kept_values
 
@@ -48,7 +48,8 @@ class BatchParity:
     """One output of one batch of reference clips: the largest difference, where it was, and what was allowed.
 
     at_label is the number of the value among those that are compared, which are the logits of a classifier.
-    excess is how much of the limit is used up: 1 or less is within it; None where values are NaN or infinite.
+    excess is how much of the limit is used up: 1 or less is within it; None where values are NaN or infinite. cosine is
+    None for the values of a regression as well, which have no direction.
     """
 
     batch: int
@@ -138,7 +139,8 @@ class ParityReport:
                 continue
             where = f"{batch.largest_difference:.2e} (clip {batch.at_clip})"
             best = "" if batch.top_equal else "   best labels DIFFERENT"
-            lines.append(f"{row}{where:<19}  {batch.excess:>8.1%}    {batch.cosine:.7f}{best}")
+            cosine = "-" if batch.cosine is None else f"{batch.cosine:.7f}"
+            lines.append(f"{row}{where:<19}  {batch.excess:>8.1%}    {cosine}{best}")
         return lines
 
 
@@ -175,7 +177,7 @@ def compare_logits(
         at_clip=clips[int(row)],
         at_label=int(label),
         excess=limit.excess(ours, theirs),
-        cosine=float(cosines(ours, theirs).min()),
+        cosine=float(cosines(ours, theirs).min()) if limit.direction else None,
         top_equal=limit.same_labels(ours, theirs),
     )
 
@@ -195,7 +197,9 @@ def compare_outputs(
     rows = []
     for name, recorded in reference.outputs.items():
         theirs = recorded[clips]
-        own = limit if name == "logits" and limit.top else limit.unranked().of_size(theirs.astype(np.float64))
+        own = limit if name == "logits" else limit.unranked()
+        if not own.top:
+            own = own.of_size(theirs.astype(np.float64))
         rows.append(compare_logits(_kept(name, got[name], len(clips)), theirs, clips, own, output=name))
     return rows
 
@@ -220,15 +224,19 @@ def check_parity(
     *,
     backend: str,
     precision: str,
+    limit: Limit | None = None,
     progress: Progress = silent,
 ) -> ParityReport:
-    """`check_outputs` of a classifier, whose graph takes one batch of clips and gives logits."""
+    """`check_outputs` of a classifier, whose graph takes one batch of clips and gives logits. limit: that on labels
+    where none is given."""
 
     def run(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         (batch,) = inputs.values()
         return {"logits": infer(batch)}
 
-    return check_outputs(run, reference, spec, ranked=True, backend=backend, precision=precision, progress=progress)
+    if limit is None:
+        limit = limit_on(precision, ranked=True)
+    return check_outputs(run, reference, spec, limit=limit, backend=backend, precision=precision, progress=progress)
 
 
 def check_outputs(
@@ -236,14 +244,14 @@ def check_outputs(
     reference: Reference,
     spec: ClipSpec,
     *,
-    ranked: bool,
+    limit: Limit,
     backend: str,
     precision: str,
     progress: Progress = silent,
 ) -> ParityReport:
     """Prepares every reference clip and runs them at each of BATCHES.
 
-    ranked: whether logits are those of labels, of which the best must be the same
+    limit: on logits; see `limit_of`
     Raises BundleError where the reference has nothing to compare.
     """
     if not reference.clips:
@@ -253,7 +261,6 @@ def check_outputs(
         InputParity(i, clip.shape[1:3], input_sha256(ready) == expected)
         for i, (clip, ready, expected) in enumerate(zip(reference.clips, prepared, reference.input_sha256, strict=True))
     )
-    limit = LIMITS[precision] if ranked else LIMITS[precision].unranked()
     rows: list[BatchParity] = []
     left_out = []
     bytes_a_clip = 0
@@ -285,7 +292,14 @@ def check_bundle(
     Every engine gives a classifier's logits; not every one gives all there is of a graph with more, which is a
     BackendError. Raises BundleError where the reference has nothing to compare.
     """
+    limit = limit_of(bundle, precision, reference)
     named = {"backend": backend, "precision": precision}
-    if bundle.ranked and list(reference.outputs) == ["logits"]:
-        return check_parity(engine.infer, reference, bundle.spec, progress=progress, **named)
-    return check_outputs(engine.run, reference, bundle.spec, ranked=bundle.ranked, progress=progress, **named)
+    if bundle.task == "video-classification" and list(reference.outputs) == ["logits"]:
+        return check_parity(engine.infer, reference, bundle.spec, limit=limit, progress=progress, **named)
+    return check_outputs(engine.run, reference, bundle.spec, limit=limit, progress=progress, **named)
+
+
+def limit_of(bundle: Bundle, precision: str, reference: Reference) -> Limit:
+    """The limit on what the bundle's graphs give in that precision."""
+    values = reference.outputs["logits"] if bundle.problem_type == "regression" else None
+    return limit_on(precision, ranked=bundle.ranked, values=values)

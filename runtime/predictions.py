@@ -17,6 +17,17 @@ class Prediction(NamedTuple):
     score: float
 
 
+class Value(NamedTuple):
+    """What a regression says of a label: the logit as it is, in the units that the model was trained with."""
+
+    label: str
+    value: float
+
+
+# What a model says of one video: labels by score, high to low; or the values of a regression, in the order of labels.
+Answer = list[Prediction] | list[Value]
+
+
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """float32 (..., K) -> float32 (..., K) that sum to 1. The largest logit is subtracted first, so that no
     exponential overflows."""
@@ -38,8 +49,11 @@ def merge_views(logits: NDArray[np.float32], averages: Averages, problem_type: P
     """Turn the logits of the views of one video, (views, K), into its scores (K,).
 
     averages: what the published evaluation averages over views, `Evaluation.averages`. Models of several labels a
-    video score each label on its own.
+    video score each label on its own. The values of a regression are averaged as they are.
     """
+    if problem_type == "regression":
+        values: NDArray[np.float32] = logits.mean(axis=0)
+        return values
     score = sigmoid if problem_type == "multi_label_classification" else softmax
     if averages == "logits":
         return score(logits.mean(axis=0))
@@ -51,3 +65,24 @@ def top_predictions(scores: NDArray[np.float32], labels: Sequence[str], top_k: i
     """The `top_k` best of scores (K,), high to low; all K where top_k is larger; equal scores keep label order."""
     order = np.argsort(-scores, kind="stable")[:top_k]
     return [Prediction(labels[index], float(scores[index])) for index in order]
+
+
+def answer(
+    logits: NDArray[np.float32], averages: Averages, problem_type: ProblemType, labels: Sequence[str], top_k: int
+) -> Answer:
+    """Turn the logits of the views of one video, (views, K), into what is said of it.
+
+    Args:
+        logits: float32 (views, K).
+        averages: what is averaged over views; see `merge_views`.
+        problem_type: what the model was trained for.
+        labels: K names.
+        top_k: how many of the best labels. A regression gives all of its values, for none is better than another.
+
+    Returns:
+        Predictions, high to low, or the values of a regression, in the order of labels.
+    """
+    scores = merge_views(logits, averages, problem_type)
+    if problem_type == "regression":
+        return [Value(label, float(value)) for label, value in zip(labels, scores, strict=True)]
+    return top_predictions(scores, labels, top_k)

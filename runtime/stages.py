@@ -18,7 +18,7 @@ from ..preprocess.frames import Frames
 from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
 from .bundle import BundleFile, RecordedVideo
-from .limits import LIMITS
+from .limits import Limit, limit_on
 from .parity import BatchParity, Infer, compare_logits
 from .reading import Reading, read_clip
 from .reference import input_sha256
@@ -100,8 +100,10 @@ def check_video(
     backend: str,
     precision: str,
     reading: Reading | None = None,
+    limit: Limit | None = None,
 ) -> StageReport:
-    """Runs the stages on the file at `path` and holds each against the record of the export.
+    """Runs the stages on the file at `path` and holds each against the record of the export. limit: on its logits, that
+    on labels where none is given.
 
     reading: how it is read, where not as the export did: another track, or more memory
     Raises BundleError where the bundle has no record of a file with these bytes, VideoError for what is no video.
@@ -123,7 +125,7 @@ def check_video(
         ),
         frames=len(frames),
         input_equal=input_sha256(clip) == record.input_sha256,
-        logits=compare_logits(infer(clip[np.newaxis]), expected, [0], LIMITS[precision]),
+        logits=compare_logits(infer(clip[np.newaxis]), expected, [0], limit or limit_on(precision, ranked=True)),
     )
 
 

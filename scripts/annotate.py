@@ -78,6 +78,13 @@ class ScoreTrack:
     clip_seconds: float
     duration: float
 
+    def __post_init__(self) -> None:
+        if self.scores.size and not (self.scores.min() >= 0 and self.scores.max() <= 1):
+            raise ValueError(
+                f"scores must be from 0 to 1 to be drawn as shares of a bar, got {self.scores.min():g} to "
+                f"{self.scores.max():g}: the values of a regression are not"
+            )
+
 
 @cache
 def glyph(character: str) -> NDArray[np.bool_]:

@@ -30,7 +30,7 @@ from tubelet.runtime.backends import Backend, open_backend
 from tubelet.runtime.bundle import Precision
 from tubelet.runtime.doctor import examine
 from tubelet.runtime.engines import SOURCES, EngineOptions, Profile
-from tubelet.runtime.parity import check_parity
+from tubelet.runtime.parity import check_parity, limit_of
 from tubelet.runtime.progress import StatusLine
 from tubelet.runtime.reference import load_reference
 
@@ -121,7 +121,8 @@ def _try_engine(bundle: Bundle, backend: str, precision: str) -> tuple[bool, str
         detail = f"built in {built.record.build_seconds:.0f} s; {built.record.describe_layers()}; "
     with open_backend(backend, bundle, precision) as engine:
         reference = load_reference(bundle)
-        report = check_parity(engine.infer, reference, bundle.spec, backend=backend, precision=precision)
+        limit = limit_of(bundle, precision, reference)
+        report = check_parity(engine.infer, reference, bundle.spec, limit=limit, backend=backend, precision=precision)
     worst = max((row.excess for row in report.batches if row.excess is not None), default=float("nan"))
     return report.passed, detail + (f"{worst:.1%} of the limit" if report.passed else f"\n{report.table()}")
 

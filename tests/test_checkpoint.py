@@ -516,16 +516,16 @@ def test_a_tilde_of_nobody_is_no_folder() -> None:
 # Labels and the kind of problem
 
 
-@pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification"])
+@pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification", "regression"])
 def test_problem_type(problem_type: str, tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, "vivit", extra={"problem_type": problem_type})
     assert load(folder).problem_type == problem_type
 
 
-def test_regression_is_not_classification(tmp_path: Path) -> None:
-    folder = checkpoints.write_checkpoint(tmp_path, "vivit", extra={"problem_type": "regression"})
+def test_an_unknown_problem_type_is_an_error(tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(tmp_path, "vivit", extra={"problem_type": "ranking"})
     assert refusal(folder) == (
-        "problem_type must be single_label_classification or multi_label_classification, got 'regression'"
+        "problem_type must be single_label_classification or multi_label_classification or regression, got 'ranking'"
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from checkpoints import write_checkpoint
 from onnx import TensorProto, numpy_helper
 from safetensors.torch import load_file, save_file
-from tubelet.exporter import graph_file, precision
+from tubelet.exporter import graph_file
 from tubelet.exporter import precision_fp8 as fp8
 from tubelet.exporter.checkpoint import load_checkpoint
 from tubelet.exporter.export import export_bundle
@@ -26,7 +26,7 @@ from tubelet.exporter.precision_int8 import measure_attention_noise, quantized_w
 from tubelet.preprocess.errors import BackendError, BundleError, ParityError, VideoError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
-from tubelet.runtime import Bundle
+from tubelet.runtime import Bundle, limits
 from tubelet.runtime.backends import open_backend, ort
 from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
 from tubelet.runtime.limits import CosineLimit
@@ -297,7 +297,7 @@ def test_what_is_larger_than_calibrated_saturates_in_fp8(lowered: Bundle) -> Non
 
 
 def test_what_is_too_sensitive_for_fp8_stays_in_float16(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(precision.LIMITS, "fp8", CosineLimit(0.99999))
+    monkeypatch.setitem(limits.LIMITS, "fp8", CosineLimit(0.99999))
     bundle, report = add_graph(copy, "fp8")
     graph = bundle.graph("fp8")
     assert report.passed
@@ -408,7 +408,7 @@ def test_what_float16_cannot_hold_stays_in_float32_and_is_listed(tmp_path: Path)
 
 
 def test_as_few_layers_as_the_limit_allows_stay_in_float32(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(precision.LIMITS, "int8", CosineLimit(0.999995))
+    monkeypatch.setitem(limits.LIMITS, "int8", CosineLimit(0.999995))
     messages: list[str] = []
     bundle, report = add_graph(copy, "int8", progress=messages.append)
     graph = bundle.graph("int8")
@@ -425,7 +425,7 @@ def test_as_few_layers_as_the_limit_allows_stay_in_float32(copy: Bundle, monkeyp
 
 def test_outside_its_limit_a_graph_is_not_kept(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = (copy.path / "bundle.json").read_bytes()
-    monkeypatch.setitem(precision.LIMITS, "fp16", CosineLimit(1 - 1e-15))
+    monkeypatch.setitem(limits.LIMITS, "fp16", CosineLimit(1 - 1e-15))
     with pytest.raises(ParityError, match=r"the fp16 graph does not compute what torch computes\n\n(.*\n)*.*FAIL"):
         add_graph(copy, "fp16")
     assert (copy.path / "bundle.json").read_bytes() == manifest

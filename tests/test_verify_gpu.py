@@ -19,9 +19,8 @@ from gpu import Gpu, plug_in
 from gpu_timing import BASELINE, Failure, Subject, Timing, clips_of, goal_line, time_everything, timing_table
 from onnx import ModelProto, TensorProto
 from tensorrt_double import VERSIONS
-from tubelet.exporter import precision
 from tubelet.preprocess.errors import BackendError
-from tubelet.runtime import Bundle
+from tubelet.runtime import Bundle, limits
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.limits import CosineLimit
 
@@ -193,7 +192,7 @@ def test_torch_that_does_not_start_is_said_and_no_fault_of_the_engines(
 
 @pytest.mark.usefixtures("gpu", "torch_on_cpu")
 def test_a_model_that_8_bits_do_not_suit_is_verified_without(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(precision.LIMITS, "fp8", CosineLimit(1 - 1e-12))
+    monkeypatch.setitem(limits.LIMITS, "fp8", CosineLimit(1 - 1e-12))
     result = run("--model", checkpoint, "--batch", 1)
     assert result.exit_code == 0, result.output
     assert "the fp8 graph does not compute what torch computes" in result.output

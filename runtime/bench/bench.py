@@ -133,6 +133,8 @@ def _notes(plan: Plan, machine: Machine) -> list[str]:
         notes.append("torch runs the modules that the bundle was exported from; --against says how they attend")
     if "torch-transformers" in names:
         notes.append("torch-transformers is the model of transformers, and its start includes importing that")
+    if not plan.bundle.ranked:
+        notes.append("the values of a regression have no cosine: tubelet check BUNDLE compares them one by one")
     if plan.rounds < 100:
         notes.append("p99 of fewer than 100 runs is close to the slowest of them")
     return notes

@@ -27,11 +27,11 @@ from ...preprocess.errors import TubeletError
 from ...preprocess.frames import Frames
 from ...preprocess.prepare import prepare
 from ...preprocess.spec import ClipSpec
+from .. import predictions
 from ..backends import open_backend
 from ..backends.steps import Lap, RunsInSteps
 from ..bundle import Bundle
 from ..parity import Infer, clips_of_batch
-from ..predictions import softmax, top_predictions
 from ..reading import read_clip
 from ..reference import load_reference
 from .machine import peak_memory_mb
@@ -98,8 +98,9 @@ def stage_times(infer: InferInSteps, bundle: Bundle, spec: ClipSpec, settings: S
     batch = np.stack([prepare(clip, spec) for clip in clips])
     clock.lap("prepare")
     logits = infer(batch, clock.lap)
-    for scores in softmax(logits):
-        top_predictions(scores, bundle.labels, TOP_K)
+    if bundle.problem_type is not None:  # each clip a video of its own
+        for clip in logits[:, np.newaxis]:  # (B, 1, K)
+            predictions.answer(clip, spec.evaluation.averages, bundle.problem_type, bundle.labels, TOP_K)
     clock.lap("rank")
     return clock.laps_ms
 

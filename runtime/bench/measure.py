@@ -101,8 +101,8 @@ class Tally:
         time.sleep(PAUSE_SECONDS)
         self.rounds_ms.append(self.process.run(VISIT_SECONDS))
 
-    def measurement(self, torch_logits: NDArray[np.float32]) -> Measurement:
-        """torch_logits (B, K): what torch answered at the export for the clips of the batch."""
+    def measurement(self, torch_logits: NDArray[np.float32], *, ranked: bool) -> Measurement:
+        """torch_logits (B, K): what torch answered at the export for the clips of the batch. ranked: see `Bundle`."""
         return Measurement(
             subject=self.subject,
             rounds_ms=tuple(self.rounds_ms),
@@ -112,7 +112,7 @@ class Tally:
             cold_start_ms=tuple(cold for _, cold in self.starts),
             peak_memory_mb=self.peak_memory_mb,
             stages_ms={stage: tuple(times[stage] for times in self.stages) for stage in self.stages[0]},
-            cosine=smallest_cosine(self.process.logits, torch_logits),
+            cosine=smallest_cosine(self.process.logits, torch_logits) if ranked else None,
         )
 
 
@@ -150,7 +150,7 @@ def take(plan: Plan, machine: Machine, *, progress: Progress = silent) -> Taken:
                 rates, clocks_of_batch = _visit_in_turn(plan, tallies, gemms, progress)
                 limits += rates
                 clocks += clocks_of_batch
-                measurements += [tally.measurement(logits) for tally in tallies]
+                measurements += [tally.measurement(logits, ranked=plan.bundle.ranked) for tally in tallies]
     return Taken(tuple(measurements), limits, tuple(clocks))
 
 

@@ -102,7 +102,7 @@ class Measurement:
     peak_memory_mb:  of the whole process, before any video was decoded; None where the system does not say
     stages_ms:       what each stage of a batch took, one value for each time that it was gone through
     cosine:          the smallest, over the reference clips of the batch, of its logits and those that torch gave at the
-                     export
+                     export; None for a regression, whose values have no direction
     """
 
     subject: Subject
@@ -113,7 +113,7 @@ class Measurement:
     cold_start_ms: tuple[float, ...]
     peak_memory_mb: float | None
     stages_ms: dict[str, tuple[float, ...]]
-    cosine: float
+    cosine: float | None
 
     @property
     def runs_ms(self) -> tuple[float, ...]:

@@ -121,7 +121,7 @@ def _over_batches(report: LatencyReport, unit: str, value: Callable[[Measurement
 def _agreement(report: LatencyReport) -> str:
     """Speed against how well the logits agree with torch's; nothing where all agree to the last digits."""
     ones = [one for one in report.at(report.batches[0]) if not one.subject.is_reference]
-    angles = [max(1 - one.cosine, SMALLEST_ANGLE) for one in ones]
+    angles = [max(1 - one.cosine, SMALLEST_ANGLE) for one in ones if one.cosine is not None]
     if max(angles, default=0) <= SMALLEST_ANGLE:
         return ""
     series = [_series(report, one, (one.clips_per_second, angle)) for one, angle in zip(ones, angles, strict=True)]

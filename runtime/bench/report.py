@@ -202,7 +202,7 @@ def start_rows(report: LatencyReport, batch: int) -> Rows:
                 memory,
                 f"{report.gflops(one):,.0f}",
                 _or_dash(report.share_of_limit(one), "{:.0%}"),
-                f"{one.cosine:.6f}",
+                _or_dash(one.cosine, "{:.6f}"),
             ]
         )
     return names, rows

@@ -7,7 +7,7 @@ import click
 from ...preprocess.sources import local_path
 from ..backends import open_backend
 from ..bundle import Bundle
-from ..parity import ParityReport, check_bundle
+from ..parity import ParityReport, check_bundle, limit_of
 from ..progress import StatusLine
 from ..reading import Reading
 from ..reference import load_reference
@@ -58,13 +58,15 @@ def check(
     with StatusLine() as progress:
         progress("loading")
         with open_backend(backend, opened, precision, threads=threads) as engine:
+            reference = load_reference(opened)
             if videos:
+                limit = limit_of(opened, precision, reference)
+                recorded, spec = opened.videos, opened.spec
                 reports = [
-                    check_video(local_path(video), opened.videos, opened.spec, engine.infer, reading=reading, **named)
+                    check_video(local_path(video), recorded, spec, engine.infer, reading=reading, limit=limit, **named)
                     for video in videos
                 ]
             else:
-                reference = load_reference(opened)
                 reports = [check_bundle(engine, opened, reference, progress=progress, **named)]
     if as_json:
         documents = [report.to_json() for report in reports]

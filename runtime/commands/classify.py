@@ -10,6 +10,7 @@ import click
 from ..bounds import WORKERS
 from ..classifier import Classification
 from ..loading import load
+from ..predictions import Value
 from ..progress import StatusLine
 from ..reading import Clips, Reading
 from .options import Bounded, bundle_argument, engine_options, json_option, print_json
@@ -113,8 +114,9 @@ def damage(clips: Clips) -> dict[str, int]:
 def print_predictions(result: Classification, *, name_video: bool) -> None:
     if name_video:
         click.echo(result.name)
-    for prediction in result.predictions:
-        click.echo(f"{prediction.score:7.2%}  {prediction.label}")
+    for said in result.predictions:
+        number = f"{said.value:10.6g}" if isinstance(said, Value) else f"{said.score:7.2%}"
+        click.echo(f"{number}  {said.label}")
     if result.clips is not None and result.clips.frames.skipped_packets:
         found = damage(result.clips)
         click.echo(

@@ -217,5 +217,8 @@ def export(
 def _line(graph: Graph) -> str:
     """What the proof of a graph of lower precision came to."""
     batches = graph.parity["batches"]
-    cosine = min(batch["cosine"] for batch in batches if batch["cosine"] is not None)
-    return f"{graph.precision}: cosine {cosine:.7f} at the least, limit {graph.parity['limit']['cosine']:g}: PASS"
+    cosines = [batch["cosine"] for batch in batches if batch["cosine"] is not None]
+    if not cosines:  # the values of a regression
+        excess = max(batch["excess"] for batch in batches if batch["excess"] is not None)
+        return f"{graph.precision}: {excess:.1%} of the limit: PASS"
+    return f"{graph.precision}: cosine {min(cosines):.7f} at the least, limit {graph.parity['limit']['cosine']:g}: PASS"
