@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .convert import Converter, Scaling
 from .errors import VideoError
 from .frames import Frames, Timeline
-from .opening import OpenVideo, open_video
+from .opening import OpenVideo, open_video, too_large
 from .packets import (
     CutShort,
     FrameIndex,
@@ -245,7 +245,8 @@ def _gather(reading: _Reading, converter: Converter, fit: Fit) -> list[Frames]:
     group = _Group()
 
     def keep() -> None:
-        fitted = fit(np.stack(group.pictures))  # (H, W, 3) each -> (N, H, W, 3)
+        # (H, W, 3) each -> (N, H, W, 3); a single one, which may be large, is not copied
+        fitted = fit(np.stack(group.pictures) if len(group.pictures) > 1 else group.pictures[0][np.newaxis])
         if not kept:
             kept.extend(_rooms(source, len(indices), fitted))
         for room, pixels in zip(kept, fitted, strict=True):
@@ -301,6 +302,9 @@ def _damage(source: Source, error: av.FFmpegError) -> VideoError:
                 try:
                     readable += len(packet.decode())
                 except UNDECODABLE:
+                    width, height = video.stream.codec_context.width, video.stream.codec_context.height
+                    if not broken and (width * height > source.max_pixels or width * height == 0):
+                        return too_large(source, width, height)
                     broken.append(packet.pts)
         place = "it cannot be decoded to its end"
         shown = np.array(sorted(value for value in pts if value is not None), np.int64)

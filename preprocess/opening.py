@@ -113,13 +113,19 @@ def _check_size(source: Source, stream: VideoStream) -> None:
             codec = cast("VideoStream", container.streams[stream.index]).codec_context
             width, height = codec.width, codec.height
     if width * height > source.max_pixels:
-        frame_mb = width * height * 3 / (1 << 20)
-        raise VideoError(
-            f"{source} has frames of {width}x{height}, {frame_mb:.0f} MB each, and one may take "
-            f"{source.max_mb / FRAME_SHARE:.0f} MB, a quarter of what a reading may hold",
-            fix="make it smaller: ffmpeg -i IN -vf scale=1280:-2 OUT, or allow more: --max-mb, or "
-            "Reading(max_mb=...) in Python",
-        )
+        raise too_large(source, width, height)
+
+
+def too_large(source: Source, width: int, height: int) -> VideoError:
+    """What to raise for frames of this size, which are above what one may take; 0 where the size is not known."""
+    size = f"{width}x{height}, {width * height * 3 / (1 << 20):.0f} MB each" if width else "a size that is not known"
+    damaged = "" if width else ", or their header is damaged"
+    return VideoError(
+        f"{source} has frames of {size}, and one may take {source.max_mb / FRAME_SHARE:.0f} MB, a quarter of what a "
+        f"reading may hold{damaged}",
+        fix="make it smaller: ffmpeg -i IN -vf scale=1280:-2 OUT, or allow more: --max-mb, or "
+        "Reading(max_mb=...) in Python",
+    )
 
 
 def _reason(source: Source, error: av.FFmpegError | OSError) -> str:

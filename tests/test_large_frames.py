@@ -89,7 +89,20 @@ def test_a_reading_of_more_than_it_may_hold(tmp_path: Path) -> None:
     assert fitted[0].pixels.shape == (30, 48, 64, 3)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("suffix", "size"), [("h264", "640x480, 1 MB each"), ("ts", "a size that is not known")])
+def test_a_size_that_becomes_too_large_midway(tmp_path: Path, suffix: str, size: str) -> None:
+    codec = "libx264" if suffix == "h264" else "mpeg2video"
+    first = make_video(tmp_path / f"first.{suffix}", codec=codec, frames=5)
+    second = make_video(tmp_path / f"second.{suffix}", codec=codec, frames=5, size=(640, 480), times=range(5, 10))
+    both = tmp_path / f"both.{suffix}"
+    both.write_bytes(first.read_bytes() + second.read_bytes())
+    source = replace(Source.of(both), max_mb=1)
+    with pytest.raises(VideoError, match=f"has frames of {size}, and one may take 0 MB, a quarter of what"):
+        read_frames(source, everything)
+    assert read_frames(source, everything, on_error="skip").pixels.shape[1:] == (64, 96, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
 def test_large_frames_are_resized_as_they_arrive(tmp_path: Path, vivit_bundle: Path) -> None:
     """60 frames and more of 1920x1080 are 370 MB; a reading holds a few of them at once."""
     path = tmp_path / "large.gif"
