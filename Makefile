@@ -35,7 +35,7 @@ wheel: .venv/dev-ready
 
 # The same with the newest of everything, in each Python of 3.12 and up that is here: what `pip install` gives today.
 TORCH_FREE := $(addprefix tests/test_,$(addsuffix .py,torch_free pyav decode opening tracks inputs large_frames \
-	video_info convert damage fuzz sampling resize spec bundle many ort parity picture_commands picture_files))
+	video_info convert damage fuzz sampling resize spec many ort parity picture_commands picture_files))
 test-newest: .venv/dev-ready
 	rm -rf dist build/lib build/newest
 	$(BIN)/python -m build --wheel --outdir dist
