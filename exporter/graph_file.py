@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from ..preprocess.errors import BundleError
 from ..runtime.bundle import BundleFile
@@ -27,3 +29,31 @@ def write_graph(model: ir.Model, path: Path) -> tuple[BundleFile, ...]:
         raise BundleError(f"the ONNX checker refuses {path.name}: {error}") from error
     names = [path.name] if external is None else [path.name, external]
     return tuple(BundleFile.of(path.parent / name) for name in names)
+
+
+def mapped_weights(path: Path, location: str) -> NDArray[np.uint8]:
+    """The bytes of the weights beside the graph at `path`, mapped into memory.
+
+    They are found through links of either kind. onnx and onnx_ir refuse those, because a graph that somebody made could
+    have any file read; the files of a bundle are known by their checksums.
+
+    Raises BundleError where they cannot be read.
+    """
+    if Path(location).name != location:
+        raise BundleError(f"{path} has weights at {location!r}, which is no file beside it", fix="export it again")
+    try:
+        return np.memmap(path.parent / location, np.uint8, "r")
+    except (OSError, ValueError) as error:  # an empty file is a ValueError
+        raise BundleError(f"the weights of {path} cannot be read: {error}", fix="copy the bundle again") from error
+
+
+def take_weights_in(model: onnx.ModelProto, path: Path) -> None:
+    """Reads the weights that lie beside the graph at `path` into `model`, which was loaded from there without them."""
+    for tensor in model.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            place = {entry.key: entry.value for entry in tensor.external_data}
+            start = int(place.get("offset", 0))
+            stop = start + int(place["length"]) if "length" in place else None
+            tensor.raw_data = mapped_weights(path, place["location"])[start:stop].tobytes()
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..preprocess.errors import BundleError
 from ..runtime.backends.ort import CPU_PROVIDER, open_session
 from ..runtime.written import scratch
+from .graph_file import mapped_weights
 from .join_graph import SCRATCH
 
 # Matrix products with weights, and between activations: nearly all of the work.
@@ -26,16 +27,21 @@ def open_graph(path: Path) -> ir.Model:
     model = ir.load(path)
     for value in model.graph.initializers.values():
         if isinstance(value.const_value, ir.ExternalTensor):
-            try:
-                value.const_value.numpy()
-            except (OSError, ValueError) as error:  # onnx_ir refuses links, because they may lead anywhere
-                raise BundleError(f"{error}", fix="copy the bundle to a folder of its own, without links") from error
+            value.const_value = _mapped(path, value.const_value)
     for node in model.graph:
         for value in node.outputs:
             if not value.is_graph_output():
                 value.type = None
                 value.shape = None
     return model
+
+
+def _mapped(path: Path, tensor: ir.ExternalTensor) -> ir.Tensor[NDArray[Any]]:
+    """The weights that the graph at `path` says are beside it."""
+    start = tensor.offset or 0
+    raw = np.asarray(mapped_weights(path, str(tensor.location))[start : start + tensor.nbytes])
+    array = raw.view(tensor.dtype.numpy()).reshape(tensor.shape.numpy())
+    return ir.Tensor(array, dtype=tensor.dtype, name=tensor.name)
 
 
 def products(model: ir.Model) -> list[ir.Node]:

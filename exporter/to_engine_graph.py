@@ -16,6 +16,7 @@ import onnx.inliner
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ..preprocess.errors import BackendError
+from .graph_file import take_weights_in
 from .older_opsets import FIRST_WITH_ATTENTION
 
 ATTENTION = "Attention"
@@ -59,12 +60,7 @@ def load_standard_graph(path: Path) -> ModelProto:
     kept = [opset for opset in model.opset_import if opset.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(kept)
-    try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except onnx.checker.ValidationError as error:  # among them weights that are hard links
-        raise BackendError(
-            f"ONNX does not read the weights of {path}: {error}", fix="copy the bundle as files"
-        ) from error
+    take_weights_in(model, path)
     return model
 
 

@@ -2,7 +2,6 @@
 as the bundle's."""
 
 import dataclasses
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -29,6 +28,7 @@ from tubelet.exporter.to_engine_graph import (
 )
 from tubelet.exporter.to_engine_recipes import Recipe, make_graph, recipes_for
 from tubelet.exporter.to_onnx import trace
+from tubelet.preprocess.errors import BundleError
 from tubelet.runtime import BackendError, Bundle
 from tubelet.runtime.backends import open_backend
 
@@ -109,12 +109,17 @@ def test_other_activations_are_documented_too(activation: str, tmp_path: Path) -
     require_documented(load_standard_graph(tmp_path / "model.onnx"))
 
 
-def test_weights_that_onnx_will_not_read_are_a_backend_error(bundle: Bundle, tmp_path: Path) -> None:
-    model = onnx.load(bundle.path / bundle.graph("fp32").files[0].name)
-    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx.data", size_threshold=0)
-    os.link(tmp_path / "m.onnx.data", tmp_path / "another name")
-    with pytest.raises(BackendError, match=r"does not read the weights of .*hard links.*(?s:.*)fix: copy the bundle"):
-        load_standard_graph(tmp_path / "m.onnx")
+def test_weights_beside_the_graph_are_read_and_no_others(bundle: Bundle, tmp_path: Path) -> None:
+    path = bundle.path / bundle.graph("fp32").files[0].name
+    for location, folder in (("m.onnx.data", tmp_path / "one"), ("below/m.onnx.data", tmp_path / "other")):
+        (folder / location).parent.mkdir(parents=True)
+        onnx.save(onnx.load(path), folder / "m.onnx", save_as_external_data=True, location=location, size_threshold=0)
+    assert load_standard_graph(tmp_path / "one" / "m.onnx") == load_standard_graph(path)
+    with pytest.raises(BundleError, match=r"m\.onnx has weights at 'below/m\.onnx\.data', which is no file beside it"):
+        load_standard_graph(tmp_path / "other" / "m.onnx")
+    (tmp_path / "one" / "m.onnx.data").unlink()
+    with pytest.raises(BundleError, match=r"the weights of .*m\.onnx cannot be read"):
+        load_standard_graph(tmp_path / "one" / "m.onnx")
 
 
 def test_what_multiplies_in_which_type(bundle: Bundle, tmp_path: Path) -> None:

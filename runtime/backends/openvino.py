@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from ...preprocess.shortage import raise_shortage
 from ..bundle import Bundle, Precision
 from ..graphs import TensorInfo
 from .backend import Backend
+from .linked_graph import LinkedGraph, find_graph
 from .product_graph import largest_operands, quantized_product_graph
 from .signature import require_signature
 
@@ -145,7 +147,7 @@ def open_openvino(bundle: Bundle, precision: str, threads: int | None) -> OpenVi
     with ThreadPoolExecutor(len(graph.files)) as pool:
         checks = [pool.submit(bundle.verified, file) for file in graph.files]
         try:
-            compiled = core.compile_model(str(bundle.path / graph.files[0].name), DEVICE, settings)
+            compiled = core.compile_model(_model(core, find_graph(bundle, graph)), DEVICE, settings)
         except RuntimeError as error:
             raise_shortage(error)
             raise BackendError(f"OpenVINO could not compile the {recipe.graph} graph: {error}") from error
@@ -169,6 +171,24 @@ def _tensor_infos(ports: list[Any], declared: Sequence[TensorInfo]) -> list[Tens
         name = expected.name if known else " or ".join(sorted(port.names))
         found.append(TensorInfo(name, str(port.element_type.to_dtype()), shape))
     return found
+
+
+def _model(core: "openvino.Core", graph: Path | LinkedGraph) -> "str | openvino.Model":
+    """What OpenVINO compiles. A graph from memory could have weights below the working directory only, so those behind
+    links are put in afterwards."""
+    if not isinstance(graph, LinkedGraph):
+        return str(graph)
+    content, weights = graph.with_weights_as_inputs()
+    model = core.read_model(content)
+    for parameter in model.get_parameters():
+        name = parameter.output(0).any_name
+        if name in weights:
+            constant = import_openvino().op.Constant(weights[name], shared_memory=True)
+            constant.friendly_name = name
+            parameter.output(0).replace(constant.output(0))
+            model.remove_parameter(parameter)
+    model.validate_nodes_and_infer_types()
+    return model
 
 
 def _require_capability(core: "openvino.Core", precision: str) -> None:

@@ -14,6 +14,7 @@ from ...preprocess.errors import BackendError, MissingExtra
 from ...preprocess.shortage import raise_shortage
 from ..bundle import Bundle
 from .backend import Backend
+from .linked_graph import LinkedGraph, find_graph
 from .product_graph import largest_operands, product_graph
 from .signature import require_session_signature
 
@@ -63,7 +64,7 @@ def open_onnxruntime(bundle: Bundle, precision: str, threads: int | None) -> Onn
         checks = [pool.submit(bundle.verified, file) for file in graph.files]
         try:
             session = open_session(
-                bundle.path / graph.files[0].name,
+                find_graph(bundle, graph),
                 CPU_PROVIDER,
                 threads=threads,
                 # In float32, and beside the graph: see open_session.
@@ -121,13 +122,22 @@ def multiply_integers_exactly(options: "onnxruntime.SessionOptions") -> None:
         options.add_session_config_entry("session.x64quantprecision", "1")
 
 
+def model_for_session(graph: Path | LinkedGraph | bytes, options: "onnxruntime.SessionOptions") -> str | bytes:
+    """What ONNX Runtime makes a session of; where weights are behind a link, it is told their folder in `options`."""
+    if isinstance(graph, LinkedGraph):
+        folder = str(graph.weights.parent)
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+        return graph.with_weights_at(graph.weights.name)
+    return graph if isinstance(graph, bytes) else str(graph)
+
+
 # What ONNX Runtime says where it makes weights unsigned whose zero points are one tensor, as int8-static graphs of
 # bundles of format 2 have them.
 _SHARED_ZERO_POINTS = "Attempt to replace the existing tensor"
 
 
 def open_session(
-    graph: Path | bytes, provider: str, *, threads: int | None = None, weights_as_they_lie: bool = False
+    graph: Path | LinkedGraph | bytes, provider: str, *, threads: int | None = None, weights_as_they_lie: bool = False
 ) -> "onnxruntime.InferenceSession":
     """A session on `provider` and nothing else, except the CPU for what every graph computes there.
 
@@ -157,9 +167,10 @@ def open_session(
     # two (2 to 9 % more as requested), waiting threads that spin (4 % slower without), blocks of work that shrink,
     # denormals and the allocator of weights (no difference). A cache of optimised graphs would save nothing: without
     # packing, a session is there after 0.04 s.
+    model = model_for_session(graph, options)
     try:
         session = onnxruntime.InferenceSession(
-            graph if isinstance(graph, bytes) else str(graph),
+            model,
             options,
             providers=[provider],
             enable_fallback=0,

@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from ...preprocess.errors import BackendError, MissingExtra, NotAvailable
 from ..bundle import Bundle
 from ..engines import FOLDER, require_private
 from .backend import Backend
-from .ort import CPU_PROVIDER, import_onnxruntime
+from .linked_graph import LinkedGraph, find_graph
+from .ort import CPU_PROVIDER, import_onnxruntime, model_for_session
 from .signature import require_session_signature
 from .steps import Lap, no_lap
 from .trt_library import load_tensorrt, tensorrt_version
@@ -206,16 +208,18 @@ def _import_tensorrt() -> ModuleType | None:
         return None
 
 
-def _usable_graph(bundle: Bundle, precision: str, provider: str, threads: int | None) -> str:
-    """The path of the graph, its files verified."""
+def _usable_graph(bundle: Bundle, precision: str, provider: str, threads: int | None) -> Path | LinkedGraph:
+    """Where the graph is, its files verified."""
     if threads is not None:
         raise BackendError("the GPU computes here, so a number of CPU threads has no meaning")
     if precision not in PRECISIONS[provider]:
         raise BackendError(
             f"ONNX Runtime's {provider} does not compute in {precision}; it runs {', '.join(PRECISIONS[provider])}"
         )
-    path, *_ = [bundle.verified(file) for file in bundle.graph(precision).files]
-    return str(path)
+    graph = bundle.graph(precision)
+    for file in graph.files:
+        bundle.verified(file)
+    return find_graph(bundle, graph)
 
 
 def require_provider(name: str) -> None:
@@ -224,7 +228,9 @@ def require_provider(name: str) -> None:
         raise NotAvailable(f"this ONNX Runtime was built without {name}", fix=_INSTALL)
 
 
-def open_gpu_session(graph: str | bytes, providers: list[tuple[str, dict[str, str]]]) -> "onnxruntime.InferenceSession":
+def open_gpu_session(
+    graph: Path | LinkedGraph | bytes, providers: list[tuple[str, dict[str, str]]]
+) -> "onnxruntime.InferenceSession":
     """A session on the first of `providers`, and on nothing but those and, for what every graph computes there, the
     CPU. Raises BackendError where ONNX Runtime gives something else, MissingExtra where it is absent."""
     onnxruntime = import_onnxruntime()
@@ -235,9 +241,10 @@ def open_gpu_session(graph: str | bytes, providers: list[tuple[str, dict[str, st
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings about graph optimisation are not for the user
+    model = model_for_session(graph, options)
     try:
         session = onnxruntime.InferenceSession(
-            graph, options, providers=[*providers, (CPU_PROVIDER, {})], enable_fallback=0
+            model, options, providers=[*providers, (CPU_PROVIDER, {})], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
         reason = str(error).strip()

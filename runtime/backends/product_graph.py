@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .protobuf import field
+
 # ONNX's numbers for the types of elements.
 _FLOAT, _INT32 = 1, 6
 _TYPES = {"float32": _FLOAT, "uint8": 2, "int8": 3}
@@ -42,8 +44,7 @@ def largest_operands() -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
     return np.full((1, 64), 255, np.uint8), np.full((64, 16), 127, np.int8)
 
 
-# Models are written as protobuf by hand, because a machine that runs bundles need not have the onnx package; the
-# numbers of the fields are those of onnx.proto.
+# The numbers of the fields are those of onnx.proto.
 
 
 def _model(
@@ -55,43 +56,27 @@ def _model(
 ) -> bytes:
     """A ModelProto with one input, "left", and one output, "out"."""
     graph = (
-        b"".join(_field(1, node) for node in nodes)
-        + _field(2, b"product")
-        + b"".join(_field(5, _constant(name, value)) for name, value in constants.items())
-        + _field(11, _value(b"left", _TYPES[left.dtype.name], left.shape))
-        + _field(12, _value(b"out", out_type, out_shape))
+        b"".join(field(1, node) for node in nodes)
+        + field(2, b"product")
+        + b"".join(field(5, _constant(name, value)) for name, value in constants.items())
+        + field(11, value_info(b"left", _TYPES[left.dtype.name], left.shape))
+        + field(12, value_info(b"out", out_type, out_shape))
     )
-    return _field(1, 8) + _field(7, graph) + _field(8, _field(2, 13))  # IR version 8, opset 13
+    return field(1, 8) + field(7, graph) + field(8, field(2, 13))  # IR version 8, opset 13
 
 
 def _node(operator: str, inputs: Sequence[bytes], output: bytes) -> bytes:
     """A NodeProto."""
-    return b"".join(_field(1, name) for name in inputs) + _field(2, output) + _field(4, operator.encode())
+    return b"".join(field(1, name) for name in inputs) + field(2, output) + field(4, operator.encode())
 
 
 def _constant(name: bytes, value: NDArray[Any] | np.generic) -> bytes:
     """A TensorProto."""
-    sizes = b"".join(_field(1, size) for size in value.shape)
-    return sizes + _field(2, _TYPES[value.dtype.name]) + _field(8, name) + _field(9, value.tobytes())
+    sizes = b"".join(field(1, size) for size in value.shape)
+    return sizes + field(2, _TYPES[value.dtype.name]) + field(8, name) + field(9, value.tobytes())
 
 
-def _value(name: bytes, element_type: int, shape: Sequence[int]) -> bytes:
+def value_info(name: bytes, element_type: int, shape: Sequence[int]) -> bytes:
     """A ValueInfoProto of a tensor."""
-    dimensions = b"".join(_field(1, _field(1, size)) for size in shape)
-    return _field(1, name) + _field(2, _field(1, _field(1, element_type) + _field(2, dimensions)))
-
-
-def _field(number: int, value: int | bytes) -> bytes:
-    """A protobuf field: a number as a varint, bytes with their length before them."""
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first, the top bit set on all but the last."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])
+    dimensions = b"".join(field(1, field(1, size)) for size in shape)
+    return field(1, name) + field(2, field(1, field(1, element_type) + field(2, dimensions)))
