@@ -16,9 +16,11 @@ from typing import Any
 
 import checkpoints
 import pytest
+import torch
 import transformers
 from hub_server import Hub, commit_of
 from original_videomae import OriginalVideoMAE, seeded, write_v2
+from safetensors.torch import save_file
 from tubelet.exporter.checkpoint import load_checkpoint
 from tubelet.preprocess.errors import CheckpointError
 
@@ -372,3 +374,36 @@ def test_only_an_unnamed_vivit_of_400_asks_for_kinetics_labels(hub: Hub, load: A
         expected = json.loads(own.read_text()) if options else labels
         assert (result.error, result.labels) == ("", tuple(expected)), name
     assert not [line for line in hub.asked if "label-files" in line]
+
+
+def test_an_adapter_and_its_base_both_come_from_the_hub(hub: Hub, load: Any, tmp_path: Path) -> None:
+    base = checkpoints.write_checkpoint(tmp_path / "base", "vivit", seed=4)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    settings = {"peft_type": "LORA", "base_model_name_or_path": "lab/base", "revision": None, "lora_alpha": 8}
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    module = "base_model.model.classifier"
+    ones = {f"{module}.lora_A.weight": torch.ones(2, 32), f"{module}.lora_B.weight": torch.ones(5, 2)}
+    save_file(ones, adapter / "adapter_model.safetensors")
+    (sha,) = hub.add("lab/adapter", adapter)
+    hub.add("lab/base", base)
+    result = load("lab/adapter")
+    assert (result.error, result.model_id, result.commit) == ("", "lab/adapter", sha)
+    assert result.weight == pytest.approx(first_weight(4) + 8 / 2 * 2)  # W + alpha / r * B A
+    assert hub.fetched("lab/adapter") == ["adapter_config.json", "adapter_model.safetensors"]
+    assert hub.fetched("lab/base") == ["config.json", "preprocessor_config.json", "model.safetensors"]
+
+    hub.stop()  # and from the cache
+    try:
+        again = load("lab/adapter")
+    finally:
+        hub.start()
+    assert (again.error, again.weight) == ("", result.weight)
+
+    del hub.repositories["lab/base"]
+    (adapter / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": "lab/gone"}))
+    hub.add("lab/orphan", adapter)
+    assert (
+        "its base 'lab/gone', which adapter_config.json names, is not at hand: the Hub has no"
+        in load("lab/orphan").error
+    )
