@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..preprocess.errors import CheckpointError
+from ..preprocess.shortage import shortages_named
 from ..preprocess.spec import Family
 from ..runtime.bundle import ProblemType, Task
 from .adapters import adapted_settings, adapter_note, merge, open_adapter
@@ -71,6 +72,7 @@ class Checkpoint:
     notes: tuple[str, ...]
 
 
+@shortages_named()
 def load_checkpoint(
     model: str,
     *,

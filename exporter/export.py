@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..preprocess.errors import BundleError, CheckpointError, ParityError
+from ..preprocess.shortage import shortages_named
 from ..preprocess.spec import InputName
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle import MANIFEST, Bundle, BundleFile, Precision
@@ -80,6 +81,7 @@ def _prove(bundle: Bundle, reference: Reference, progress: Progress) -> ParityRe
     return report
 
 
+@shortages_named()
 def export_bundle(
     checkpoint: Checkpoint,
     output: Path,

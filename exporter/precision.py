@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..preprocess.errors import BundleError, ParityError, VideoError
 from ..preprocess.frames import Frames
 from ..preprocess.prepare import prepare
+from ..preprocess.shortage import shortages_named
 from ..preprocess.spec import ClipSpec
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle import Bundle, Graph, Precision
@@ -152,6 +153,7 @@ LOWERINGS: dict[Precision, Callable[[Path, Clips], Lowering]] = {
 }
 
 
+@shortages_named()
 def add_graph(
     bundle: Bundle,
     precision: Precision,

@@ -155,3 +155,18 @@ def test_a_lack_that_is_named_stays_what_it_is() -> None:
     assert isinstance(error, VideoError | MemoryError)
     raise_shortage(error)  # is one already, and passes
     assert shortage_of(error) is error
+
+
+def test_what_torch_lacks_in_python_is_a_memory_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tubelet.exporter.checkpoint import load_checkpoint
+    from tubelet.exporter.export import export_bundle
+
+    def fails(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    checkpoint = load_checkpoint(str(write_checkpoint(tmp_path / "tiny", "videomae")), report=lambda _: None)
+    monkeypatch.setattr("tubelet.exporter.export.record_reference", fails)
+    with pytest.raises(MemoryError, match=r"out of memory or threads: .*DefaultCPUAllocator") as error:
+        export_bundle(checkpoint, tmp_path / "bundle")
+    assert isinstance(error.value, OutOfMemory)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
