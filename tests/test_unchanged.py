@@ -172,7 +172,8 @@ MASKED = np.arange(28).reshape(1, 28)
 PRETRAINING = reconstruction.Pretraining(TUBELET, 28, norm_pix_loss=True)
 PROCESSOR = checkpoints._PROCESSOR["vivit"] | {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
 EVALUATION = Evaluation(Sampling("uniform", 1), "up", "logits")
-SPEC = spec_from_hub(PROCESSOR, family="vivit", num_frames=4, evaluation=EVALUATION, layout="TCHW")
+CONTRACT: dict[str, Any] = {"family": "vivit", "num_frames": 4, "evaluation": EVALUATION, "arithmetic": "pillow"}
+SPEC = spec_from_hub(PROCESSOR, **CONTRACT)
 STORED = checkpoints.seeded_weights(checkpoints.tiny_config("videomae"))
 
 CALLS: dict[str, tuple[Callable[..., object], tuple[Any, ...]]] = {
@@ -187,7 +188,7 @@ CALLS: dict[str, tuple[Callable[..., object], tuple[Any, ...]]] = {
     "reconstruct": (reconstruction.reconstruct, (CLIPS, floats(1, 28, 384), MASKED, SPEC, PRETRAINING)),
     "loss": (reconstruction.reconstruction_loss, (CLIPS, floats(1, 28, 384), MASKED, SPEC, PRETRAINING)),
     "spec_from_hub": (
-        lambda values: spec_from_hub(values, family="vivit", num_frames=4, evaluation=EVALUATION, layout="TCHW"),
+        lambda values: spec_from_hub(values, **CONTRACT),
         (PROCESSOR,),
     ),
     "typed": (lambda values: typed(values, ClipSpec, "spec"), (dataclasses.asdict(SPEC),)),
