@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from typing import ClassVar
 
 import numpy as np
@@ -231,8 +232,11 @@ def test_standard_input_twice(vivit_bundle):
 def open_files(process_id):
     """The paths behind the descriptors of a process; those that come and go are left out."""
     folder = f"/proc/{process_id}/fd"
-    links = [os.path.join(folder, number) for number in os.listdir(folder)]
-    return [os.readlink(link) for link in links if os.path.lexists(link)]
+    found = []
+    for number in os.listdir(folder):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(os.path.join(folder, number)))
+    return found
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
