@@ -34,8 +34,10 @@ wheel: .venv/dev-ready
 	TUBELET_BUNDLES=$(CURDIR)/build/wheel/bundles build/wheel/bin/python -m pytest tests/test_torch_free.py
 
 # The same with the newest of everything, in each Python of 3.12 and up that is here: what `pip install` gives today.
-TORCH_FREE := $(addprefix tests/test_,$(addsuffix .py,torch_free pyav decode opening tracks inputs large_frames \
-	video_info convert damage fuzz sampling resize spec many ort parity picture_commands picture_files))
+TORCH_FREE := $(addprefix tests/,$(addsuffix .py,test_torch_free cli/test_picture_commands runtime/test_inputs \
+	runtime/test_prefetch runtime/backends/test_ort runtime/proof/test_parity runtime/visual/test_picture_files \
+	$(addprefix preprocess/test_,container convert damage decode fuzz large_frames pyav resize sampling spec tracks \
+	video_info)))
 test-newest: .venv/dev-ready
 	rm -rf dist build/lib build/newest
 	$(BIN)/python -m build --wheel --outdir dist
@@ -64,4 +66,5 @@ clean:
 # The folders at the root under the name that they are imported by, for the type checker.
 build/types/tubelet:
 	mkdir -p $@
-	for folder in preprocess runtime exporter; do ln -sfn $(CURDIR)/$$folder $@/$$folder; done
+	for folder in preprocess runtime exporter bench; do ln -sfn $(CURDIR)/$$folder $@/$$folder; done
+	for part in tubelet/*; do ln -sfn $(CURDIR)/$$part $@/$$(basename $$part); done

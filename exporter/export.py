@@ -11,25 +11,26 @@ from ..preprocess.errors import BundleError, CheckpointError, ParityError
 from ..preprocess.shortage import shortages_named
 from ..preprocess.spec import InputName
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
-from ..runtime.bundle import MANIFEST, Bundle, BundleFile, Precision
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.files import BundleFile, Extra, Precision
+from ..runtime.bundle.manifest import MANIFEST
+from ..runtime.bundle.reference import Reference
 from ..runtime.doctor import installed_version
-from ..runtime.exchange import is_mount_point, restored, written_folder
-from ..runtime.graphs import Extra
-from ..runtime.masking import TubeletSize
-from ..runtime.parity import ParityReport, check_bundle
 from ..runtime.progress import Progress, silent
-from ..runtime.reference import Reference
-from ..runtime.rollout import Readout
-from ..runtime.stages import record_video
-from .checkpoint import Checkpoint
-from .models.videomae import VideoMAEConfig
-from .models.vivit import VivitConfig
+from ..runtime.proof.parity import ParityReport, check_bundle
+from ..runtime.proof.video_check import record_video
+from ..runtime.storage.exchange import is_mount_point, restored, written_folder
+from ..runtime.tokens import TubeletSize
+from ..runtime.visual.rollout import Readout
+from .checkpoint.load import Checkpoint
+from .families.videomae import VideoMAEConfig
+from .families.vivit import VivitConfig
+from .graph.cost import matrix_products
+from .graph.record import record_reference, torch_run
+from .graph.tasks import answers
+from .graph.trace import OPSET, save_graph, trace
+from .lower.search import add_graph, require_opset
 from .plan import check_videos, clip_spec, export_notes
-from .precision import add_graph, require_opset
-from .products import matrix_products
-from .reference import record_reference, torch_run
-from .tasks import answers
-from .to_onnx import OPSET, save_graph, trace
 
 # Distributions whose versions a bundle records, of those that are installed: ONNX Runtime comes as one of two.
 _TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..preprocess.errors import BundleError, CheckpointError
-from ..preprocess.hub_config import PixelsChoice, choose_arithmetic, spec_from_hub
 from ..preprocess.sampling import published_evaluation
 from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
-from ..runtime.bundle import Task
-from ..runtime.graphs import Extra
-from .checkpoint import Checkpoint
-from .overrides import at_size
-from .tasks import attention_bytes, mask
-from .to_onnx import OPSET
+from ..runtime.bundle.bundle import Task
+from ..runtime.bundle.files import Extra
+from .checkpoint.load import Checkpoint
+from .checkpoint.overrides import at_size
+from .checkpoint.processor import PixelsChoice, choose_arithmetic, spec_from_hub
+from .graph.tasks import attention_bytes, mask
+from .graph.trace import OPSET
 
 
 def pixels_choice(checkpoint: Checkpoint) -> PixelsChoice:

@@ -15,11 +15,13 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
+from .container import OpenVideo, open_video, too_large
 from .convert import Converter, Scaling
 from .errors import VideoError
 from .frames import Frames, Timeline
-from .opening import OpenVideo, open_video, too_large
-from .packets import (
+from .pyav import UNDECODABLE, pyav
+from .resize import Pixels
+from .seeking import (
     CutShort,
     FrameIndex,
     UnreliableIndex,
@@ -28,8 +30,6 @@ from .packets import (
     list_frames,
     nearest_frames,
 )
-from .pyav import UNDECODABLE, pyav
-from .resize import Pixels
 from .sources import FileLike, Source
 from .video_info import CountedBy, VideoInfo, describe
 

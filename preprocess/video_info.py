@@ -9,9 +9,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
+from .container import OpenVideo, video_tracks
 from .convert import display_matrix
 from .frames import Timeline
-from .opening import OpenVideo, video_tracks
 
 CountedBy = Literal["list", "packets", "decoding"]
 

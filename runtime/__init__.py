@@ -10,10 +10,10 @@ from ..preprocess.errors import (
     VideoError,
 )
 from ..preprocess.frames import Frames
-from .bundle import Bundle
+from .bundle.bundle import Bundle
 from .classifier import VideoClassifier
 from .encoder import VideoEncoder
-from .loading import load
+from .load import load
 from .masked import MaskedVideoModel
 from .model import VideoModel
 from .predictions import Prediction, Value

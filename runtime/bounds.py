@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..preprocess.errors import OutOfBounds
-from .bundle import Bundle
+from .bundle.bundle import Bundle
 from .system import cores_allowed, usable_memory_bytes
 
 # More digits than any number that is meant; Python itself stops at 4300.

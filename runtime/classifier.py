@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from ..preprocess.errors import BundleError, VideoError
 from ..preprocess.sources import name_of
 from .bounds import WORKERS, clips_at_once
-from .bundle import ProblemType
-from .many import ahead, grouped
+from .bundle.bundle import ProblemType
 from .model import VideoModel
 from .predictions import Answer, Prediction, Value, answer, merge_views
+from .prefetch import ahead, grouped
 from .reading import Clips, Video, prepare_crops, read_crops
 
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocess.errors import BundleError
-from .masking import TubeMask
 from .model import VideoModel
 from .reading import Video, as_read
-from .reconstruction import Pretraining, Reconstruction, reconstruct_clip
+from .tokens import TubeMask
+from .visual.reconstruction import Pretraining, Reconstruction, reconstruct_clip
 
 
 class MaskedVideoModel(VideoModel):

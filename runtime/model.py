@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from ..preprocess.errors import BackendError, BundleError, VideoError
 from ..preprocess.frames import Frames
-from .backends import Backend
+from .backends.backend import Backend
 from .bounds import clips_at_once
-from .bundle import Bundle, Task
-from .explanation import Explanation, explain_clip
+from .bundle.bundle import Bundle, Task
 from .predictions import Answer
 from .reading import Clips, Reading, Video, as_read, prepare_clips, read_clips, read_crops
-from .reconstruction import Reconstruction
-from .rollout import Method
+from .visual.explanation import Explanation, explain_clip
+from .visual.reconstruction import Reconstruction
+from .visual.rollout import Method
 
 if TYPE_CHECKING:
     from .classifier import Classification

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocess.spec import Averages
-from .bundle import ProblemType
+from .bundle.bundle import ProblemType
 
 
 class Prediction(NamedTuple):

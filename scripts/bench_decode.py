@@ -23,10 +23,11 @@ import numpy as np
 from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
+
+from tubelet.exporter.checkpoint.processor import spec_from_hub
 from tubelet.preprocess.convert import Scaling
 from tubelet.preprocess.decode import probe, read_frames
 from tubelet.preprocess.frames import Frames, Timeline
-from tubelet.preprocess.hub_config import spec_from_hub
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.resize import resize, resized_size
 from tubelet.preprocess.sampling import published_evaluation

@@ -4,7 +4,7 @@
 
 Every case is a run of `tubelet` that may succeed or end with a message. A traceback, a hang, a crash, too much memory
 or a temporary file left behind is wrong: the exit code is then 1, and the input is kept with the command that it was
-for. The kinds are tests/break_*.py; what a case is stands in tests/breaking.py. Runs on Linux.
+for. The kinds are tests/support/break_*.py; what a case is stands in tests/support/breaking.py. Runs on Linux.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 import breaking
 

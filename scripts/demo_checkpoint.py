@@ -9,9 +9,10 @@ import torch
 from motion import FIRST_TRAINING_SEED, LABELS
 from safetensors.torch import save_file
 from score_demo import Score
-from tubelet.exporter.models.videomae import VideoMAEConfig, VideoMAEForVideoClassification
-from tubelet.exporter.models.vivit import VivitConfig, VivitForVideoClassification
-from tubelet.preprocess.hub_config import spec_from_hub
+
+from tubelet.exporter.checkpoint.processor import spec_from_hub
+from tubelet.exporter.families.videomae import VideoMAEConfig, VideoMAEForVideoClassification
+from tubelet.exporter.families.vivit import VivitConfig, VivitForVideoClassification
 from tubelet.preprocess.sampling import published_evaluation
 from tubelet.preprocess.spec import ClipSpec, Family
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tubelet.preprocess.errors import BackendError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
-from tubelet.runtime import Bundle
-from tubelet.runtime.limits import LIMITS
-from tubelet.runtime.parity import Infer, clips_of_batch, compare_logits
-from tubelet.runtime.reference import load_reference
+from tubelet.runtime.bundle.bundle import Bundle
+from tubelet.runtime.bundle.reference import load_reference
+from tubelet.runtime.proof.limits import LIMITS
+from tubelet.runtime.proof.parity import Infer, clips_of_batch, compare_logits
 
 BASELINE = "torch compiled fp16"
 GOAL = 1.3  # clips a second against BASELINE at batches 1 and 8, on a Hopper GPU
@@ -74,8 +75,9 @@ def torch_baselines(model: str, bundle: Bundle, device: str) -> list[Subject]:
     """Our own torch modules in half precision: attention step by step, fused, and compiled; of the checkpoint that
     `bundle`, which takes pixel_values, was exported from."""
     import torch
-    from tubelet.exporter.checkpoint import load_checkpoint
-    from tubelet.exporter.models.attention import attend_with, eager_attention
+
+    from tubelet.exporter.checkpoint.load import load_checkpoint
+    from tubelet.exporter.families.attention import attend_with, eager_attention
 
     def load() -> Any:
         return load_checkpoint(model, report=lambda _: None).model.eval().half().to(device)

@@ -2,7 +2,7 @@
 
 python scripts/install_oracles.py pillow-12 pillow-13 torchvision
 
-Each goes to oracles/ in the environment of this Python (see tests/oracle.py). torchvision is the release for the
+Each goes to oracles/ in the environment of this Python (see tests/support/oracle.py). torchvision is that of the
 torch of constraints.txt, without its requirements, because they would bring a torch for CUDA.
 """
 

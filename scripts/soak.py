@@ -22,13 +22,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 import breaking
-from tubelet.preprocess.errors import VideoError
-from tubelet.runtime import VideoModel, load
-from tubelet.runtime.reading import Reading
 from videos import damage, make_video
+
+from tubelet.preprocess.errors import VideoError
+from tubelet.runtime.load import load
+from tubelet.runtime.model import VideoModel
+from tubelet.runtime.reading import Reading
 
 ENGINES = ("onnxruntime", "openvino")
 ROUND = 2500  # classifications between two times that the models are opened

@@ -3,7 +3,7 @@
 A full listing is JSON: {"tensorrt": version, "api": {class: {"bases", "methods", "properties"} or {"enum"}}}, with the
 signatures that the binding's own docstrings give.
 
-    python scripts/tensorrt_api.py 11.4.0.106.json --output tests/tensorrt_api
+    python scripts/tensorrt_api.py 11.4.0.106.json --output tests/support/tensorrt_api
 """
 
 import json

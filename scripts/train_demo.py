@@ -26,11 +26,12 @@ from numpy.typing import NDArray
 from score_demo import filmed_frames, rendered_frames, score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tubelet.exporter.models.videomae import VideoMAEForVideoClassification, sinusoid_table
+
+from tubelet.exporter.families.videomae import VideoMAEForVideoClassification, sinusoid_table
 from tubelet.preprocess.prepare import normalise
 from tubelet.preprocess.spec import ClipSpec, Family
 from tubelet.runtime.progress import StatusLine
-from tubelet.runtime.written import written_file
+from tubelet.runtime.storage.written import written_file
 
 STEPS = 2200
 BATCH = 32

@@ -23,16 +23,18 @@ from pathlib import Path
 import click
 import gpu_timing
 from gpu_timing import Failure, Subject, Timing, goal_line, time_everything, timing_table, torch_baselines
+
 from tubelet.preprocess.errors import MissingExtra, NotAvailable, ParityError, TubeletError
 from tubelet.preprocess.spec import LAYOUTS, InputName
-from tubelet.runtime import Bundle
-from tubelet.runtime.backends import Backend, open_backend
-from tubelet.runtime.bundle import Precision
+from tubelet.runtime.backends import open_backend
+from tubelet.runtime.backends.backend import Backend
+from tubelet.runtime.bundle.bundle import Bundle
+from tubelet.runtime.bundle.engines import SOURCES, EngineOptions, Profile
+from tubelet.runtime.bundle.files import Precision
+from tubelet.runtime.bundle.reference import load_reference
 from tubelet.runtime.doctor import examine
-from tubelet.runtime.engines import SOURCES, EngineOptions, Profile
-from tubelet.runtime.parity import check_parity, limit_of
 from tubelet.runtime.progress import StatusLine
-from tubelet.runtime.reference import load_reference
+from tubelet.runtime.proof.parity import check_parity, limit_of
 
 # What is checked and timed with each form of input, and what with the first alone: it differs in the first node only.
 ENGINES = (
@@ -58,9 +60,9 @@ class Check:
 
 def export_forms(model: str, folder: Path) -> Iterator[Bundle]:
     """A bundle for each form of input, with fp32 and fp16 graphs; and in 8 bits the first."""
-    from tubelet.exporter.checkpoint import load_checkpoint
+    from tubelet.exporter.checkpoint.load import load_checkpoint
     from tubelet.exporter.export import export_bundle
-    from tubelet.exporter.precision import add_graph
+    from tubelet.exporter.lower.search import add_graph
 
     checkpoint = load_checkpoint(model, report=click.echo)
     names: tuple[InputName, ...] = tuple(LAYOUTS)
@@ -113,7 +115,7 @@ def _try_engine(bundle: Bundle, backend: str, precision: str) -> tuple[bool, str
     """Whether it computes what torch computes, and how nearly."""
     detail = ""
     if backend == "tensorrt":
-        from tubelet.exporter.to_engine import build_engine
+        from tubelet.exporter.tensorrt.build import build_engine
 
         options = EngineOptions(precision, PROFILES)
         with StatusLine() as progress:

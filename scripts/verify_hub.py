@@ -20,17 +20,18 @@ from typing import Any, cast
 import click
 import numpy as np
 from numpy.typing import NDArray
-from tubelet.exporter.checkpoint import Checkpoint, load_checkpoint
+
+from tubelet.exporter.checkpoint.hub import fetch_from_dataset, fetch_from_model
+from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
+from tubelet.exporter.checkpoint.processor import spec_from_hub
 from tubelet.exporter.export import export_bundle
-from tubelet.exporter.hub import fetch_from_dataset, fetch_from_model
-from tubelet.exporter.models.videomae_pretraining import VideoMAEForPreTraining, split_tokens
+from tubelet.exporter.families.videomae_pretraining import VideoMAEForPreTraining, split_tokens
 from tubelet.preprocess.errors import CheckpointError, TubeletError
 from tubelet.preprocess.frames import Frames
-from tubelet.preprocess.hub_config import spec_from_hub
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.spec import Family
-from tubelet.runtime import Bundle
 from tubelet.runtime.backends import DEFAULT_BACKEND, open_backend
+from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.progress import Progress, StatusLine
 
 CLIPS = "hf-internal-testing/spaghetti-video"

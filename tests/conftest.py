@@ -39,8 +39,8 @@ def lowered_bundles(
     tmp_path_factory: pytest.TempPathFactory, vivit_bundle: Path, videomae_bundle: Path
 ) -> dict[str, Path]:
     """The two bundles above, each with every precision. Not to be changed."""
-    from tubelet.exporter.precision import add_graph
-    from tubelet.runtime import Bundle
+    from tubelet.exporter.lower.search import add_graph
+    from tubelet.runtime.bundle.bundle import Bundle
 
     found = {}
     for family, path in (("vivit", vivit_bundle), ("videomae", videomae_bundle)):

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 from checkpoints import tiny_config, write_checkpoint
-from tubelet.preprocess.spec import Family
-from tubelet.runtime import Bundle, load
-from tubelet.runtime.bundle import Task
 from videos import make_video
+
+from tubelet.preprocess.spec import Family
+from tubelet.runtime.bundle.bundle import Bundle, Task
+from tubelet.runtime.load import load
 
 FULL_SIZE = {
     "vivit": {"image_size": (224, 224), "num_frames": 32, "tubelet_size": (2, 16, 16)},
@@ -31,7 +32,7 @@ WIDTHS = {
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from tubelet.runtime.cli import main; main()"
+    code = "from tubelet.cli.tree import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=1200, check=False
     )
@@ -114,9 +115,9 @@ def test_a_full_size_checkpoint_becomes_a_bundle_of_every_task(
 )
 def test_full_size_outputs_equal_those_of_transformers(family: Family, task: Task) -> None:
     import torch
-    from test_models import LIMIT, clips
-    from test_tasks import masks, seeded
-    from tubelet.exporter.models.videomae_pretraining import split_tokens
+    from transformers_models import LIMIT, clips, masks, seeded
+
+    from tubelet.exporter.families.videomae_pretraining import split_tokens
 
     torch.set_num_threads(2)
     mean_pooling = {"use_mean_pooling": False} if family == "videomae" else {}

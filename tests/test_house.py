@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("preprocess", "runtime", "exporter")
 
-# Each folder may import those before it, and itself; commands may see every folder.
+# Each folder may import those before it, and itself. There is no exception.
+FOLDERS = ("preprocess", "runtime", "exporter", "bench", "tubelet")
 FLOORS = {folder: set(FOLDERS[: floor + 1]) for floor, folder in enumerate(FOLDERS)}
 TORCH_SIDE = {"torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "huggingface_hub", "transformers"}
+
+
+def package_of(folder: Path) -> str:
+    """The name that a folder is imported by: tubelet/ is the package itself, the others are mapped under it."""
+    parts = folder.relative_to(ROOT).parts
+    return ".".join(parts if parts[0] == "tubelet" else ("tubelet", *parts))
 
 
 def sources(folder: str) -> list[Path]:
@@ -19,51 +25,61 @@ def sources(folder: str) -> list[Path]:
 
 
 def imported_modules(path: Path) -> list[tuple[str, bool]]:
-    """(absolute name, whether the import is at the top of the file) of everything that a file imports, with
-    relative imports resolved to folder.module."""
+    """(absolute name, whether the import is at the top of the file) of everything that a file imports."""
     tree = ast.parse(path.read_text())
     found = []
     for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
         elif isinstance(node, ast.ImportFrom):
-            parts = path.relative_to(ROOT).parent.parts
-            base = parts[: len(parts) - node.level + 1] if node.level else ()
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            names = [module] if module else [alias.name for alias in node.names]  # from .. import folder
+            parts = package_of(path.parent).split(".")
+            base = parts[: len(parts) - node.level + 1]
+            # from .. import name: the name is the module
+            names = [
+                ".".join([*base, name]) for name in ([node.module] if node.module else [a.name for a in node.names])
+            ]
         found += [(name, node in tree.body) for name in names]
     return found
 
 
+def floor_of(module: str) -> str | None:
+    """The folder at the root that a module of ours lies in, None for one of others."""
+    first, _, rest = module.partition(".")
+    if first != "tubelet":
+        return None
+    second = rest.split(".")[0]
+    return second if second in FOLDERS else "tubelet"
+
+
 def test_every_folder_with_an_init_is_packaged() -> None:
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    folders = {
-        path.parent.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("__init__.py")
-    }
-    assert set(tool["package-dir"].values()) == folders
+    folders = [path.parent for folder in FOLDERS for path in (ROOT / folder).rglob("__init__.py")]
+    assert tool["package-dir"] == {package_of(path): path.relative_to(ROOT).as_posix() for path in folders}
     assert set(tool["packages"]) == set(tool["package-dir"])
-    for package, folder in tool["package-dir"].items():
-        assert package == "tubelet." + folder.replace("/", ".")
-        assert (ROOT / folder / "py.typed").exists()
+    assert all((path / "py.typed").exists() for path in folders)
     assert not (ROOT / "__init__.py").exists()
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_imports_point_one_way(folder: str) -> None:
-    seen = set()
+    seen: set[str] = set()
     for path in sources(folder):
-        if path.parent == ROOT / "runtime" / "commands":
-            continue
         for name, _ in imported_modules(path):
-            assert not name.startswith("tubelet"), f"{path}: {name} is imported by its absolute name"
-            seen.add(name.split(".")[0])
-    assert seen & set(FOLDERS) <= FLOORS[folder]
-    assert folder == "exporter" or not seen & (TORCH_SIDE | {"exporter"})
+            floor = floor_of(name)
+            assert floor in FLOORS[folder] | {None}, f"{path}: {name} lies above"
+            seen.add(floor or name.split(".")[0])
+        text = path.read_text()
+        absolute = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom) and node.level == 0]
+        assert not any(floor_of(node.module or "") for node in absolute), f"{path}: tubelet by its absolute name"
+    assert folder in seen  # the walk sees what is there
+    if folder in ("preprocess", "runtime"):
+        assert not seen & TORCH_SIDE
 
 
 def test_the_command_line_imports_torch_only_inside_commands() -> None:
-    paths = [ROOT / "runtime" / "cli.py", *sources("runtime/commands")]
-    at_the_top = {name.split(".")[0] for path in paths for name, top in imported_modules(path) if top}
-    assert "preprocess" in at_the_top  # the walk sees what is there
-    assert not at_the_top & (TORCH_SIDE | {"exporter"})
+    at_the_top = {name for path in sources("tubelet") for name, top in imported_modules(path) if top}
+    assert {"click", "runtime"} <= {floor_of(name) or name for name in at_the_top}
+    assert not {name for name in at_the_top if floor_of(name) == "exporter" or name.split(".")[0] in TORCH_SIDE}

@@ -18,7 +18,7 @@ TORCH_SIDE = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "safeten
 
 # A module that is None in sys.modules cannot be imported.
 BLOCK = f"import sys; sys.modules.update(dict.fromkeys({TORCH_SIDE!r})); "
-COMMAND = BLOCK + "from tubelet.runtime.cli import main; main()"
+COMMAND = BLOCK + "from tubelet.cli.tree import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_an_onnx_runtime_that_does_not_load_is_not_called_absent(bundle: Path, v
     broken = tmp_path / "broken" / "onnxruntime"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('libcudart.so.13: cannot open shared object file')")
-    code = BLOCK + f"sys.path.insert(0, {str(broken.parent)!r}); from tubelet.runtime.cli import main; main()"
+    code = BLOCK + f"sys.path.insert(0, {str(broken.parent)!r}); from tubelet.cli.tree import main; main()"
     result = python(code, "classify", bundle, video, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith("Error: ONNX Runtime is installed, but does not load: libcudart.so.13: cannot")
@@ -92,7 +92,7 @@ def test_an_onnx_runtime_that_does_not_load_is_not_called_absent(bundle: Path, v
 
 
 def test_without_onnx_runtime_the_extra_is_named(bundle: Path, video: Path, tmp_path: Path) -> None:
-    code = BLOCK + "sys.modules['onnxruntime'] = None; from tubelet.runtime.cli import main; main()"
+    code = BLOCK + "sys.modules['onnxruntime'] = None; from tubelet.cli.tree import main; main()"
     result = python(code, "classify", bundle, video, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr == (

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ...preprocess.errors import BackendError
 from ..bounds import THREADS
-from ..bundle import Bundle
+from ..bundle.bundle import Bundle
 from .backend import Backend
 from .openvino import open_openvino
 from .ort import open_onnxruntime

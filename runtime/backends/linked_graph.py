@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BundleError
-from ..bundle import Bundle
-from ..graphs import Graph
+from ..bundle.bundle import Bundle
+from ..bundle.files import Graph
 from .product_graph import value_info
 from .protobuf import field, fields
 

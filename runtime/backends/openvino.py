@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError, MissingExtra
 from ...preprocess.shortage import raise_shortage
-from ..bundle import Bundle, Precision
-from ..graphs import TensorInfo
+from ..bundle.bundle import Bundle
+from ..bundle.files import Precision, TensorInfo
 from .backend import Backend
 from .linked_graph import LinkedGraph, find_graph
 from .product_graph import largest_operands, quantized_product_graph

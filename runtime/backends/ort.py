@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError, MissingExtra
 from ...preprocess.shortage import raise_shortage
-from ..bundle import Bundle
+from ..bundle.bundle import Bundle
 from .backend import Backend
 from .linked_graph import LinkedGraph, find_graph
 from .product_graph import largest_operands, product_graph

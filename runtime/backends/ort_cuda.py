@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError, MissingExtra, NotAvailable
-from ..bundle import Bundle
-from ..engines import FOLDER, require_private
+from ..bundle.bundle import Bundle
+from ..bundle.engines import FOLDER, require_private
 from .backend import Backend
 from .linked_graph import LinkedGraph, find_graph
 from .ort import CPU_PROVIDER, import_onnxruntime, model_for_session
 from .signature import require_session_signature
-from .steps import Lap, no_lap
+from .timed_steps import Lap, no_lap
 from .trt_library import load_tensorrt, tensorrt_version
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ...preprocess.errors import BundleError
-from ..bundle import Bundle
-from ..graphs import Graph, TensorInfo
+from ..bundle.bundle import Bundle
+from ..bundle.files import Graph, TensorInfo
 
 if TYPE_CHECKING:
     import onnxruntime

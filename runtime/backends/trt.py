@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError
-from ..bundle import Bundle
-from ..engines import FOLDER, SOURCES, Profile, find_engine, read_plan
-from ..graphs import TensorInfo
+from ..bundle.bundle import Bundle
+from ..bundle.engines import FOLDER, SOURCES, Profile, find_engine, read_plan
+from ..bundle.files import TensorInfo
 from .backend import Backend
 from .cuda import CapturedGraph, Cuda, DeviceMemory, MirroredArray, Stream
 from .signature import require_signature
-from .steps import Lap
+from .timed_steps import Lap
 from .trt_library import load_tensorrt, start, tensorrt_log, this_machine
 
 

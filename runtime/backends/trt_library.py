@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from ...preprocess.errors import BackendError, MissingExtra
-from ..engines import Machine
+from ..bundle.engines import Machine
 from .cuda import Cuda, driver_version
 
 OLDEST_VERSION = (10, 13)

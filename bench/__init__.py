@@ -1,0 +1,1 @@
+"""Measures backends side by side, and draws the page."""

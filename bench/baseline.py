@@ -1,0 +1,31 @@
+"""What every baseline in torch answers when it is measured; see runtime/bench/child.py."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..preprocess.errors import BackendError
+from ..runtime.bundle.bundle import Bundle
+from .worker import Loaded, Settings, in_one_step, stage_times
+
+
+def ready(settings: Settings, model: Callable[[Tensor], Tensor], dtype: torch.dtype = torch.float32) -> Loaded:
+    """model: pixel_values (B, T, C, H, W) of that type -> logits (B, K)."""
+
+    def infer(pixel_values: NDArray[Any]) -> NDArray[np.float32]:
+        try:
+            with torch.inference_mode():
+                logits: NDArray[np.float32] = model(torch.from_numpy(pixel_values).to(dtype)).float().numpy()
+        except (RuntimeError, ValueError) as error:  # of the compiler, and for a clip that transformers does not take
+            raise BackendError(f"{settings.engine} failed: {error}") from error
+        return logits
+
+    inputs = np.load(settings.inputs)
+    bundle = Bundle.open(settings.bundle)
+    spec = replace(bundle.spec, layout="TCHW")
+    return Loaded(run=lambda: infer(inputs), stages=lambda: stage_times(in_one_step(infer), bundle, spec, settings))

@@ -1,0 +1,105 @@
+"""The near end of a measured process: starts it, asks it, ends it."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..preprocess.errors import BackendError, BundleError, CheckpointError, TubeletError, VideoError
+
+# What a process may report; whatever else it is, an engine could not be started or failed.
+_ERRORS: dict[str, type[TubeletError]] = {
+    error.__name__: error for error in (BackendError, BundleError, CheckpointError, VideoError)
+}
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_LAST_LINES = 5
+
+
+class Process:
+    """A subject that is loaded, has answered once, and waits.
+
+    load_ms, cold_start_ms: from the start of the process until then; logits: its first answer, (B, K).
+    """
+
+    load_ms: float
+    cold_start_ms: float
+    logits: NDArray[np.float64]
+
+    def __init__(self, name: str, child: subprocess.Popen[str], errors: IO[str]) -> None:
+        self.name = name
+        self._child = child
+        self._requests, self._answers = cast(IO[str], child.stdin), cast(IO[str], child.stdout)
+        self._errors = errors
+
+    def run(self, seconds: float) -> tuple[float, ...]:
+        """Runs it for at least so long, at least once; ms of each run."""
+        return tuple(self._ask(f"run {seconds}")["ms"])
+
+    def stages(self) -> dict[str, float]:
+        """Takes a batch through every stage; ms of each."""
+        taken: dict[str, float] = self._ask("stages")["ms"]
+        return taken
+
+    def peak_memory_mb(self) -> float | None:
+        peak: float | None = self._ask("memory")["mb"]
+        return peak
+
+    def _ask(self, request: str) -> dict[str, Any]:
+        # Where it has ended meanwhile, what it left to be read says why.
+        with suppress(BrokenPipeError):
+            print(request, file=self._requests, flush=True)
+        return self.receive()
+
+    def receive(self) -> dict[str, Any]:
+        """Its next answer. Raises what it reports, and BackendError where it ended without a word."""
+        line = self._answers.readline()
+        if not line:
+            raise BackendError(f"{self.name} {self._end()}", fix="a smaller --batch, where it ran out of memory")
+        message: dict[str, Any] = json.loads(line)
+        if "error" in message:
+            kind = _ERRORS.get(message["error"], BackendError)
+            raise kind(message["message"], fix=message["fix"])
+        return message
+
+    def _end(self) -> str:
+        """How it ended, and its last words."""
+        code = self._child.wait()
+        self._errors.seek(0)
+        words = "\n".join(self._errors.read().splitlines()[-_LAST_LINES:])
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"{how}:\n{words}" if words else how
+
+
+@contextmanager
+def start(module: str, settings: str, *, name: str, threads: int) -> Iterator[Process]:
+    """A process of `module`, loaded, its first answer given; gone when the context is left, however that is."""
+    environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    with tempfile.TemporaryFile("w+") as errors:
+        started = time.perf_counter_ns()
+        # -P: what is imported is what is installed, whatever lies in the working directory.
+        with subprocess.Popen(
+            [sys.executable, "-P", "-m", module, settings],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            text=True,
+        ) as child:
+            try:
+                process = Process(name, child, errors)
+                process.receive()
+                process.load_ms = (time.perf_counter_ns() - started) / 1e6
+                first = process.receive()
+                process.cold_start_ms = (time.perf_counter_ns() - started) / 1e6
+                process.logits = np.array(first["logits"])
+                yield process
+            finally:
+                child.kill()

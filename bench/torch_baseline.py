@@ -1,0 +1,47 @@
+"""The checkpoint in torch, measured as a bundle is: python -m tubelet.bench.torch_baseline SETTINGS
+
+What it is told and what it answers: runtime/bench/child.py. The baselines are the very modules that bundles are
+exported from, so they too leave out of the last layer what no classifier reads; a few percent less work for ViViT than
+in transformers, which transformers_baseline.py measures.
+
+    torch-eager     attention step by step, its scores in memory, as attn_implementation="eager" of transformers does
+    torch-sdpa      torch's fused attention, as attn_implementation="sdpa"
+    torch-bf16      the same, weights and everything else in bfloat16
+    torch-compiled  the same in float32, through torch.compile
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..exporter.checkpoint.load import load_checkpoint
+from ..exporter.checkpoint.overrides import Overrides
+from ..exporter.families.attention import attend_with, eager_attention
+from ..runtime.bundle.bundle import Bundle
+from .baseline import ready
+from .worker import Loaded, Settings, serve
+
+
+def load_baseline(values: dict[str, Any]) -> Loaded:
+    settings = Settings(**values)
+    torch.set_num_threads(settings.threads)
+    bundle = Bundle.open(settings.bundle)
+    overrides = Overrides.from_json(bundle.overrides)  # so that it is the model that the bundle holds
+    model: nn.Module = load_checkpoint(
+        settings.model or "", task=bundle.task, overrides=overrides, report=lambda _: None
+    ).model
+    dtype = torch.float32
+    match settings.engine:
+        case "torch-eager":
+            attend_with(model, eager_attention)
+        case "torch-bf16":
+            dtype = torch.bfloat16
+            model = model.to(dtype)
+        case "torch-compiled":
+            model.compile()
+    return ready(settings, model, dtype)
+
+
+if __name__ == "__main__":
+    serve(load_baseline)

@@ -1,0 +1,43 @@
+"""The checkpoint in transformers, measured as a bundle is: python -m tubelet.bench.transformers_baseline SETTINGS
+
+    torch-transformers  the class of transformers with torch's fused attention, which is its default
+
+It is what most people run. Beside torch-sdpa (torch_baseline.py) it imports transformers, computes every token of the
+last layer, and takes ViViT's activation function step by step. Nothing else of tubelet needs transformers.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from ..preprocess.errors import CheckpointError
+from .baseline import ready
+from .worker import Loaded, Settings, serve
+
+
+def load_baseline(values: dict[str, Any]) -> Loaded:
+    settings = Settings(**values)
+    torch.set_num_threads(settings.threads)
+    model = _from_pretrained(settings.model or "")
+    return ready(settings, lambda pixel_values: model(pixel_values).logits)
+
+
+def _from_pretrained(checkpoint: str) -> Any:
+    """checkpoint: a folder, or owner/name, perhaps @revision, on the Hub. Raises CheckpointError where transformers
+    does not load it."""
+    name, revision = checkpoint, "main"
+    if not Path(checkpoint).is_dir() and "@" in checkpoint:
+        name, _, revision = checkpoint.partition("@")
+    try:
+        model = transformers.AutoModelForVideoClassification.from_pretrained(
+            name, revision=revision, attn_implementation="sdpa", dtype=torch.float32
+        )
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"transformers does not load {checkpoint}: {error}") from error
+    return model.eval()
+
+
+if __name__ == "__main__":
+    serve(load_baseline)

@@ -1,0 +1,193 @@
+"""The process that one subject is measured in: python -m tubelet.bench.worker SETTINGS
+
+It loads the subject, runs it once, and then does what it is asked, one request a line on its standard input:
+
+    run SECONDS    runs, for so long and at least once    {"ms": [of each run]}
+    stages         takes a batch through every stage      {"ms": {stage: of it}}
+    memory                                                {"mb": the peak of the process}
+
+Each answer is a line of JSON on its standard output; before the first request come {"loaded": true}, when the model is
+loaded, and {"logits": [...]}, when it has answered for the first time. It ends when its standard input does.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..preprocess.errors import TubeletError
+from ..preprocess.frames import Frames
+from ..preprocess.prepare import prepare
+from ..preprocess.spec import ClipSpec
+from ..runtime import predictions
+from ..runtime.backends import open_backend
+from ..runtime.backends.timed_steps import Lap, RunsInSteps
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.reference import load_reference
+from ..runtime.proof.parity import Infer, clips_of_batch
+from ..runtime.reading import read_clip
+from .machine import peak_memory_mb
+
+TOP_K = 5
+
+InferInSteps = Callable[[NDArray[Any], Lap], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a process is told.
+
+    engine:  a backend, or a baseline in torch
+    inputs:  an .npy file of as many clips as the batch has, as the subject takes them
+    video:   a file that stages begin with; they begin with decoded reference clips where there is none
+    model:   the checkpoint, for a baseline in torch
+    """
+
+    engine: str
+    precision: str
+    batch: int
+    threads: int
+    bundle: str
+    inputs: str
+    video: str | None
+    model: str | None
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A subject that is ready. run: what is timed; stages: the time in ms of each stage, where there are any."""
+
+    run: Callable[[], NDArray[np.float32]]
+    stages: Callable[[], dict[str, float]]
+
+
+def in_one_step(infer: Infer) -> InferInSteps:
+    """Of an engine that computes where the clips lie."""
+
+    def infer_and_lap(batch: NDArray[Any], lap: Lap) -> NDArray[np.float32]:
+        logits = infer(batch)
+        lap("execute")
+        return logits
+
+    return infer_and_lap
+
+
+def stage_times(infer: InferInSteps, bundle: Bundle, spec: ClipSpec, settings: Settings) -> dict[str, float]:
+    """Takes one batch from the file, or from decoded clips, to labels; ms that each stage took.
+
+    spec: the bundle's, in the layout that `infer` takes.
+    """
+    clock = Clock()
+    if settings.video is None:
+        clips = reference_clips(bundle, settings.batch)
+        clock.restart()
+    else:
+        clips = [read_clip(settings.video, spec) for _ in range(settings.batch)]
+        clock.lap("decode")
+    batch = np.stack([prepare(clip, spec) for clip in clips])
+    clock.lap("prepare")
+    logits = infer(batch, clock.lap)
+    if bundle.problem_type is not None:  # each clip a video of its own
+        for clip in logits[:, np.newaxis]:  # (B, 1, K)
+            predictions.answer(clip, spec.evaluation.averages, bundle.problem_type, bundle.labels, TOP_K)
+    clock.lap("rank")
+    return clock.laps_ms
+
+
+class Clock:
+    """Milliseconds from one lap to the next; laps of one name are added up."""
+
+    def __init__(self) -> None:
+        self.laps_ms: dict[str, float] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        self._last = time.perf_counter_ns()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter_ns()
+        self.laps_ms[name] = self.laps_ms.get(name, 0.0) + (now - self._last) / 1e6
+        self._last = now
+
+
+def reference_clips(bundle: Bundle, batch: int) -> list[Frames]:
+    """The decoded reference clips that a batch is made of."""
+    clips = load_reference(bundle).clips
+    return [Frames.from_array(clips[i]) for i in clips_of_batch(batch, len(clips))]
+
+
+def load_backend(values: dict[str, Any]) -> Loaded:
+    settings = Settings(**values)
+    bundle = Bundle.open(settings.bundle)
+    backend = open_backend(settings.engine, bundle, settings.precision, threads=settings.threads)
+    inputs = np.load(settings.inputs)
+    infer = backend.infer_in_steps if isinstance(backend, RunsInSteps) else in_one_step(backend.infer)
+    return Loaded(
+        run=lambda: backend.infer(inputs),
+        stages=lambda: stage_times(infer, bundle, bundle.spec, settings),
+    )
+
+
+def run_for(run: Callable[[], object], seconds: float) -> list[float]:
+    """Runs for at least so long, at least once; ms of each run."""
+    taken: list[float] = []
+    end = time.perf_counter_ns() + seconds * 1e9
+    while not taken or time.perf_counter_ns() < end:
+        start = time.perf_counter_ns()
+        run()
+        taken.append((time.perf_counter_ns() - start) / 1e6)
+    return taken
+
+
+def answer(loaded: Loaded, request: Sequence[str]) -> dict[str, Any]:
+    match request:
+        case ["run", seconds]:
+            return {"ms": run_for(loaded.run, float(seconds))}
+        case ["stages"]:
+            return {"ms": loaded.stages()}
+        case ["memory"]:
+            return {"mb": peak_memory_mb()}
+        case _:
+            raise ValueError(f"unknown request {request!r}")
+
+
+def serve(load: Callable[[dict[str, Any]], Loaded]) -> None:
+    """Gives `load` the settings in the first argument of the process, and answers until nothing more is asked."""
+    # Whoever started this process ends it; a Ctrl-C in the terminal is theirs to deal with.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = _own_stdout()
+
+    def say(message: dict[str, Any]) -> None:
+        print(json.dumps(message), file=channel, flush=True)
+
+    try:
+        loaded = load(json.loads(sys.argv[1]))
+        say({"loaded": True})
+        say({"logits": loaded.run().tolist()})
+        for line in sys.stdin:
+            say(answer(loaded, line.split()))
+    except TubeletError as error:
+        say({"error": type(error).__name__, "message": error.message, "fix": error.fix})
+        sys.exit(1)
+
+
+def _own_stdout() -> TextIO:
+    """Standard output for the answers alone: what an engine prints goes to standard error instead."""
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return channel
+
+
+if __name__ == "__main__":
+    serve(load_backend)

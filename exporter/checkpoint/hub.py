@@ -1,0 +1,204 @@
+"""The Hugging Face Hub: the files of a checkpoint, fetched into the client's own cache.
+
+Only what is needed is fetched, and all of it from one commit. The client keeps each file under
+snapshots/<commit>/, serves from there when the Hub is out of reach, and moves a file there when it is whole.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from ...preprocess.errors import CheckpointError, MissingExtra
+from .processor_files import PROCESSOR_FILES
+from .weight_files import shard_names
+
+
+class _Unreachable(CheckpointError):
+    """Raised where the Hub gives no answer and the cache does not have the file either: another one may do."""
+
+
+def fetch_config(model_id: str, revision: str | None, names: Sequence[str]) -> tuple[Path, str] | None:
+    """Fetches the first of the configs `names` that a branch, tag or commit has (None: the default branch).
+
+    Returns:
+        Its path and the commit SHA; None where the repository has none of them.
+
+    Raises:
+        CheckpointError: Where there is no such repository or revision, or no answer.
+        MissingExtra: Without huggingface_hub.
+    """
+    unreachable: _Unreachable | None = None
+    for name in names:
+        try:
+            path = _download(model_id, name, revision=revision, cached_only=unreachable is not None)
+        except _Unreachable as error:
+            unreachable = unreachable or error
+            continue
+        if path is not None:
+            return path, path.parent.name
+    if unreachable is not None:
+        raise unreachable
+    return None
+
+
+def fetch_if_there(model_id: str, name: str, commit: str) -> None:
+    """Fetches a file that most repositories do not have; where the Hub gives no answer, there is none."""
+    with contextlib.suppress(_Unreachable):
+        _download(model_id, name, revision=commit)
+
+
+def fetch_processor(model_id: str, commit: str, report: Callable[[str], None]) -> None:
+    """Fetches the files that say how to prepare a clip to where config.json of that commit lies: all that there are.
+
+    Raises CheckpointError where none can be had; MissingExtra.
+    """
+    found: list[str] = []
+    unreachable: _Unreachable | None = None
+    missed: list[str] = []
+    for name in PROCESSOR_FILES:
+        try:
+            path = _download(model_id, name, revision=commit, cached_only=unreachable is not None)
+        except _Unreachable as error:
+            unreachable = unreachable or error
+            missed.append(name)
+            continue
+        found += [] if path is None else [name]
+    if not found and unreachable is not None:
+        raise unreachable
+    if found and missed:
+        report(_instead(missed, found))
+
+
+def fetch_weights(model_id: str, commit: str, names: Sequence[str], report: Callable[[str], None]) -> Path:
+    """Fetches the weights in the first form of `names` that the commit has, with the shards that an index names.
+
+    Where the Hub gives no answer, the first form that is whole in the cache is taken, and that is reported.
+
+    Raises CheckpointError where there are none, or none can be had; MissingExtra.
+    """
+    unreachable: _Unreachable | None = None
+    missed: list[str] = []
+    for name in names:
+        try:
+            path = _download(model_id, name, revision=commit, cached_only=unreachable is not None)
+            if path is not None and path.suffix == ".json":
+                _fetch_shards(model_id, commit, path, cached_only=unreachable is not None)
+        except _Unreachable as error:
+            unreachable = unreachable or error
+            missed.append(name)
+            continue
+        if path is not None:
+            if missed:
+                report(_instead(missed, [name]))
+            report(f"weights of {model_id} are {name}")
+            return path
+    if unreachable is not None:
+        raise unreachable
+    raise CheckpointError(f"{model_id} has no weights: none of {', '.join(names)}")
+
+
+def _fetch_shards(model_id: str, commit: str, index: Path, *, cached_only: bool) -> None:
+    for shard in shard_names(index):
+        if _download(model_id, shard, revision=commit, cached_only=cached_only) is None:
+            raise CheckpointError(f"{index.name} of {model_id} names {shard}, which is not there")
+
+
+def _instead(missed: Sequence[str], found: Sequence[str]) -> str:
+    return (
+        f"the Hub gave no answer, and the cache lacks {', '.join(missed)}, if there is such a file: "
+        f"{', '.join(found)} in the cache is taken"
+    )
+
+
+def fetch_kinetics400_labels() -> Path:
+    """Fetches the 400 names of Kinetics-400 in the order that checkpoints use, from huggingface/label-files.
+
+    A JSON object of index to label. Raises CheckpointError, MissingExtra.
+    """
+    return fetch_from_dataset("huggingface/label-files", "kinetics400-id2label.json")
+
+
+def fetch_from_dataset(dataset: str, name: str) -> Path:
+    """Fetches one file of a dataset. Raises CheckpointError, MissingExtra."""
+    path = _download(dataset, name, revision=None, repo_type="dataset")
+    if path is None:
+        raise CheckpointError(f"the dataset {dataset} has no {name}")
+    return path
+
+
+def fetch_from_model(model_id: str, name: str) -> Path:
+    """Fetches one file of a model repository, at its default branch. Raises CheckpointError, MissingExtra."""
+    path = _download(model_id, name, revision=None)
+    if path is None:
+        raise CheckpointError(f"{model_id} has no {name}")
+    return path
+
+
+def _download(
+    repository: str,
+    name: str,
+    *,
+    revision: str | None,
+    repo_type: Literal["model", "dataset"] = "model",
+    cached_only: bool = False,
+) -> Path | None:
+    """Where the file lies in the cache, or None where the revision has no such file.
+
+    cached_only: whether the Hub is known to be out of reach, so that asking it again would only take time
+    """
+    try:
+        from huggingface_hub import _CACHED_NO_EXIST, errors, hf_hub_download, try_to_load_from_cache
+    except ImportError as error:
+        raise MissingExtra("huggingface_hub", "export", purpose=f"to fetch {repository}") from error
+    try:
+        # A commit never changes: a file that the Hub once said it lacks is not asked for again, so that what
+        # is in the cache can be used while the Hub is out of reach.
+        if (
+            revision is not None
+            and try_to_load_from_cache(repository, name, revision=revision, repo_type=repo_type) is _CACHED_NO_EXIST
+        ):
+            return None
+        path = hf_hub_download(repository, name, revision=revision, repo_type=repo_type, local_files_only=cached_only)
+        return Path(path)
+    except errors.RemoteEntryNotFoundError:
+        return None
+    except Exception as error:  # the client and the two libraries below it each have their own tree
+        raise _explained(error, repository, name, revision) from error
+
+
+def _explained(error: Exception, repository: str, name: str, revision: str | None) -> CheckpointError:
+    """What an error of the client means for someone who wants a checkpoint."""
+    from huggingface_hub import constants, errors
+
+    page = f"{constants.ENDPOINT}/{repository}"
+    match error:
+        case errors.GatedRepoError():
+            return CheckpointError(
+                f"{repository} is gated, and this account has not been let in",
+                fix=f"ask for access at {page}, then log in with `hf auth login`",
+            )
+        case errors.RepositoryNotFoundError():
+            return CheckpointError(
+                f"the Hub has no repository {repository} that this account may see",
+                fix="check the spelling (a folder must exist as given); if it is private, `hf auth login`",
+            )
+        case errors.RevisionNotFoundError():
+            return CheckpointError(
+                f"{repository} has no revision {revision!r}",
+                fix=f"give a branch, tag or commit that {page}/commits/main shows",
+            )
+        case errors.LocalEntryNotFoundError():
+            return _Unreachable(
+                f"the Hub gave no answer for {name} of {repository}, and the cache does not have it: "
+                f"{_first_line(error.__cause__ or error)}",
+                fix="check the connection, or give a folder that holds the files of the checkpoint",
+            )
+        case errors.HFValidationError():
+            return CheckpointError(f"{repository!r} is neither a folder that exists nor a Hub id: {_first_line(error)}")
+        case _:
+            return CheckpointError(f"{name} of {repository} could not be fetched: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

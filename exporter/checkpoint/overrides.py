@@ -1,0 +1,191 @@
+"""What a caller may set against the checkpoint's files: clips of another size, other heads, other pixels.
+
+A model that runs on another size than it was trained for is an extension of tubelet's: no published evaluation says how
+good it is. What changes with the size is here; how learned positions follow it is in models/positions.py.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from torch import Tensor, nn
+
+from ...preprocess.errors import CheckpointError
+from ...preprocess.spec import Arithmetic, ClipSpec, ExactSize, ShortestEdge
+from ...runtime.bounds import IMAGE_SIDE, NUM_FRAMES
+from ...runtime.bundle.typed import typed
+from ..families.positions import interpolate_positions
+from ..families.videomae import VideoMAEConfig, sinusoid_table
+from ..families.vivit import VivitConfig
+
+Config = VivitConfig | VideoMAEConfig
+
+# The small VideoMAE: its width, the heads that it was trained with, and those that its config.json on the Hub has.
+_SMALL_WIDTH, _SMALL_HEADS_TRAINED, _SMALL_HEADS_PUBLISHED = 384, 6, 16
+
+
+Positions = Literal["recomputed", "interpolated"]
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """None stands for what the checkpoint's files say.
+
+    image_size:  (height, width) in pixels
+    positions:   at another size: interpolated from those that the model was trained with, or, of a VideoMAE,
+                 recomputed as transformers does for a config of that size. None interpolates. But where nothing says
+                 what size the model was trained at, the size given is taken for it, unless this is "interpolated"
+    pixels:      whose arithmetic clips are prepared with. None is what the checkpoint's processor computes with
+
+    Raises OutOfBounds for a size that no model is of.
+    """
+
+    image_size: tuple[int, int] | None = None
+    num_frames: int | None = None
+    num_attention_heads: int | None = None
+    positions: Positions | None = None
+    pixels: Arithmetic | None = None
+
+    def __post_init__(self) -> None:
+        for side in self.image_size or ():
+            IMAGE_SIDE.check(side)
+        if self.num_frames is not None:
+            NUM_FRAMES.check(self.num_frames)
+
+    def to_json(self) -> dict[str, Any]:
+        """Those that are set, as `json.dumps` takes them."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_json` gave. Raises BundleError for what it cannot have given."""
+        return typed(dataclasses.asdict(cls()) | dict(values), cls, "overrides")
+
+
+AS_PUBLISHED = Overrides()
+
+
+def apply_overrides(native: Config, overrides: Overrides) -> Config:
+    """`native`, which is what config.json says, with the overrides in their places.
+
+    Raises CheckpointError for a size that its tubelets do not divide, naming the nearest that they do, for a number of
+    heads that does not divide hidden_size, and for positions that the family cannot have.
+    """
+    if isinstance(native, VivitConfig) and overrides.positions == "recomputed":
+        raise CheckpointError(
+            "ViViT's positions are learned, so they cannot be recomputed", fix="leave --positions away: interpolated"
+        )
+    wanted = {name: value for name, value in overrides.to_json().items() if value != getattr(native, name, value)}
+    sizes = Overrides(wanted.get("image_size"), wanted.get("num_frames"))
+    check_sizes(sizes, native.tubelet)  # a size that stays may leave something over, as it did in training
+    return dataclasses.replace(native, **wanted)
+
+
+def check_sizes(overrides: Overrides, tubelet: tuple[int, int, int]) -> None:
+    """Raises CheckpointError for a size among the overrides that a tubelet (frames, height, width) does not divide."""
+    if overrides.num_frames is not None:
+        _check_divides("num_frames", (overrides.num_frames,), tubelet[:1])
+    if overrides.image_size is not None:
+        _check_divides("image_size", overrides.image_size, tubelet[1:])
+
+
+def _check_divides(name: str, size: tuple[int, ...], tubelet: tuple[int, ...]) -> None:
+    """Raises CheckpointError where the sides of a tubelet do not divide those of the clip."""
+    if all(side % step == 0 for side, step in zip(size, tubelet, strict=True)):
+        return
+    below = tuple(max(side // step, 1) * step for side, step in zip(size, tubelet, strict=True))
+    above = tuple(-(-side // step) * step for side, step in zip(size, tubelet, strict=True))
+    nearest = [_times(below)] if below == above else [_times(below), _times(above)]
+    raise CheckpointError(
+        f"{name} must be a multiple of {_times(tubelet)}, which is what a tubelet takes, got {_times(size)}",
+        fix=f"--{name.replace('_', '-')} {' or '.join(nearest)}",
+    )
+
+
+def override_notes(native: Config, config: Config, overrides: Overrides) -> tuple[str, ...]:
+    """What a user of the bundle should know about `config`, which the overrides made of `native`, the config.json."""
+    notes = []
+    if config.clip_shape != native.clip_shape:
+        interpolated = isinstance(config, VivitConfig) or overrides.positions != "recomputed"
+        notes.append(
+            f"an extension that no published evaluation covers: clips are {_clip(config)}, the checkpoint's are "
+            f"{_clip(native)}; its positions are {'interpolated' if interpolated else 'recomputed'}"
+        )
+    if config.num_attention_heads != native.num_attention_heads:
+        notes.append(
+            f"num_attention_heads is {config.num_attention_heads}, as asked for; config.json says "
+            f"{native.num_attention_heads}"
+        )
+    elif (
+        isinstance(config, VideoMAEConfig)
+        and (config.hidden_size, config.num_attention_heads) == (_SMALL_WIDTH, _SMALL_HEADS_PUBLISHED)
+    ):  # fmt: skip
+        notes.append(
+            f"config.json gives this small VideoMAE {_SMALL_HEADS_PUBLISHED} attention heads, and the original was "
+            f"trained with {_SMALL_HEADS_TRAINED}: followed as published; "
+            f"--num-attention-heads {_SMALL_HEADS_TRAINED} overrides it"
+        )
+    return tuple(notes)
+
+
+def _clip(config: Config) -> str:
+    return f"{config.num_frames} frames of {_times(config.image_size)}"
+
+
+def _times(sides: tuple[int, ...]) -> str:
+    """height x width, or the one number of equal sides."""
+    return str(sides[0]) if len(set(sides)) == 1 else "x".join(map(str, sides))
+
+
+def resize_positions(weights: Mapping[str, Tensor], native: Config, config: Config) -> dict[str, Tensor]:
+    """The weights of a model of `native`, float32, for one of `config`: a learned table of positions is interpolated.
+
+    VideoMAE has none: its module computes them from the size, or see `interpolate_sinusoids`.
+    """
+    before, after = native.grid, config.grid
+    return {
+        name: interpolate_positions(value, before, after) if name.endswith("position_embeddings") else value
+        for name, value in weights.items()
+    }
+
+
+def interpolate_sinusoids(model: nn.Module, native: Config, config: Config) -> None:
+    """Puts interpolated positions in the place of those that `model`, a VideoMAE of `config`, computed from its size:
+    the ones that it was trained with, of `native`; in its encoder, and in its decoder where it has one.
+
+    They number tubelets through time and space in one row. Recomputed for another size, a number means another place
+    than it did in training; interpolated, each place keeps its meaning.
+    """
+    before, after = native.grid, config.grid
+    for module in model.modules():
+        table = dict(module.named_buffers(recurse=False)).get("position_embeddings")  # (1, N', D)
+        if table is not None:
+            trained = sinusoid_table(math.prod(before), table.shape[-1])  # (1, N, D)
+            module.register_buffer(
+                "position_embeddings", interpolate_positions(trained, before, after), persistent=False
+            )
+
+
+def at_size(spec: ClipSpec, size: tuple[int, int]) -> ClipSpec:
+    """The contract for clips of another size, (height, width), that show as much of a frame as before.
+
+    The crop becomes `size`, and what a frame is resized to before it grows with it, to the nearest whole number: a
+    short side of 256 for a crop of 224 becomes one of 329 for 288. Where height and width do not grow alike, a short
+    side follows the shorter of the two.
+    """
+    native = spec.size
+    if native is None or native == size:
+        return spec
+    resize = spec.resize
+    if isinstance(resize, ShortestEdge):
+        resize = ShortestEdge(_scaled(resize.edge, min(size), min(native)))
+    elif resize is not None:
+        resize = ExactSize(_scaled(resize.height, size[0], native[0]), _scaled(resize.width, size[1], native[1]))
+    return dataclasses.replace(spec, resize=resize, crop=None if spec.crop is None else size)
+
+
+def _scaled(side: int, numerator: int, denominator: int) -> int:
+    """side * numerator / denominator, to the nearest whole number, halves up."""
+    return (2 * side * numerator + denominator) // (2 * denominator)

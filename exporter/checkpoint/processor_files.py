@@ -1,0 +1,68 @@
+"""How to prepare a clip: which of the files beside a checkpoint says it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...preprocess.errors import CheckpointError
+from .small_files import read_json_object
+
+# Since its version 5 transformers writes the processors that make up one for several kinds of input into the first.
+PROCESSOR_FILES = ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json")
+# (file, key of the object in it), best first: as transformers 5 looks for a video processor, and then for an image
+# processor. Without a key the whole file is the processor.
+_PLACES = (
+    ("processor_config.json", "video_processor"),
+    ("video_preprocessor_config.json", None),
+    ("processor_config.json", "image_processor"),
+    ("preprocessor_config.json", None),
+)
+
+
+def has_processor(folder: Path) -> bool:
+    """Whether one of the files is there, and says how to prepare a clip."""
+    return bool(_found(folder))
+
+
+def read_processor(folder: Path, name: str, report: Callable[[str], None]) -> dict[str, Any]:
+    """Reads the processor that transformers would take; where there are others beside it, that is reported.
+
+    Args:
+        folder: Where the files lie.
+        name: Of the checkpoint, for the message where there is none.
+
+    Raises:
+        CheckpointError: Where there is none, or it is no JSON object.
+    """
+    found = _found(folder)
+    if not found:
+        raise CheckpointError(
+            f"{name} has none of {', '.join(PROCESSOR_FILES)} with a processor of pictures or videos, so how to "
+            "prepare a clip is not known",
+            fix="copy preprocessor_config.json from the checkpoint that this one was fine-tuned from",
+        )
+    (place, processor), *others = found
+    if others:
+        left = ", ".join(other for other, _ in others)
+        report(f"clips are prepared as {place} says, which transformers 5 takes before {left}")
+    return processor
+
+
+def _found(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Every processor that there is, with the place that it was found in, best first."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    for name, key in _PLACES:
+        if not (folder / name).exists():
+            continue
+        content = read_json_object(folder / name)
+        if key is None:
+            found.append((name, content))
+        elif content.get(key) is not None:
+            found.append((f"{key} in {name}", _object(content[key], f"{key} in {folder / name}")))
+    return found
+
+
+def _object(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{what} must be an object, got {type(value).__name__}")
+    return value

@@ -1,0 +1,69 @@
+"""The matrix products that one clip takes: what a model costs, whoever computes it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ...runtime.bundle.files import MatrixProduct
+from ..families.attention import attend_with, eager_attention
+from ..families.vivit import VivitModel
+from .tasks import Answers, Model, mask
+
+aten = torch.ops.aten
+
+
+class _ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Takes down the shapes of every matrix product that is computed while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: Counter[tuple[int, int, int]] = Counter()  # of (rows, inner, columns)
+
+    def __torch_dispatch__(
+        self,
+        function: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        operator = function.overloadpacket
+        if operator is aten.mm or operator is aten.addmm:
+            left, right = args[-2:]
+            self.counts[left.shape[0], left.shape[1], right.shape[1]] += 1
+        elif operator is aten.bmm:
+            left, right = args
+            self.counts[left.shape[1], left.shape[2], right.shape[2]] += left.shape[0]
+        elif operator is aten.convolution:
+            weight = args[1]  # (outputs, channels, T, H, W)
+            positions = result[0, 0].numel()
+            self.counts[positions, weight[0].numel(), weight.shape[0]] += 1
+        return result
+
+
+def _twin(model: Model) -> Model:
+    """Another model of the same class and config."""
+    if isinstance(model, VivitModel):
+        return VivitModel(model.config, add_pooling_layer=model.pooler is not None)
+    return type(model)(model.config)  # type: ignore[arg-type]  # each with its own config
+
+
+def matrix_products(asked: Answers) -> tuple[MatrixProduct, ...]:
+    """Every product that those answers take for one clip, the heaviest kind first; a convolution counts as the product
+    that it is of patches and kernels.
+
+    Nothing is computed: a model of the same config is run on the meta device, where tensors have shapes only.
+    """
+    model = asked.model
+    indices = [torch.from_numpy(array).to("meta") for array in mask(model, seed=0).values()]
+    with torch.device("meta"):
+        twin = Answers(_twin(model), asked.names).to("meta").eval()
+        attend_with(twin, eager_attention)
+        clip = torch.empty((1, *model.config.clip_shape))
+        with torch.no_grad(), _ProductCounter() as counter:
+            twin(clip, *indices)
+    products = [MatrixProduct(rows, inner, columns, times) for (rows, inner, columns), times in counter.counts.items()]
+    return tuple(sorted(products, key=lambda product: product.macs, reverse=True))

@@ -1,0 +1,151 @@
+"""What a checkpoint is exported for: which class of the family, and which of its outputs.
+
+    video-classification   logits (B, K)
+    feature-extraction     last_hidden_state (B, N, D), and pooler_output (B, P) where the checkpoint has a pooler: the
+                           dense layer of a ViViT, or the norm of the mean token of a VideoMAE
+    masked-modeling        logits (B, M, P): the pixels of masked tubelets, from tokens `visible` and `masked`
+
+Any of them may give more: hidden_states.0 to hidden_states.L, (B, N, D) each, and attentions.0 to attentions.L-1,
+(B, h, N, N) each, as the outputs of those names of transformers.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ...preprocess.errors import CheckpointError
+from ...preprocess.spec import Family
+from ...runtime.bundle.bundle import Task
+from ...runtime.bundle.files import Extra
+from ...runtime.tokens import Grid, masked_tokens, tube_mask
+from ..families.attention import attend_with, eager_attention, sdpa_attention
+from ..families.videomae import PooledVideoMAEModel, VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel
+from ..families.videomae_pretraining import VideoMAEForPreTraining
+from ..families.vivit import VivitConfig, VivitForVideoClassification, VivitModel
+from .sharing import sharing_weights
+
+Classifier = VivitForVideoClassification | VideoMAEForVideoClassification
+Model = Classifier | VivitModel | VideoMAEModel | VideoMAEForPreTraining
+Config = VivitConfig | VideoMAEConfig
+
+MASK_RATIO = 0.9  # of the tokens: what the published models were pretrained with
+
+# The class of each task, under the name that config.json gives it in `architectures`.
+ARCHITECTURES: dict[Family, dict[Task, str]] = {
+    "vivit": {"video-classification": "VivitForVideoClassification", "feature-extraction": "VivitModel"},
+    "videomae": {
+        "video-classification": "VideoMAEForVideoClassification",
+        "feature-extraction": "VideoMAEModel",
+        "masked-modeling": "VideoMAEForPreTraining",
+    },
+}
+
+
+def task_of(architectures: Sequence[str], family: Family) -> Task:
+    """The task that config.json names; where it names none that there is, classification."""
+    named = [task for task, name in ARCHITECTURES[family].items() if name in architectures]
+    return named[0] if named else "video-classification"
+
+
+def require_task(task: Task, family: Family) -> None:
+    """Raises CheckpointError for a task that the family has no class for."""
+    if task not in ARCHITECTURES[family]:
+        raise CheckpointError(f"{family} is trained on labels only: there is no {task} of it")
+
+
+def build(config: Config, task: Task, *, pooler: bool = False) -> Model:
+    """An instance of the task's class. pooler: whether an encoder has one.
+
+    Raises CheckpointError for a task that the family has no class for.
+    """
+    match config, task:
+        case VivitConfig(), "video-classification":
+            return VivitForVideoClassification(config)
+        case VivitConfig(), "feature-extraction":
+            return VivitModel(config, add_pooling_layer=pooler)
+        case VideoMAEConfig(), "video-classification":
+            return VideoMAEForVideoClassification(config)
+        case VideoMAEConfig(), "feature-extraction":
+            return PooledVideoMAEModel(config) if pooler else VideoMAEModel(config)
+        case VideoMAEConfig(), "masked-modeling":
+            return VideoMAEForPreTraining(config)
+    raise CheckpointError(f"there is no class for {task} of {type(config).__name__}")
+
+
+def output_names(model: Model, extras: Sequence[Extra] = ()) -> tuple[str, ...]:
+    """What an export of `model` gives: what its task is for, then the extras."""
+    match model:
+        case VivitModel(pooler=nn.Module()) | PooledVideoMAEModel():
+            names = ["last_hidden_state", "pooler_output"]
+        case VivitModel() | VideoMAEModel():
+            names = ["last_hidden_state"]
+        case _:
+            names = ["logits"]
+    layers = model.config.num_hidden_layers
+    if "hidden_states" in extras:
+        names += [f"hidden_states.{i}" for i in range(layers + 1)]
+    if "attentions" in extras:
+        names += [f"attentions.{i}" for i in range(layers)]
+    return tuple(names)
+
+
+class Answers(nn.Module):
+    """A model that gives its outputs by name: forward returns those of `names`, in their order.
+
+    Its modules are its own, its weights those of `model`, which stays as it is. Attention weights are only there in the
+    eager form: attention is eager where they are asked for, and fused everywhere else, however `model` attends.
+    """
+
+    def __init__(self, model: Model, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model = sharing_weights(model)
+        self.names = tuple(names)
+        attend_with(self.model, sdpa_attention)
+        if any(name.startswith("attentions.") for name in names):
+            encoder = self.model.videomae if isinstance(self.model, VideoMAEForPreTraining) else self.model
+            attend_with(encoder, eager_attention)
+
+    def forward(self, pixel_values: Tensor, *indices: Tensor) -> tuple[Tensor, ...]:
+        """float32 (B, T, C, H, W); and for masked modeling the int64 token numbers visible (B, V) and masked (B, M)."""
+        if len(self.names) == 1:
+            return (self.model(pixel_values, *indices),)  # which leaves out what it is not asked for
+        outputs = self.model.outputs(pixel_values, *indices)
+        return tuple(outputs[name] for name in self.names)
+
+
+def answers(model: Model, extras: Sequence[Extra] = ()) -> Answers:
+    """What an export of `model` with these extras computes."""
+    return Answers(model, output_names(model, extras)).eval()
+
+
+def input_names(model: Model) -> tuple[str, ...]:
+    """What the graph of `model` takes beside clips, in the order of `Answers.forward`."""
+    return ("visible", "masked") if isinstance(model, VideoMAEForPreTraining) else ()
+
+
+def mask(model: Model, *, seed: int, batch: int = 1) -> dict[str, NDArray[np.int64]]:
+    """What the graph of `model` takes beside clips, int64 (batch, ...) by name: for masked modeling a tube mask drawn
+    from `seed`, which hides MASK_RATIO of the tokens; else nothing. Raises CheckpointError for a clip of so few tokens
+    that there is no such mask, or one that is not whole tubelets."""
+    if not isinstance(model, VideoMAEForPreTraining):
+        return {}
+    config = model.config
+    sides = zip((config.num_frames, *config.image_size), config.tubelet, strict=True)
+    if any(side % step for side, step in sides):
+        raise CheckpointError(
+            f"clips of {config.num_frames} frames of {config.image_size[0]}x{config.image_size[1]} are not whole "
+            f"tubelets of {'x'.join(map(str, config.tubelet))}, so what is hidden could not be drawn",
+            fix="choose a size that they divide with --image-size and --num-frames",
+        )
+    try:
+        grid = Grid(*config.grid)
+        return tube_mask(grid, masked_tokens(grid, MASK_RATIO), seed=seed, batch=batch)._asdict()
+    except ValueError as error:
+        raise CheckpointError(f"clips of this model cannot be masked: {error}") from error
+
+
+def attention_bytes(config: Config, num_tokens: int) -> int:
+    """Of the attention weights of one clip, all layers and heads, in float32; num_tokens: that the encoder looks at."""
+    return 4 * config.num_hidden_layers * config.num_attention_heads * num_tokens**2

@@ -1,0 +1,1 @@
+"""Makes graphs of lower precision from the fp32 graph."""

@@ -1,0 +1,177 @@
+"""What the lower-precision graphs are made with: small edits of an ONNX graph, and measurements on the graph itself."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ...preprocess.errors import BundleError
+from ...runtime.backends.ort import CPU_PROVIDER, open_session
+from ...runtime.storage.written import scratch
+from ..graph.write import mapped_weights
+from .join_graph import SCRATCH
+
+# Matrix products with weights, and between activations: nearly all of the work.
+PRODUCTS = frozenset({"Conv", "Gemm", "MatMul", "MultiHeadAttention"})
+
+
+def open_graph(path: Path) -> ir.Model:
+    """The graph at `path` for editing. Types and shapes of what flows inside are left out: edits change them, and
+    every reader infers them.
+
+    Raises BundleError where the weights beside it cannot be mapped into memory.
+    """
+    model = ir.load(path)
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value = _mapped(path, value.const_value)
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.type = None
+                value.shape = None
+    return model
+
+
+def _mapped(path: Path, tensor: ir.ExternalTensor) -> ir.Tensor[NDArray[Any]]:
+    """The weights that the graph at `path` says are beside it."""
+    start = tensor.offset or 0
+    raw = np.asarray(mapped_weights(path, str(tensor.location))[start : start + tensor.nbytes])
+    array = raw.view(tensor.dtype.numpy()).reshape(tensor.shape.numpy())
+    return ir.Tensor(array, dtype=tensor.dtype, name=tensor.name)
+
+
+def products(model: ir.Model) -> list[ir.Node]:
+    return [node for node in model.graph if node.op_type in PRODUCTS]
+
+
+def linear_layers(model: ir.Model) -> list[ir.Node]:
+    """The products of an activation and a weight matrix (D_in, D_out)."""
+    return [
+        node
+        for node in model.graph
+        if node.op_type == "MatMul" and is_constant(given(node, 1)) and constant(given(node, 1)).ndim == 2
+    ]
+
+
+def attentions(model: ir.Model) -> list[ir.Node]:
+    """The products of activations with one another, on inputs query, key, value."""
+    return [node for node in model.graph if node.op_type == "MultiHeadAttention"]
+
+
+def is_constant(value: ir.Value) -> bool:
+    return value.const_value is not None
+
+
+def constant(value: ir.Value) -> NDArray[Any]:
+    """The array of an initializer."""
+    if value.const_value is None:
+        raise TypeError(f"{value} is no constant")
+    return value.const_value.numpy()
+
+
+def given(node: ir.Node, index: int) -> ir.Value:
+    """An input that the operator cannot be without."""
+    value = node.inputs[index]
+    if value is None:
+        raise TypeError(f"{node} has no input {index}")
+    return value
+
+
+def name_of(value: ir.Value | ir.Node) -> str:
+    if value.name is None:
+        raise TypeError(f"{value} has no name")
+    return value.name
+
+
+def add_constant(model: ir.Model, name: str, array: NDArray[Any]) -> ir.Value:
+    """A new initializer; an array that is there already under that name is taken for the same."""
+    if name not in model.graph.initializers:
+        value = ir.Value(
+            name=name,
+            const_value=ir.tensor(array, name=name),
+            type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+            shape=ir.Shape(array.shape),
+        )
+        model.graph.register_initializer(value)
+    return model.graph.initializers[name]
+
+
+def node_after(
+    model: ir.Model,
+    source: ir.Value,
+    op_type: str,
+    inputs: Sequence[ir.Value],
+    *,
+    outputs: Sequence[str],
+    **attributes: Any,
+) -> tuple[ir.Value, ...]:
+    """Adds a node right behind the one that makes `source` (or first, for an input of the graph), named after its
+    first output; returns its outputs."""
+    node = ir.node(op_type, inputs, attributes=attributes, num_outputs=len(outputs), name=outputs[0])
+    for value, name in zip(node.outputs, outputs, strict=True):
+        value.name = name
+    producer = source.producer()
+    if producer is None:
+        model.graph.insert_before(model.graph[0], node)
+    else:
+        model.graph.insert_after(producer, node)
+    return tuple(node.outputs)
+
+
+def finish(model: ir.Model) -> ir.Model:
+    """Drops the weights that edits have left without use, and puts the nodes in order."""
+    for name, value in list(model.graph.initializers.items()):
+        if not value.uses() and not value.is_graph_output():
+            del model.graph.initializers[name]
+    model.graph.sort()
+    return model
+
+
+def observe(
+    path: Path,
+    batches: Iterable[Mapping[str, NDArray[Any]]],
+    add_observers: Callable[[ir.Model], dict[str, ir.Value]],
+) -> dict[str, NDArray[np.float64]]:
+    """Runs the graph at `path` with more outputs, and returns for each name the largest it took over all batches,
+    element by element; NaN where it ever was NaN.
+
+    add_observers: adds nodes to the graph that it is given, and returns their float32 outputs by name.
+    """
+    model = open_graph(path)
+    observed = add_observers(model)
+    for value in observed.values():
+        value.dtype = ir.DataType.FLOAT
+    model.graph.outputs.extend(observed.values())
+    model.graph.sort()
+    largest: dict[str, NDArray[np.float64]] = {}
+    with scratch(path.parent, SCRATCH) as folder:  # as large as the graph, which the system's own folder need not hold
+        observing = folder / "observing.onnx"
+        ir.save(model, observing, external_data="observing.data")
+        session = open_session(observing, CPU_PROVIDER)
+        for batch in batches:
+            seen = session.run([value.name for value in observed.values()], dict(batch))
+            for name, array in zip(observed, seen, strict=True):
+                largest[name] = np.maximum(largest.get(name, -np.inf), array.astype(np.float64))
+    if largest.keys() != observed.keys():
+        raise BundleError("nothing was observed: there were no clips")
+    return largest
+
+
+def measure_magnitudes(
+    path: Path, batches: Iterable[Mapping[str, NDArray[Any]]], names: Iterable[str]
+) -> dict[str, float]:
+    """The largest absolute value that each of the named tensors of the graph at `path` takes over the batches."""
+
+    def add_observers(model: ir.Model) -> dict[str, ir.Value]:
+        values = {value.name: value for node in model.graph for value in (*node.inputs, *node.outputs) if value}
+        observed = {}
+        for name in names:
+            (size,) = node_after(model, values[name], "Abs", [values[name]], outputs=[f"{name}.size"])
+            (observed[name],) = node_after(model, size, "ReduceMax", [size], outputs=[f"{name}.largest"], keepdims=0)
+        return observed
+
+    return {name: float(value) for name, value in observe(path, batches, add_observers).items()}

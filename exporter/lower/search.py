@@ -1,0 +1,285 @@
+"""fp32 graph -> graphs of lower precision, none of which is kept unless it is proven like the fp32 graph.
+
+    fp16          precision_fp16.py    what TensorRT and ONNX Runtime's CUDA provider are given
+    int8          precision_int8.py    dynamic activations: what ONNX Runtime runs fastest on a CPU
+    int8-static   precision_int8.py    calibrated: what OpenVINO and TensorRT read
+    fp8           precision_fp8.py     calibrated: for TensorRT on GPUs that multiply 8-bit floats
+
+A product that a precision cannot do stays in a wider one, and is listed in the bundle: in fp16 and fp8 every one whose
+values on real clips come near the end of float16's range; then, where the logits are still outside the limit, as few of
+the most sensitive as bring them inside it. Needs onnx, onnx_ir and ONNX Runtime, and no torch.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ...preprocess.errors import BundleError, ParityError, VideoError
+from ...preprocess.frames import Frames
+from ...preprocess.prepare import prepare
+from ...preprocess.shortage import shortages_named
+from ...preprocess.spec import ClipSpec
+from ...runtime.backends import DEFAULT_BACKEND, open_backend
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.files import Graph, Precision
+from ...runtime.bundle.reference import Reference, load_reference
+from ...runtime.progress import Progress, silent
+from ...runtime.proof.parity import BatchParity, ParityReport, check_bundle, compare_outputs, limit_of, worst
+from ...runtime.reading import read_clip
+from ..graph.older_opsets import FIRST_WITH_FLOAT8
+from ..graph.write import write_graph
+from .fp8 import to_fp8
+from .fp16 import LARGEST, beyond_half, half_tensors, to_lower
+from .graph_edit import attentions, is_constant, linear_layers, measure_magnitudes, name_of, open_graph, products
+from .int8 import measure_attention_noise, measure_noise, static_activations, to_int8, to_int8_static
+from .join_graph import graph_folder, join_graph, require_absent
+
+Keep = frozenset[str]
+NOTHING: Keep = frozenset()
+
+
+@dataclass(frozen=True)
+class Clips:
+    """The clips that activations are observed on: of `videos`, or of the reference where there are none. What the graph
+    takes for one clip after the other, (1, ...) each by name, prepared when it is asked for."""
+
+    spec: ClipSpec
+    reference: Reference
+    videos: tuple[Path, ...] = ()
+
+    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
+        frames = (read_clip(video, self.spec) for video in self.videos)
+        for number, clip in enumerate(frames if self.videos else map(Frames.from_array, self.reference.clips)):
+            which = [number % len(self.reference.clips)]
+            others = {name: array[which] for name, array in self.reference.inputs.items()}  # (1, ...)
+            yield {self.spec.input_name: prepare(clip, self.spec)[np.newaxis], **others}
+
+    def __str__(self) -> str:
+        if self.videos:
+            return f"{len(self.videos)} {'video' if len(self.videos) == 1 else 'videos'}"
+        return f"the {len(self.reference.clips)} reference clips"
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """How one precision is made of a graph.
+
+    make:      the graph in that precision, but for the products named
+    must_keep: products that the precision cannot hold; they stay in float32
+    products:  how many products it lowers
+    order:     their names, those that lose most first; measured when it is asked for
+    sensitive: what those of them compute in that lose too much
+    notes:     what else should be known of the graph
+    """
+
+    make: Callable[[Keep], ir.Model]
+    must_keep: Keep
+    products: int
+    order: Callable[[], list[str]]
+    sensitive: str = "float32"
+    notes: tuple[str, ...] = ()
+
+
+def _magnitudes_around_products(path: Path, clips: Clips) -> dict[str, float]:
+    """Of every activation that float16 would hold, by tensor name."""
+    nodes = products(open_graph(path))
+    names = {name_of(value) for node in nodes for value in half_tensors(node) if not is_constant(value)}
+    return measure_magnitudes(path, clips, names)
+
+
+def lower_to_fp16(path: Path, clips: Clips) -> Lowering:
+    nodes = products(open_graph(path))
+    magnitudes = _magnitudes_around_products(path, clips)
+    reach = {name_of(node): max(magnitudes.get(name_of(value), 0.0) for value in half_tensors(node)) for node in nodes}
+    return Lowering(
+        make=partial(to_lower, path),
+        must_keep=frozenset(beyond_half(path, magnitudes)),
+        products=len(nodes),
+        order=lambda: sorted(reach, key=reach.__getitem__, reverse=True),
+        notes=(f"values reach {max(reach.values()):.3g} of the {LARGEST:.0f} that float16 holds, on {clips}",),
+    )
+
+
+def lower_to_int8(path: Path, clips: Clips) -> Lowering:
+    return Lowering(
+        make=partial(to_int8, path),
+        must_keep=NOTHING,
+        products=len(linear_layers(open_graph(path))),
+        order=partial(_noisiest_first, path, clips),
+    )
+
+
+def lower_to_int8_static(path: Path, clips: Clips) -> Lowering:
+    model = open_graph(path)
+    magnitudes = measure_magnitudes(path, clips, static_activations(model))
+    return Lowering(
+        make=partial(to_int8_static, path, magnitudes=magnitudes),
+        must_keep=NOTHING,
+        products=len(linear_layers(model)) + len(attentions(model)),
+        order=partial(_noisiest_first, path, clips, measure_attention_noise),
+        notes=(f"calibrated on {clips}",),
+    )
+
+
+def lower_to_fp8(path: Path, clips: Clips) -> Lowering:
+    magnitudes = _magnitudes_around_products(path, clips)
+    beyond = frozenset(beyond_half(path, magnitudes))
+    return Lowering(
+        make=partial(to_fp8, path, magnitudes=magnitudes, beyond_half=beyond),
+        must_keep=beyond,
+        products=len(linear_layers(open_graph(path))),
+        order=partial(_noisiest_first, path, clips),  # to int8, which is near enough: it only decides what is tried
+        sensitive="float16",
+        notes=(f"calibrated on {clips}",),
+    )
+
+
+def _noisiest_first(path: Path, clips: Clips, *also: Callable[[Path, Clips], dict[str, float]]) -> list[str]:
+    """Linear layers, and what `also` measures."""
+    noise = {name: share for measure in (measure_noise, *also) for name, share in measure(path, clips).items()}
+    return sorted(noise, key=noise.__getitem__, reverse=True)
+
+
+LOWERINGS: dict[Precision, Callable[[Path, Clips], Lowering]] = {
+    "fp16": lower_to_fp16,
+    "int8": lower_to_int8,
+    "int8-static": lower_to_int8_static,
+    "fp8": lower_to_fp8,
+}
+
+
+@shortages_named()
+def add_graph(
+    bundle: Bundle,
+    precision: Precision,
+    *,
+    calibrate: Sequence[Path] = (),
+    force: bool = False,
+    progress: Progress = silent,
+    say: Progress = silent,
+) -> tuple[Bundle, ParityReport]:
+    """Makes the graph of that precision from the bundle's fp32 graph, proves it, and adds it to the bundle on disk.
+
+    calibrate: videos, or folders of nothing but videos, to observe activations on, read as the bundle reads any;
+               the reference clips where there are none.
+
+    say:       told what should stay on the screen: who is waited for, what a process that died had left and is removed.
+
+    The bundle that is returned has the graphs too that others joined meanwhile.
+
+    Raises ParityError, with the table, where the graph is outside its limit; BundleError where the bundle has one and
+    `force` does not say to replace it, or was replaced meanwhile; NotWritten where the system refuses to write it;
+    VideoError for a calibration file that is no video. The bundle is then as it was, and it is whole at every moment
+    in between.
+    """
+    if precision not in LOWERINGS:
+        raise BundleError(f"there is no precision {precision!r} to make; there are {', '.join(LOWERINGS)}")
+    require_opset(precision, bundle.graph("fp32").opset)
+    require_absent(bundle, precision, force=force)
+    reference = load_reference(bundle)
+    clips = Clips(bundle.spec, reference, calibration_videos(calibrate))
+    for file in bundle.graph("fp32").files:
+        bundle.verified(file)
+    with graph_folder(bundle, precision, say=say) as folder:
+        graph, report = _make_and_prove(bundle, precision, clips, folder, progress)
+        # The bundle's lock is for this moment alone, and not for the minutes before it.
+        return join_graph(bundle, graph, folder, force=force, say=say), report
+
+
+def _make_and_prove(
+    bundle: Bundle, precision: Precision, clips: Clips, folder: Path, progress: Progress
+) -> tuple[Graph, ParityReport]:
+    """The graph, its files in `folder`, and the report on it; ParityError, with its table, where it is outside its
+    limit."""
+    trial, fp32 = replace(bundle, path=folder), bundle.graph("fp32")
+    progress(f"{precision}: observing {clips}")
+    lowering = LOWERINGS[precision](bundle.path / fp32.files[0].name, clips)
+    graph = _least_kept(lowering, precision, trial, fp32, clips.reference, progress)
+    with open_backend(DEFAULT_BACKEND, replace(trial, graphs=(graph,)), precision) as backend:
+        report = check_bundle(
+            backend, bundle, clips.reference, backend=DEFAULT_BACKEND, precision=precision, progress=progress
+        )
+    if not report.passed:
+        raise ParityError(f"the {precision} graph does not compute what torch computes\n\n{report.table()}")
+    return replace(graph, parity=report.to_json()), report
+
+
+def require_opset(precision: Precision, opset: int) -> None:
+    """Raises BundleError where a graph of that opset cannot hold what the precision multiplies."""
+    if precision == "fp8" and opset < FIRST_WITH_FLOAT8:
+        raise BundleError(
+            f"an fp8 graph must be of opset {FIRST_WITH_FLOAT8} or newer, which moves 8-bit floats; got opset {opset}",
+            fix=f"export with --opset {FIRST_WITH_FLOAT8} or more",
+        )
+
+
+def calibration_videos(given: Sequence[Path]) -> tuple[Path, ...]:
+    """The files given, and those in the folders given, in order of their names. Raises VideoError for a folder without
+    any."""
+    videos: list[Path] = []
+    for path in given:
+        found = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+        if not found:
+            raise VideoError(f"{path} holds no videos to calibrate on")
+        videos += found
+    return tuple(videos)
+
+
+def _least_kept(
+    lowering: Lowering, precision: Precision, trial: Bundle, fp32: Graph, reference: Reference, progress: Progress
+) -> Graph:
+    """The graph with as few products in float32 as the limit allows, written into the folder of `trial`."""
+    batches = list(Clips(trial.spec, reference))
+    limit = limit_of(trial, precision, reference)
+
+    def attempt(keep: Keep) -> tuple[Graph, BatchParity]:
+        progress(f"{precision}: trying without {len(keep)} of the products")
+        files = write_graph(lowering.make(keep), trial.path / f"model.{precision}.onnx")
+        graph = replace(fp32, precision=precision, files=files)
+        with open_backend(DEFAULT_BACKEND, replace(trial, graphs=(graph,)), precision) as backend:
+            rows = [
+                row
+                for clip, batch in enumerate(batches)
+                for row in compare_outputs(backend.run(batch), reference, [clip], limit)
+            ]
+        return graph, worst(rows)
+
+    notes = list(lowering.notes)
+    keep = NOTHING
+    graph, parity = attempt(keep)
+    if lowering.must_keep:
+        before, keep = parity, lowering.must_keep
+        graph, parity = attempt(keep)
+        notes.append(_cost(keep, "float32", "values come near the end of the range", lowering, before, parity))
+    if not parity.passed:
+        before, fixed = parity, keep
+        order = [name for name in lowering.order() if name not in fixed]
+        fails, passes = 0, len(order)  # numbers of products, the most sensitive first
+        while passes - fails > 1:
+            middle = (fails + passes) // 2
+            _, parity = attempt(fixed.union(order[:middle]))
+            fails, passes = (fails, middle) if parity.passed else (middle, passes)
+        keep = fixed.union(order[:passes])
+        graph, parity = attempt(keep)
+        notes.append(_cost(keep - fixed, lowering.sensitive, "they lose most", lowering, before, parity))
+    return replace(graph, kept=tuple(sorted(keep)), notes=tuple(notes))
+
+
+def _cost(keep: Keep, precision: str, why: str, lowering: Lowering, before: BatchParity, after: BatchParity) -> str:
+    return (
+        f"{len(keep)} of {lowering.products} matrix products stay in {precision}, because {why}: "
+        f"{_agreement(before)} -> {_agreement(after)}".replace("-> cosine ", "-> ")
+    )
+
+
+def _agreement(parity: BatchParity) -> str:
+    """How near to torch's answer; of a regression, whose values have no cosine, as a share of what is allowed."""
+    if parity.excess is None:
+        return "cosine not finite"
+    return f"{parity.excess:.1%} of the limit" if parity.cosine is None else f"cosine {parity.cosine:.7f}"

@@ -1,0 +1,268 @@
+"""build_engine: a bundle becomes a TensorRT engine for this machine, which is not kept unless it computes here what
+torch computed. Needs tensorrt, cuda-bindings, onnx and onnx_ir; never torch."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import onnx
+
+from ...preprocess.errors import BackendError, BundleError, ParityError
+from ...runtime.backends.cuda import Cuda
+from ...runtime.backends.trt import TensorRtBackend
+from ...runtime.backends.trt_library import load_tensorrt, tensorrt_version, this_machine
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.engines import (
+    FOLDER,
+    HIDDEN,
+    SOURCES,
+    EngineOptions,
+    EngineRecord,
+    Machine,
+    graph_sha256,
+    plan_name,
+    read_records,
+    record_path,
+    require_private,
+)
+from ...runtime.bundle.files import BundleFile
+from ...runtime.bundle.reference import load_reference
+from ...runtime.progress import Progress, silent
+from ...runtime.proof.parity import ParityReport, check_parity, limit_of
+from ...runtime.storage.lock import locked
+from ...runtime.storage.written import naming, scratch, written_file
+from .inline import require_documented
+from .plan import BuildFailed, build_plan, layer_types
+from .recipes import Recipe, make_graph, recipes_for
+
+# Precision of an engine -> type that the inspector must show in it (see to_engine_build.layer_types).
+INSPECTED = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8-static": "int8", "fp8": "fp8"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An engine that was built, and how it did. layers: how many take in each type."""
+
+    plan: bytes
+    build_seconds: float
+    layers: dict[str, int]
+    report: ParityReport
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A recipe that did not do: a report outside tolerance, or the error of a build that failed."""
+
+    recipe: Recipe
+    outcome: ParityReport | BuildFailed
+
+    def describe(self) -> str:
+        if isinstance(self.outcome, BuildFailed):
+            return f"{self.recipe.name}: {self.outcome.message}"
+        return f"{self.recipe.name} is outside tolerance\n\n{self.outcome.table()}"
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """The engine that was kept, the check that it was kept for, and what was tried before it."""
+
+    plan: Path
+    record: EngineRecord
+    report: ParityReport
+    failed: tuple[Attempt, ...]
+
+
+def build_engine(
+    bundle: Bundle,
+    options: EngineOptions,
+    *,
+    fallbacks: bool = True,
+    force: bool = False,
+    progress: Progress = silent,
+    say: Progress = silent,
+) -> BuiltEngine:
+    """Builds the engine of `options` for the GPU that is here, into the bundle's engines/.
+
+    Right after the build the engine runs the bundle's reference clips. Outside tolerance it is not kept, and with
+    `fallbacks` the next recipe is tried (see to_engine_recipes.py); what is kept is named after what it really is.
+
+    Raises ParityError, with every table, where no recipe came within tolerance; BackendError where TensorRT cannot read
+    or build the graph, where the GPU does not multiply in that precision, or where that engine exists (without
+    `force`); BundleError for a graph that the bundle lacks, or for a bundle of another task; MissingExtra. No engine is
+    left behind in any case, only timings for the next build.
+    """
+    bundle.require_classifier("an engine")
+    trt, cuda = load_tensorrt(), Cuda()
+    machine = this_machine(cuda, trt)
+    machine.require(options.precision)
+    opset = bundle.graph(SOURCES[options.precision]).opset
+    recipes = recipes_for(options.precision, tensorrt_version(trt), machine.compute_capability, opset=opset)
+    recipes = recipes[: None if fallbacks else 1]
+    folder = open_folder(bundle)
+    if not force:
+        _refuse_existing(folder, bundle, plan_name(machine, recipes[0].name, options.profiles), machine)
+    failed: list[Attempt] = []
+    for recipe in recipes:
+        progress(f"{recipe.name}: preparing the graph")
+        try:
+            with _staying(folder, bundle):
+                timings = folder / f"{machine.tag}.timing"
+                candidate = _build_and_check(trt, cuda, bundle, recipe, options, timings, progress)
+        except BuildFailed as error:
+            failed.append(Attempt(recipe, error))
+            continue
+        if candidate.report.passed:
+            with _staying(folder, bundle):
+                record = _keep(folder, bundle, recipe, options, machine, candidate, say)
+            return BuiltEngine(folder / record.plan.name, record, candidate.report, tuple(failed))
+        failed.append(Attempt(recipe, candidate.report))
+    tried = "\n\n".join(attempt.describe() for attempt in failed)
+    if any(isinstance(attempt.outcome, ParityReport) for attempt in failed):
+        raise ParityError(f"no engine computes what torch computed, so none was kept\n\n{tried}")
+    raise BackendError(f"no engine could be built\n\n{tried}")
+
+
+@contextmanager
+def _staying(folder: Path, bundle: Bundle) -> Iterator[None]:
+    """Raises BundleError for whatever fails because the bundle was replaced, and its engines/ are gone with it."""
+    try:
+        yield
+    except Exception as error:
+        if folder.is_dir():
+            raise
+        raise _replaced_meanwhile(bundle) from error
+
+
+def _replaced_meanwhile(bundle: Bundle) -> BundleError:
+    return BundleError(
+        f"{bundle.path} was replaced while its engine was being built, so it was not kept", fix="run the command again"
+    )
+
+
+def open_folder(bundle: Bundle) -> Path:
+    """The bundle's engines/, made for the user alone where it is not there yet."""
+    folder = bundle.path / FOLDER
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise BundleError(f"{folder} cannot be made: {error}", fix="copy the bundle to a folder of yours") from error
+    require_private(folder)
+    return folder
+
+
+def _refuse_existing(folder: Path, bundle: Bundle, name: str, machine: Machine) -> None:
+    """Raises BackendError where an engine of that name is there and serves; one that does not serve is replaced."""
+    for record in read_records(folder):
+        if record.plan.name != name or not machine.runs_plans_of(record.machine):
+            continue
+        if record.graph_sha256 == graph_sha256(bundle.graph(SOURCES[record.options.precision])):
+            raise BackendError(f"{folder / name} is there, built {record.built}", fix="replace it with --force")
+
+
+def _build_and_check(
+    trt: ModuleType,
+    cuda: Cuda,
+    bundle: Bundle,
+    recipe: Recipe,
+    options: EngineOptions,
+    timings: Path,
+    progress: Progress,
+) -> Candidate:
+    """Raises BuildFailed where there is no engine, or one that is not of the recipe's precision."""
+    started = time.perf_counter()
+    plan = _build(trt, bundle, recipe, options, timings, progress)
+    build_seconds = time.perf_counter() - started
+    reference = load_reference(bundle)
+    with TensorRtBackend(plan, cuda, trt) as backend:
+        layers = layer_types(backend.inspect())
+        wanted = INSPECTED[recipe.precision]
+        if wanted not in layers and HIDDEN not in layers:  # what is hidden has the types of the graph, proven before
+            found = ", ".join(f"{count} in {name}" for name, count in layers.items())
+            raise BuildFailed(f"TensorRT built an engine without a layer in {wanted}: it has {found}")
+        report = check_parity(
+            backend.infer,
+            reference,
+            bundle.spec,
+            backend="tensorrt",
+            precision=recipe.precision,
+            limit=limit_of(bundle, recipe.precision, reference),
+            progress=progress,
+        )
+    return Candidate(plan, build_seconds, layers, report)
+
+
+def _keep(
+    folder: Path,
+    bundle: Bundle,
+    recipe: Recipe,
+    options: EngineOptions,
+    machine: Machine,
+    candidate: Candidate,
+    say: Progress,
+) -> EngineRecord:
+    """Writes the plan, and last the record that makes it an engine. Raises BundleError where the bundle was replaced
+    since the build began."""
+    name = plan_name(machine, recipe.name, options.profiles)
+    source = bundle.graph(SOURCES[recipe.precision])
+    with naming(folder), locked(bundle.path, say=say):
+        if not folder.is_dir() or Bundle.open(bundle.path).graph(source.precision).files != source.files:
+            raise _replaced_meanwhile(bundle)
+        record_path(folder / name).unlink(missing_ok=True)  # of an engine that is replaced: it would not fit
+        record = EngineRecord(
+            plan=_write_private(folder, name, candidate.plan),
+            recipe=recipe.name,
+            graph_sha256=graph_sha256(source),
+            options=replace(options, precision=recipe.precision),
+            machine=machine,
+            layers=candidate.layers,
+            parity=candidate.report.to_json(),
+            build_seconds=candidate.build_seconds,
+            built=datetime.now(UTC).isoformat(timespec="microseconds"),
+        )
+        record.save(folder)
+    return record
+
+
+def _build(
+    trt: ModuleType, bundle: Bundle, recipe: Recipe, options: EngineOptions, timings: Path, progress: Progress
+) -> bytes:
+    with naming(timings.parent), scratch(timings.parent, "build") as folder:
+        model = make_graph(bundle, recipe, folder)
+        require_documented(model)
+        graph = folder / "graph.onnx"
+        # Beside the graph, since one protobuf message cannot hold the weights of the largest models.
+        onnx.save(model, graph, save_as_external_data=True, location="graph.onnx.data")
+        del model
+        built = build_plan(
+            trt,
+            graph,
+            bundle.graph(SOURCES[recipe.precision]).inputs[0],
+            options,
+            tf32=recipe.precision == "tf32",
+            timing_cache=_read_timings(timings),
+            progress=lambda message: progress(f"{recipe.name}: {message}"),
+        )
+    _write_private(timings.parent, timings.name, built.timing_cache)
+    return built.plan
+
+
+def _read_timings(path: Path) -> bytes:
+    """How fast kernels were in earlier builds; a build that has it takes a fraction of the time."""
+    if not path.exists():
+        return b""
+    require_private(path)
+    return path.read_bytes()
+
+
+def _write_private(folder: Path, name: str, data: bytes) -> BundleFile:
+    """Writes a file that only the user can read or write, at once or not at all."""
+    with written_file(folder / name) as beside:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    return BundleFile.of(folder / name)

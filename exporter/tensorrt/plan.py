@@ -1,0 +1,208 @@
+"""TensorRT's builder: a graph of standard operators becomes a plan.
+
+For TensorRT 10.13 and newer, 11 included. Networks are strongly typed: the types are those of the graph, and the flags
+that let the builder choose (gone in 11) are never used.
+"""
+
+import json
+import re
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ...preprocess.errors import BackendError
+from ...runtime.backends.trt_library import start, tensorrt_log
+from ...runtime.bundle.engines import HIDDEN, EngineOptions
+from ...runtime.bundle.files import TensorInfo
+from ...runtime.progress import Progress
+
+GIGABYTE = 10**9
+
+
+class BuildFailed(BackendError):
+    """Raised when TensorRT reads a graph and then finds no way to build it."""
+
+
+@dataclass(frozen=True)
+class BuiltPlan:
+    """timing_cache: what TensorRT learned of its kernels' speed, for the next build."""
+
+    plan: bytes
+    timing_cache: bytes
+
+
+def build_plan(
+    trt: ModuleType,
+    graph: Path,
+    given: TensorInfo,
+    options: EngineOptions,
+    *,
+    tf32: bool,
+    timing_cache: bytes,
+    progress: Progress,
+) -> BuiltPlan:
+    """The plan of the graph at `graph`, which takes `given` with a dynamic batch.
+
+    Raises BackendError with the parser's own errors, node by node, where it does not read the graph; BuildFailed where
+    the builder gives up; KeyboardInterrupt, soon, on Ctrl-C.
+    """
+    log = tensorrt_log(trt)
+    log.take_errors()
+    builder = start(trt.Builder, log)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(graph)):
+        raise BackendError(
+            "TensorRT's parser does not read the graph:" + _parser_errors(parser),
+            fix=f"another precision, or another TensorRT than {trt.__version__}, may read it",
+        )
+    _allow_decomposed_attention(trt, network)
+    config = builder.create_builder_config()
+    _configure(trt, config, options, tf32=tf32)
+    _add_profiles(builder, config, given, options)
+    cache = _set_timing_cache(config, timing_cache)
+    monitor = build_monitor(trt, progress)
+    config.progress_monitor = monitor
+    plan = _run_cancellable(monitor, lambda: builder.build_serialized_network(network, config))
+    if plan is None:
+        raise BuildFailed(f"TensorRT could not build the engine:\n  {log.take_errors()}")
+    return BuiltPlan(bytes(memoryview(plan)), bytes(memoryview(cache.serialize())))
+
+
+def _parser_errors(parser: Any) -> str:
+    lines = []
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
+        lines.append(f"\n  {error.node_name() or f'node {error.node()}'} ({error.node_operator()}): {error.desc()}")
+    return "".join(lines)
+
+
+def _allow_decomposed_attention(trt: ModuleType, network: Any) -> None:
+    """Lets TensorRT do attention step by step where it has no fused kernel; without this such a build fails."""
+    if not hasattr(trt, "IAttentionInputLayer"):
+        return  # a TensorRT older than its Attention, whose parser takes attention written out only
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type == trt.LayerType.ATTENTION_INPUT:
+            layer.__class__ = trt.IAttentionInputLayer  # the binding gives every layer as a plain ILayer
+            layer.attention.decomposable = True
+
+
+def _configure(trt: ModuleType, config: Any, options: EngineOptions, *, tf32: bool) -> None:
+    # On by default, and it rounds the operands of float32 products to 10 bits after the point.
+    (config.set_flag if tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
+    config.builder_optimization_level = options.opt_level
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the types of layers can be read from the engine then
+    if options.workspace_gb is not None:
+        limit = int(options.workspace_gb * GIGABYTE)
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
+
+
+def _add_profiles(builder: Any, config: Any, given: TensorInfo, options: EngineOptions) -> None:
+    for wanted in options.profiles:
+        profile = builder.create_optimization_profile()
+        # (B, ...) at the smallest, the tuned and the largest batch
+        profile.set_shape(given.name, *((size, *given.shape[1:]) for size in (wanted.min, wanted.opt, wanted.max)))
+        if config.add_optimization_profile(profile) < 0:
+            raise BackendError(f"TensorRT refuses the batch sizes {wanted} for {given.describe()}")
+
+
+def _set_timing_cache(config: Any, timing_cache: bytes) -> Any:
+    """The cache in use: the one that is given, or a new one where TensorRT refuses that (another GPU or version)."""
+    cache = config.create_timing_cache(timing_cache)
+    if timing_cache and (cache is None or not config.set_timing_cache(cache, ignore_mismatch=False)):
+        return _set_timing_cache(config, b"")
+    if not timing_cache and not config.set_timing_cache(cache, ignore_mismatch=False):
+        raise BackendError("TensorRT refuses a new timing cache")
+    return cache
+
+
+def build_monitor(trt: ModuleType, progress: Progress) -> Any:
+    """TensorRT's progress, said to `progress`; its `cancel` makes the build end at the next step."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+            self._lock = threading.Lock()  # called from TensorRT's own threads
+            self._cancelled = False
+
+        def cancel(self) -> None:
+            self._cancelled = True
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:  # noqa: ARG002
+            with self._lock:
+                self._steps[phase_name] = num_steps
+                progress(f"{phase_name}, {num_steps} steps")
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            with self._lock:
+                progress(f"{phase_name}, step {step + 1} of {self._steps.get(phase_name, '?')}")
+            return not self._cancelled
+
+        def phase_finish(self, phase_name: str) -> None:
+            with self._lock:
+                self._steps.pop(phase_name, None)
+
+    return Monitor()
+
+
+def _run_cancellable(monitor: Any, build: Any) -> Any:
+    """What `build` returns. It runs beside this thread, which could not hear Ctrl-C from inside TensorRT."""
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(build)
+        try:
+            return building.result()
+        except KeyboardInterrupt:
+            monitor.cancel()
+            raise  # once the build has ended: the pool waits for it
+
+
+def layer_types(information: str) -> dict[str, int]:
+    """How many layers of an engine take in each floating-point or 8-bit type, from the inspector's JSON.
+
+    A layer counts as the narrowest type among its inputs, which is what it multiplies, or among its outputs where it
+    takes in none; layers without any such tensor do not count. What TensorRT compiled as a whole and shows from outside
+    counts as HIDDEN, as does an engine that it does not describe in JSON. Raises BuildFailed where the JSON shows no
+    layers.
+    """
+    counts: Counter[str] = Counter()
+    try:
+        layers = json.loads(information).get("Layers", [])
+    except ValueError:
+        return {HIDDEN: 1}
+    for layer in layers:
+        if not isinstance(layer, dict):
+            raise BuildFailed("the engine carries no types of its layers")
+        if "ForeignNode[" in str(layer.get("Name")):
+            counts[HIDDEN] += 1
+            continue
+        found = _types_in(layer.get("Inputs", [])) or _types_in(layer.get("Outputs", []))
+        if found:
+            counts[min(found, key=_NARROWEST_FIRST.index)] += 1
+    if not counts:
+        raise BuildFailed("TensorRT's inspector shows no layer of the engine")
+    return dict(counts.most_common())
+
+
+# Type as tubelet writes it -> how the inspector may write it, narrowest first. A word must begin there, since uint8
+# is neither, and "float" begins other names too.
+_INSPECTED = {
+    "fp8": re.compile(r"\b(fp8|float8)", re.IGNORECASE),
+    "int8": re.compile(r"\bint8", re.IGNORECASE),
+    "bf16": re.compile(r"\b(bf16|bfloat16)", re.IGNORECASE),
+    "fp16": re.compile(r"\b(fp16|half|float16)", re.IGNORECASE),
+    "fp32": re.compile(r"\b(fp32|float)(?!8|16)", re.IGNORECASE),
+}
+_NARROWEST_FIRST = list(_INSPECTED)
+
+
+def _types_in(tensors: list[Any]) -> set[str]:
+    """Of tensors in the inspector's JSON: "Format/Datatype" is "Half", or "Row major linear FP16 format"."""
+    described = [tensor for tensor in tensors if isinstance(tensor, dict)]
+    written = [str(tensor.get("Format/Datatype") or tensor.get("Datatype") or "") for tensor in described]
+    return {name for text in written for name, form in _INSPECTED.items() if form.search(text)}

@@ -1,0 +1,228 @@
+"""How an engine's graph is made from the bundle's, and what is tried instead where its numbers are wrong.
+
+Fused attention that is silently wrong exists on some GPUs (NVIDIA/TensorRT issues 4822 and 4837: half precision, fp32
+exact). So an engine that does not compute what torch computes is not kept, and the next recipe is tried, each one
+further from the kernel that is suspected:
+
+    fp16                    the bundle's fp16 graph; attention may be fused
+    bf16                    other kernels, and a range in which nothing overflows
+    fp16-attention32        queries, keys and values in float32
+    fp16-written-out        MatMul, Softmax, MatMul, with the softmax in float32
+    fp32
+
+In 8 bits everything that is not a linear layer is done as in fp16; the bundle's int8-static graph, which CPUs read as
+well, has it in float32 and is lowered here. What is behind an attention in float16 was seen to go wrong in 8 bits
+(TensorRT 10.16 and 11.3, by the authors of rf-detr), so that it is the first that is taken back:
+
+    int8-static             linear layers in int8, the rest in float16; and so with fp8
+    int8-static-projection16    what follows attention in float16 too
+    int8-static-written-out
+    int8-static-rest32      the bundle's graph as it is
+    bf16, fp32              from the fp32 graph
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.engines import NEEDS_CAPABILITY, SOURCES
+from ..graph.older_opsets import FIRST_WITH_ATTENTION as OPSET_WITH_ATTENTION
+from ..lower.fp16 import to_lower
+from .inline import ATTENTION, attribute, element_types, load_standard_graph, require_types
+
+# The first TensorRT whose parser reads Attention (its change log).
+FIRST_WITH_ATTENTION = (10, 14)
+
+# Precision of an engine -> type of its matrix products' operands.
+OPERANDS = {
+    "fp32": "FLOAT",
+    "tf32": "FLOAT",
+    "fp16": "FLOAT16",
+    "bf16": "BFLOAT16",
+    "int8-static": "INT8",
+    "fp8": "FLOAT8E4M3FN",
+}
+EIGHT_BIT = ("int8-static", "fp8")  # precisions of linear layers alone
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """precision: what the engine is; change: what is done differently from how TensorRT would like it, "" for
+    nothing."""
+
+    precision: str
+    change: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.precision}-{self.change}" if self.change else self.precision
+
+
+def recipes_for(
+    precision: str, tensorrt: tuple[int, int], compute_capability: tuple[int, int], *, opset: int
+) -> list[Recipe]:
+    """What is asked for, and then what to fall back to, in order, as far as the GPU, TensorRT and the bundle's graphs,
+    which are of `opset`, can do it."""
+    upcast, written_out = Recipe(precision, "attention32"), Recipe(precision, "written-out")
+    projections, rest = Recipe(precision, "projection16"), Recipe(precision, "rest32")
+    steps = {
+        "fp32": [written_out],
+        "tf32": [written_out, Recipe("fp32")],
+        "fp16": [Recipe("bf16"), upcast, written_out, Recipe("fp32")],
+        "bf16": [upcast, written_out, Recipe("fp32")],
+        "int8-static": [projections, written_out, rest, Recipe("bf16"), Recipe("fp32")],
+        "fp8": [projections, written_out, Recipe("bf16"), Recipe("fp32")],
+    }
+    found = [Recipe(precision), *steps[precision]]
+    found = [recipe for recipe in found if compute_capability >= NEEDS_CAPABILITY.get(recipe.precision, (0, 0))]
+    if tensorrt >= FIRST_WITH_ATTENTION and opset >= OPSET_WITH_ATTENTION:
+        return found
+    # Without Attention, each precision is left with its one form that does without.
+    return list(dict.fromkeys(Recipe(recipe.precision, "written-out") for recipe in found))
+
+
+def make_graph(bundle: Bundle, recipe: Recipe, folder: Path) -> ModelProto:
+    """The graph of `recipe`, proven to multiply what its precision says. `folder` is for files in between.
+
+    Raises BundleError for a graph that the bundle lacks or that is damaged, BackendError for one that multiplies
+    something else.
+    """
+    graph = bundle.graph(SOURCES[recipe.precision])
+    path, *_ = [bundle.verified(file) for file in graph.files]
+    kept = set(graph.kept)
+    if recipe.precision == "bf16":
+        path = _lowered(path, frozenset(), ir.DataType.BFLOAT16, folder)
+    elif recipe.precision == "int8-static" and recipe.change != "rest32":
+        beyond_half = _beyond_half(bundle)
+        path = _lowered(path, beyond_half, ir.DataType.FLOAT16, folder)
+        kept |= beyond_half
+    model = load_standard_graph(path)
+    rest = None
+    if recipe.precision in EIGHT_BIT:
+        rest = "FLOAT" if recipe.change == "rest32" else "FLOAT16"
+    require_types(model, OPERANDS[recipe.precision], kept=kept, rest=rest)
+    if recipe.change in _CHANGES:
+        _CHANGES[recipe.change](model)
+    return model
+
+
+def _lowered(path: Path, keep: frozenset[str], low: ir.DataType, folder: Path) -> Path:
+    lowered = folder / "lowered.onnx"
+    ir.save(to_lower(path, keep, low), lowered, external_data="lowered.onnx.data")
+    return lowered
+
+
+def _beyond_half(bundle: Bundle) -> frozenset[str]:
+    """The products that float16 cannot hold, as far as the bundle knows: those that its fp16 graph keeps in float32."""
+    return frozenset(name for graph in bundle.graphs if graph.precision == "fp16" for name in graph.kept)
+
+
+def raise_attention_to_float32(model: ModelProto) -> None:
+    """Casts queries, keys and values to float32, and what attention gives back to the type that they had."""
+
+    def raised(node: NodeProto, type_: int) -> Iterable[NodeProto]:
+        wide = [f"{name}.float32" for name in node.input]
+        given = f"{node.output[0]}.float32"
+        yield from (_cast(name, up, TensorProto.FLOAT) for name, up in zip(node.input, wide, strict=True))
+        yield helper.make_node(ATTENTION, wide, [given], node.name, scale=attribute(node, "scale"))
+        yield _cast(given, node.output[0], type_)
+
+    _replace_attention(model, raised, but=TensorProto.FLOAT)
+
+
+def write_attention_out(model: ModelProto) -> None:
+    """Softmax(Q K^T * scale) V as its own operators, the softmax in float32. Half of the scale goes to Q and half to K,
+    so that the product between stays small."""
+
+    def written_out(node: NodeProto, type_: int) -> Iterable[NodeProto]:
+        query, key, value = node.input
+        dtype = helper.tensor_dtype_to_np_dtype(type_)
+        scale = numpy_helper.from_array(np.array(np.sqrt(attribute(node, "scale")), dtype), f"{node.name}.scale")
+        model.graph.initializer.append(scale)
+        names = [f"{node.name}.{part}" for part in ("q", "k", "kt", "scores", "wide", "weights", "narrow")]
+        q, k, kt, scores, wide, weights, narrow = names
+        yield helper.make_node("Mul", [query, scale.name], [q], q)  # (B, heads, N, D)
+        yield helper.make_node("Mul", [key, scale.name], [k], k)
+        yield helper.make_node("Transpose", [k], [kt], kt, perm=[0, 1, 3, 2])  # (B, heads, D, N)
+        yield helper.make_node("MatMul", [q, kt], [scores], scores)  # (B, heads, N, N)
+        if type_ == TensorProto.FLOAT:
+            yield helper.make_node("Softmax", [scores], [narrow], weights, axis=-1)
+        else:
+            yield _cast(scores, wide, TensorProto.FLOAT)
+            yield helper.make_node("Softmax", [wide], [weights], weights, axis=-1)
+            yield _cast(weights, narrow, type_)
+        yield helper.make_node("MatMul", [narrow, value], [node.output[0]], node.name)  # (B, heads, N, D)
+
+    _replace_attention(model, written_out)
+
+
+def take_projections_back(model: ModelProto) -> None:
+    """Lets each linear layer that takes what attention gives multiply in the type of that, not in 8 bits; its weights
+    are rounded as before."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        given, weight = (makers.get(name) for name in node.input[:2]) if node.op_type == "MatMul" else (None, None)
+        if given is None or weight is None or {given.op_type, weight.op_type} != {"DequantizeLinear"}:
+            continue
+        activation = makers[given.input[0]].input[0]
+        if not _comes_from_attention(activation, makers):
+            continue
+        values, scales = (numpy_helper.to_array(constants[name]) for name in weight.input[:2])
+        # (D_in, D_out) with a scale for each column
+        restored = (values.astype(np.float32) * scales.astype(np.float32)).astype(scales.dtype)
+        model.graph.initializer.append(numpy_helper.from_array(restored, f"{node.name}.weight"))
+        node.input[0], node.input[1] = activation, f"{node.name}.weight"
+    _drop_unused(model)
+
+
+def _comes_from_attention(name: str, makers: dict[str, NodeProto]) -> bool:
+    """Whether a tensor is what attention gave, moved about."""
+    node = makers.get(name)
+    while node is not None and node.op_type in ("Reshape", "Transpose"):
+        node = makers.get(node.input[0])
+    return node is not None and node.op_type == ATTENTION
+
+
+def _drop_unused(model: ModelProto) -> None:
+    """Nodes whose outputs nobody reads, and then constants."""
+    used = {value.name for value in model.graph.output}
+    nodes: list[NodeProto] = []
+    for node in reversed(model.graph.node):
+        if used & set(node.output):
+            nodes.append(node)
+            used |= set(node.input)
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(reversed(nodes))
+    model.graph.initializer.extend(constants)
+
+
+_CHANGES = {
+    "attention32": raise_attention_to_float32,
+    "written-out": write_attention_out,
+    "projection16": take_projections_back,
+}
+
+
+def _cast(given: str, returned: str, type_: int) -> NodeProto:
+    return helper.make_node("Cast", [given], [returned], returned, to=type_)
+
+
+def _replace_attention(
+    model: ModelProto, replace: Callable[[NodeProto, int], Iterable[NodeProto]], *, but: int | None = None
+) -> None:
+    """Puts what `replace` makes of each Attention and its type in that node's place; those of type `but` stay."""
+    types = element_types(model)
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for node in nodes:
+        if node.op_type == ATTENTION and types[node.input[0]] != but:
+            model.graph.node.extend(replace(node, types[node.input[0]]))
+        else:
+            model.graph.node.append(node)

@@ -1,0 +1,1 @@
+"""The bundle on disk: its manifest, files, reference and engines."""

@@ -1,0 +1,226 @@
+"""Bundle: the folder that crosses the border from torch to everything else.
+
+    bundle.json     what the model is, what it eats, its labels, its graphs, and a checksum of every file
+    model.onnx      the fp32 graph, its weights beside it (model.onnx.data) when they are large
+    model.*.onnx    graphs of lower precision, when asked for
+    reference.npz   clips, and what torch answered for them (see parity.py)
+
+The exporter writes a bundle whole; graphs of lower precision and engines may join it later. What it holds is never
+changed in place, and every file is checked before it is used.
+"""
+
+import dataclasses
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from ...preprocess.errors import BundleError
+from ...preprocess.spec import Arithmetic, ClipSpec, ShortestEdge
+from ..storage.exchange import restored, while_it_stays
+from ..storage.written import written_file
+from ..tokens import Grid, TubeletSize, token_grid
+from ..visual.rollout import Readout
+from .files import PRECISIONS, BundleFile, Graph, MatrixProduct, Precision, RecordedVideo, TensorInfo, file_sha256
+from .manifest import FORMAT_VERSION, MANIFEST, manifest_sha256, read_manifest, require_whole
+from .typed import typed
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "PRECISIONS",
+    "Bundle",
+    "BundleFile",
+    "Graph",
+    "MatrixProduct",
+    "Precision",
+    "ProblemType",
+    "RecordedVideo",
+    "Task",
+    "TensorInfo",
+    "file_sha256",
+    "manifest_sha256",
+]
+
+Task = Literal["video-classification", "feature-extraction", "masked-modeling"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What bundle.json says, and the folder that it was read from.
+
+    commit is the Hub commit that the weights came from, None for a local folder. videos are those whose every stage
+    was recorded, none unless they were named at the export. products are the matrix products that a clip takes in fp32,
+    the heaviest first. versions are those of the tools that made the bundle. overrides are what was set against the
+    checkpoint's config.json, by the names of the export's options.
+
+    tubelet is what one token covers; readout, from which tokens the answer is read (rollout.py). Of a classifier there
+    are labels and a problem_type; of masked modeling there is norm_pix_loss: whether pixels come out normalised within
+    each tubelet.
+    """
+
+    path: Path
+    model_id: str
+    commit: str | None
+    architecture: str
+    task: Task
+    problem_type: ProblemType | None
+    spec: ClipSpec
+    labels: tuple[str, ...]
+    tubelet: TubeletSize
+    readout: Readout
+    norm_pix_loss: bool | None
+    graphs: tuple[Graph, ...]
+    products: tuple[MatrixProduct, ...]
+    reference: BundleFile
+    videos: tuple[RecordedVideo, ...]
+    versions: dict[str, str]
+    notes: tuple[str, ...]
+    overrides: dict[str, int | str | tuple[int, ...]]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Reads the manifest of the bundle at `path` and checks that its files are there, whole in size.
+
+        Checksums are checked for each file when it is used (`verified`). Raises BundleError for a folder
+        that is no bundle, is damaged, or was written in a format that this version does not know.
+        """
+        path = Path(path)
+        return while_it_stays(path / MANIFEST, lambda: cls._read(path))
+
+    @classmethod
+    def _read(cls, path: Path) -> Self:
+        restored(path)
+        bundle = typed({"path": path} | read_manifest(path), cls, str(path / MANIFEST))
+        require_whole(bundle)
+        for file in (bundle.reference, *(file for graph in bundle.graphs for file in graph.files)):
+            _check_size(path, file)
+        return bundle
+
+    def to_json(self) -> dict[str, Any]:
+        """What bundle.json holds."""
+        values = dataclasses.asdict(self)
+        del values["path"]
+        return {"format_version": FORMAT_VERSION, "sha256": manifest_sha256(values)} | values
+
+    def write_manifest(self) -> None:
+        """Writes bundle.json, or replaces it at once; it is the last file of a bundle to be written."""
+        text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
+        with written_file(self.path / MANIFEST) as beside:
+            beside.write_text(text, encoding="utf-8")
+
+    def summary(self) -> str:
+        """The bundle in a few lines."""
+        spec, sampling = self.spec, self.spec.evaluation.sampling
+        source = self.model_id if self.commit is None else f"{self.model_id} @ {self.commit}"
+        rows = [
+            ("model", f"{source} ({self.architecture})"),
+            ("task", f"{self.task}, {self._describe_labels()}" if self.labels else self.task),
+            ("clip", f"{spec.num_frames} frames, {sampling.policy}, stride {sampling.stride}"),
+            ("pixels", _describe_pixels(spec)),
+            *((graph.precision, text) for graph in self.graphs for text in (graph.describe(), *graph.notes)),
+            ("made with", ", ".join(f"{tool} {version}" for tool, version in self.versions.items())),
+            *(("note", note) for note in self.notes),
+        ]
+        return "\n".join(f"{name:<10} {text}" for name, text in rows)
+
+    @property
+    def grid(self) -> Grid:
+        """How the tokens of a clip lie; with readout "class-token", one more stands in front of them."""
+        if self.spec.size is None:
+            raise BundleError(f"{self.path} leaves the size of clips open, so its tokens have no grid")
+        try:
+            return token_grid((self.spec.num_frames, *self.spec.size), self.tubelet)
+        except ValueError as error:
+            raise BundleError(f"the tokens of {self.path} have no place in its frames: {error}") from error
+
+    @property
+    def ranked(self) -> bool:
+        """Whether logits are those of labels, of which the best count; the values of a regression are not."""
+        return self.task == "video-classification" and self.problem_type != "regression"
+
+    def require_classifier(self, purpose: str) -> None:
+        """Raises BundleError, which names the purpose, unless the graphs give logits of labels and nothing else."""
+        outputs = [output.name for output in self.graphs[0].outputs]
+        if self.task != "video-classification" or outputs != ["logits"]:
+            raise BundleError(
+                f"{self.path} is for {self.task} and gives {outputs[0]}{' and more' if outputs[1:] else ''}; {purpose} "
+                "takes a bundle for video-classification that gives logits alone",
+                fix="tubelet export --model ID --task video-classification, of a checkpoint that is for it",
+            )
+
+    def _describe_labels(self) -> str:
+        """How many there are, and the first few."""
+        shown = ", ".join([*self.labels[:3], *(["..."] if len(self.labels) > 3 else [])])
+        noun, kind = ("value", "regression, ") if self.problem_type == "regression" else ("label", "")
+        return f"{kind}{len(self.labels)} {noun}{'' if len(self.labels) == 1 else 's'}: {shown}"
+
+    def graph(self, precision: str) -> Graph:
+        """The graph of that precision; BundleError says which there are."""
+        for graph in self.graphs:
+            if graph.precision == precision:
+                return graph
+        if precision not in PRECISIONS:
+            raise BundleError(f"there is no graph of precision {precision!r}; there are {', '.join(PRECISIONS)}")
+        have = ", ".join(graph.precision for graph in self.graphs)
+        raise BundleError(
+            f"{self.path} has no {precision} graph; it has {have}",
+            fix=f"tubelet quantize {shlex.quote(str(self.path))} --precision {precision}",
+        )
+
+    def verified(self, file: BundleFile) -> Path:
+        """The path of `file`, once its bytes are those that were written; BundleError otherwise."""
+        try:
+            path = _check_size(self.path, file)
+            if file_sha256(path) != file.sha256:
+                raise BundleError(
+                    f"{path} is not the file that was exported: its sha256 differs from the one in {MANIFEST}",
+                    fix="copy the bundle again, or export it again",
+                )
+        except BundleError as error:
+            if self._was_replaced():
+                raise BundleError(f"{self.path} was replaced while it was being read", fix="try again") from error
+            raise
+        return path
+
+    def _was_replaced(self) -> bool:
+        """Whether another bundle took this one's place since it was opened."""
+        try:
+            return bool(Bundle.open(self.path).to_json()["sha256"] != self.to_json()["sha256"])
+        except BundleError:
+            return False
+
+
+_COMPUTED_AS: dict[Arithmetic, str] = {
+    "pillow": "computed as Pillow up to 12 does",
+    "pillow-13": "computed as Pillow 13 does",
+    "torchvision": "computed as torchvision does",
+}
+
+
+def _describe_pixels(spec: ClipSpec) -> str:
+    """Resize, crop and values of the input in a line."""
+    steps = []
+    if isinstance(spec.resize, ShortestEdge):
+        steps.append(f"{spec.resample} to short side {spec.resize.edge}")
+    elif spec.resize is not None:
+        steps.append(f"{spec.resample} to {spec.resize.width}x{spec.resize.height}")
+    if spec.crop is not None:
+        steps.append(f"crop {spec.crop[1]}x{spec.crop[0]}")
+    low, high = spec.value_range
+    where = "inside the graph" if spec.layout == "THWC" else "before the graph"
+    return ", ".join([*steps, f"values {low:.4g} to {high:.4g}, normalised {where}", _COMPUTED_AS[spec.arithmetic]])
+
+
+def _check_size(folder: Path, file: BundleFile) -> Path:
+    path = folder / file.name
+    if not path.is_file():
+        raise BundleError(f"{path} is missing from the bundle", fix="copy the bundle again, with all its files")
+    if path.stat().st_size != file.bytes:
+        raise BundleError(
+            f"{path} has {path.stat().st_size} bytes, {file.bytes} were exported",
+            fix="copy the bundle again, or export it again",
+        )
+    return path

@@ -1,0 +1,273 @@
+"""TensorRT engines on disk: what they are called, what they are tied to, and which may be loaded.
+
+    BUNDLE/engines/
+      sm90-trt11.4-fp16-b1-4-8.plan     the engine: machine code for one kind of GPU and one version of TensorRT
+      sm90-trt11.4-fp16-b1-4-8.json     what it was made from, on what, and how far it is from torch
+
+A plan is a program: TensorRT runs what it finds in it. Plans are therefore built on the machine that runs them, never
+fetched, and loaded only from a folder that belongs to the user and that nobody else can write.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shlex
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ...preprocess.errors import BackendError, BundleError, NotAvailable, OutOfBounds
+from ..bounds import PROFILE_BATCH, whole_number
+from ..storage.written import written_file
+from .bundle import Bundle
+from .files import BundleFile, Graph, ParityRecord
+from .typed import read_json_object, typed
+
+FOLDER = "engines"
+
+# Precision of an engine -> precision of the bundle's graph that it is built from. tf32 is the fp32 graph with matrix
+# products on TF32 tensor cores: float32's range with 10 bits after the point.
+SOURCES = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "fp32", "int8-static": "int8-static", "fp8": "fp8"}
+
+MOST_WORKSPACE_GB = 1024
+
+# What the layers of an engine are counted under whose types TensorRT does not show.
+HIDDEN = "hidden"
+
+# Precision -> compute capability of the first GPUs that multiply in it; the others are as old as TensorRT's own first.
+NEEDS_CAPABILITY = {"tf32": (8, 0), "bf16": (8, 0), "fp8": (8, 9)}
+
+
+@dataclass(frozen=True, order=True)
+class Profile:
+    """Batch sizes that an engine takes: min to max, and the one that its kernels are chosen for."""
+
+    min: int
+    opt: int
+    max: int
+
+    def __post_init__(self) -> None:
+        PROFILE_BATCH.check(self.max)
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise ValueError(f"a profile is MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX, got {self}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """ "1:4:8", or "4" for 4:4:4. Raises ValueError for anything else."""
+        parts = text.split(":")
+        try:
+            sizes = [whole_number(part) for part in parts]
+        except ValueError as error:
+            raise ValueError(f"a profile is MIN:OPT:MAX or one number, got {text[:40]!r}: {error}") from error
+        if len(sizes) not in (1, 3):
+            raise ValueError(f"a profile is MIN:OPT:MAX or one number, got {text[:40]!r}")
+        return cls(*(sizes * 3 if len(sizes) == 1 else sizes))
+
+    def __str__(self) -> str:
+        return f"{self.min}:{self.opt}:{self.max}"
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What is asked of a build. workspace_gb: how much GPU memory a kernel may take for itself; None for all."""
+
+    precision: str
+    profiles: tuple[Profile, ...] = (Profile(1, 4, 8),)
+    opt_level: int = 3
+    workspace_gb: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.workspace_gb is not None and not 0 < self.workspace_gb <= MOST_WORKSPACE_GB:
+            raise OutOfBounds(
+                f"workspace_gb must be above 0 and at most {MOST_WORKSPACE_GB} (no GPU has more), "
+                f"got {self.workspace_gb:g}"
+            )
+
+    def command(self, bundle: Path) -> str:
+        """The command line that builds it."""
+        words = ["tubelet", "build", str(bundle), "--precision", self.precision]
+        for profile in self.profiles:
+            words += ["--batch", str(profile)]
+        if self.opt_level != EngineOptions.opt_level:
+            words += ["--opt-level", str(self.opt_level)]
+        if self.workspace_gb is not None:
+            words += ["--workspace-gb", f"{self.workspace_gb:g}"]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a plan is tied to, and, beside it, what else was there. cuda: the newest that the driver can run."""
+
+    gpu: str
+    compute_capability: tuple[int, int]
+    multiprocessors: int
+    memory_bytes: int
+    driver: str | None
+    cuda: str
+    tensorrt: str
+
+    def runs_plans_of(self, other: "Machine") -> bool:
+        """Plans need the same kind of GPU and the very version of TensorRT."""
+        return (self.gpu, self.compute_capability, self.multiprocessors, self.tensorrt) == (
+            other.gpu,
+            other.compute_capability,
+            other.multiprocessors,
+            other.tensorrt,
+        )
+
+    @property
+    def tag(self) -> str:
+        """Compute capability and TensorRT in a file name: sm90-trt11.4."""
+        major, minor = self.compute_capability
+        return f"sm{major}{minor}-trt{'.'.join(self.tensorrt.split('.')[:2])}"
+
+    def __str__(self) -> str:
+        major, minor = self.compute_capability
+        return f"{self.gpu} (compute capability {major}.{minor}) with TensorRT {self.tensorrt}"
+
+    def require(self, precision: str) -> None:
+        """Raises NotAvailable where the GPU cannot multiply in that precision."""
+        needed = NEEDS_CAPABILITY.get(precision, (0, 0))
+        if self.compute_capability < needed:
+            raise NotAvailable(
+                f"{precision} needs a GPU of compute capability {needed[0]}.{needed[1]} or newer, this is {self}",
+                fix="build another precision, such as fp16 or int8-static",
+            )
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """The JSON beside a plan.
+
+    options.precision is what the engine really is, whatever was asked for; recipe says how its graph was made (see
+    exporter/to_engine_recipes.py). graph_sha256: of the graph's files in the bundle. layers: how many layers the
+    engine computes in each type, HIDDEN for those that do not show theirs. parity: the report of the check that it was
+    kept for. built: UTC, ISO 8601.
+    """
+
+    plan: BundleFile
+    recipe: str
+    graph_sha256: str
+    options: EngineOptions
+    machine: Machine
+    layers: dict[str, int]
+    parity: ParityRecord
+    build_seconds: float
+    built: str
+
+    def __post_init__(self) -> None:
+        if not self.layers or min(self.layers.values()) < 1:
+            raise ValueError("layers must count at least one in each type")
+        if not self.options.profiles:
+            raise ValueError("options.profiles must hold at least one")
+
+    def describe_layers(self) -> str:
+        """Such as "of 120 layers, by what they take in: 96 (80%) in fp16, 24 (20%) in fp32"."""
+        total = sum(self.layers.values())
+        shown = [f"{count} ({count / total:.0%}) in {name}" for name, count in self.layers.items() if name != HIDDEN]
+        if HIDDEN in self.layers:
+            shown.append(f"{self.layers[HIDDEN]} ({self.layers[HIDDEN] / total:.0%}) do not show their types")
+        return f"of {total} layers, by what they take in: {', '.join(shown)}"
+
+    def save(self, folder: Path) -> None:
+        """Writes the JSON of the plan that lies in `folder`; it is the last file of an engine to be written."""
+        text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        with written_file(record_path(folder / self.plan.name)) as beside:
+            beside.write_text(text, encoding="utf-8")
+
+
+def plan_name(machine: Machine, recipe: str, profiles: tuple[Profile, ...]) -> str:
+    """sm90-trt11.4-fp16-b1-4-8.plan; several profiles are joined by +."""
+    batches = "+".join(f"{profile.min}-{profile.opt}-{profile.max}" for profile in profiles)
+    return f"{machine.tag}-{recipe}-b{batches}.plan"
+
+
+def record_path(plan: Path) -> Path:
+    return plan.with_suffix(".json")
+
+
+def graph_sha256(graph: Graph) -> str:
+    """Of all the files of a graph, the weights beside it included."""
+    return hashlib.sha256("".join(file.sha256 for file in graph.files).encode()).hexdigest()
+
+
+def require_private(path: Path) -> None:
+    """Raises BackendError unless `path`, no symbolic link, belongs to the user or to root, and nobody else can write
+    it. On Windows, where permissions are not of this kind, nothing is checked."""
+    if os.name != "posix":
+        return
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        raise BackendError(f"{path} is a symbolic link; engines are loaded from their own folder only")
+    if status.st_uid not in (os.geteuid(), 0):
+        raise BackendError(
+            f"{path} belongs to another user, and an engine is a program",
+            fix="copy the bundle without its engines, and build them again",
+        )
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BackendError(
+            f"{path} can be written by other users, and an engine is a program",
+            fix=f"chmod go-w {shlex.quote(str(path))}, if nobody has changed it",
+        )
+
+
+def read_records(folder: Path) -> Iterator[EngineRecord]:
+    """Of every engine in `folder`. Raises BackendError for JSON that is no record."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = typed(read_json_object(path), EngineRecord, path.name)
+        except BundleError as error:
+            raise BackendError(
+                f"{path} is not the record of an engine: {error.message}", fix=f"rm {shlex.quote(str(path))}"
+            ) from error
+        yield record
+
+
+def find_engine(bundle: Bundle, precision: str, machine: Machine) -> EngineRecord:
+    """The engine of that precision which runs on `machine` and was built from the bundle as it is: the one built last,
+    if there are several.
+
+    Raises BackendError, with the command that builds one, where there is none, naming those that there are and why
+    they do not serve.
+    """
+    rebuild = EngineOptions(precision).command(bundle.path)
+    if precision not in SOURCES:
+        raise BackendError(f"there are no engines of precision {precision!r}; there are {', '.join(SOURCES)}")
+    folder = bundle.path / FOLDER
+    if not folder.is_dir():
+        raise BackendError(f"{bundle.path} has no engines yet", fix=rebuild)
+    require_private(folder)
+    refused, serving = [], []
+    for record in read_records(folder):
+        if record.options.precision != precision:
+            refused.append(f"{record.plan.name} computes in {record.options.precision}")
+        elif not machine.runs_plans_of(record.machine):
+            refused.append(f"{record.plan.name} was built on {record.machine}")
+            rebuild = record.options.command(bundle.path)
+        elif record.graph_sha256 != graph_sha256(bundle.graph(SOURCES[precision])):
+            refused.append(f"{record.plan.name} was built from another version of the graph")
+            rebuild = record.options.command(bundle.path)
+        else:
+            serving.append(record)
+    if serving:
+        return max(serving, key=lambda record: record.built)
+    reasons = "".join(f"\n  {reason}" for reason in refused)
+    raise BackendError(f"{folder} has no {precision} engine for this machine, {machine}{reasons}", fix=rebuild)
+
+
+def read_plan(folder: Path, record: EngineRecord) -> bytes:
+    """The plan, once it is known to be the user's own and the one that was built. Raises BackendError otherwise."""
+    path = folder / record.plan.name
+    rebuild = record.options.command(folder.parent)
+    if path.name != record.plan.name or not path.is_file():
+        raise BackendError(f"{path} is missing", fix=rebuild)
+    require_private(folder)
+    require_private(path)
+    plan = path.read_bytes()
+    if hashlib.sha256(plan).hexdigest() != record.plan.sha256:
+        raise BackendError(f"{path} is not the engine that was built: its checksum differs", fix=rebuild)
+    return plan

@@ -1,0 +1,1 @@
+"""Compares what a backend computes with what torch answered."""

@@ -1,0 +1,305 @@
+"""A backend against what torch answered: the proof that a bundle carries with it.
+
+The reference (reference.py) holds clips of different shapes with real motion, and what torch computed for them in
+float32. Checking therefore covers the preprocessing, bit for bit, and the graph, within a stated limit, on the machine
+where it runs.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...preprocess.errors import BundleError
+from ...preprocess.frames import Frames
+from ...preprocess.prepare import prepare
+from ...preprocess.spec import ClipSpec
+from ..backends.backend import Backend
+from ..bundle.bundle import Bundle
+from ..bundle.files import ParityRecord
+from ..bundle.reference import Reference, input_sha256, kept_values
+from ..progress import Progress, silent
+from .limits import Limit, cosines, limit_on
+
+# A batch of clips as the graph takes them, (B, ...) -> logits float32 (B, K).
+Infer = Callable[[NDArray[Any]], NDArray[np.float32]]
+# Everything that the graph takes, (B, ...) each by name -> everything that it gives, float32 (B, ...) each by name.
+Run = Callable[[Mapping[str, NDArray[Any]]], Mapping[str, NDArray[np.float32]]]
+
+BATCHES = (1, 2, 3, 8)
+_AGAIN = "export the bundle again"
+MOST_BYTES = 8 * 2**30  # of outputs; a larger batch is left out: the attention weights of ViViT-B are 5.7 GB a clip
+
+
+@dataclass(frozen=True)
+class InputParity:
+    """The preprocessing of one reference clip: are the bytes of the model input those of the export?"""
+
+    clip: int
+    frame_size: tuple[int, int]
+    equal: bool
+
+
+@dataclass(frozen=True)
+class BatchParity:
+    """One output of one batch of reference clips: the largest difference, where it was, and what was allowed.
+
+    at_label is the number of the value among those that are compared, which are the logits of a classifier.
+    excess is how much of the limit is used up: 1 or less is within it; None where values are NaN or infinite. cosine is
+    None for the values of a regression as well, which have no direction.
+    """
+
+    batch: int
+    output: str
+    largest_difference: float | None
+    at_clip: int | None
+    at_label: int | None
+    excess: float | None
+    cosine: float | None
+    top_equal: bool
+
+    @property
+    def passed(self) -> bool:
+        return self.excess is not None and self.excess <= 1 and self.top_equal
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """Every comparison that was made, and with what. left_out: batches whose outputs would not fit in memory.
+
+    Raises BundleError for a report of no comparison: it would have passed.
+    """
+
+    backend: str
+    precision: str
+    limit: Limit
+    inputs: tuple[InputParity, ...]
+    batches: tuple[BatchParity, ...]
+    left_out: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.inputs or not self.batches:
+            raise BundleError("nothing was compared", fix=_AGAIN)
+
+    @property
+    def passed(self) -> bool:
+        return all(row.equal for row in self.inputs) and all(row.passed for row in self.batches)
+
+    def to_json(self) -> ParityRecord:
+        values = dataclasses.asdict(self)
+        for row, batch in zip(values["batches"], self.batches, strict=True):
+            row["passed"] = batch.passed
+        return cast(ParityRecord, {"passed": self.passed} | values)
+
+    def table(self) -> str:
+        """The report as text, one line a comparison."""
+        lines = [
+            f"{self.backend} {self.precision} against torch fp32",
+            "",
+            "input   frames     prepared as exported",
+        ]
+        for row in self.inputs:
+            size = f"{row.frame_size[1]}x{row.frame_size[0]}"
+            lines.append(f"clip {row.clip}  {size:<9}  {'bit for bit' if row.equal else 'DIFFERENT'}")
+        only_logits = self.limit.top and all(row.output == "logits" for row in self.batches)
+        lines += ["", *(self._ranked_rows() if only_logits else self._value_rows())]
+        if self.left_out:
+            sizes = ", ".join(map(str, self.left_out))
+            lines.append(f"left out: batch {sizes}, whose outputs take more than {MOST_BYTES / 2**30:.0f} GiB")
+        limit = str(self.limit)
+        if self.limit.top and not only_logits:
+            limit = f"of logits {limit}, of other outputs {self.limit.unranked()}"
+        return "\n".join([*lines, "", f"limit: {limit}: {'PASS' if self.passed else 'FAIL'}"])
+
+    def _ranked_rows(self) -> list[str]:
+        """Of a classifier."""
+        lines = [f"batch   largest difference      of limit    cosine      top-{self.limit.top}"]
+        for batch in self.batches:
+            top = "equal" if batch.top_equal else "DIFFERENT"
+            if batch.excess is None:
+                lines.append(f"{batch.batch:<6}  NaN or infinite")
+                continue
+            where = f"{batch.largest_difference:.2e} (clip {batch.at_clip}, label {batch.at_label})"
+            lines.append(f"{batch.batch:<6}  {where:<29}{batch.excess:>7.1%}    {batch.cosine:.7f}   {top}")
+        return lines
+
+    def _value_rows(self) -> list[str]:
+        """Of other outputs; of a numbered row, such as hidden_states.0 to hidden_states.12, the worst."""
+        groups: dict[tuple[int, str], list[BatchParity]] = {}
+        for batch in self.batches:
+            groups.setdefault((batch.batch, batch.output.partition(".")[0]), []).append(batch)
+        lines = ["batch   output               largest difference   of limit    cosine"]
+        for batch in map(worst, groups.values()):
+            row = f"{batch.batch:<6}  {batch.output:<19}  "
+            if batch.excess is None:
+                lines.append(f"{row}NaN or infinite")
+                continue
+            where = f"{batch.largest_difference:.2e} (clip {batch.at_clip})"
+            best = "" if batch.top_equal else "   best labels DIFFERENT"
+            cosine = "-" if batch.cosine is None else f"{batch.cosine:.7f}"
+            lines.append(f"{row}{where:<19}  {batch.excess:>8.1%}    {cosine}{best}")
+        return lines
+
+
+def clips_of_batch(batch: int, clips: int) -> list[int]:
+    """Which reference clips make a batch: round robin, from another one at each size, so that clips change places
+    and a graph that mixes up its batch is seen."""
+    return [(batch + i) % clips for i in range(batch)]
+
+
+def compare_logits(
+    got: NDArray[np.float32],
+    torch_logits: NDArray[np.float32],
+    clips: Sequence[int],
+    limit: Limit,
+    *,
+    output: str = "logits",
+) -> BatchParity:
+    """got and torch_logits (B, K), or as many values of another output, of the reference clips with the numbers in
+    `clips`. Raises BundleError for shapes that differ, and for arrays without a value: they would agree."""
+    if got.shape != torch_logits.shape or got.ndim != 2 or got.size == 0 or len(clips) != len(got):
+        raise BundleError(
+            f"{output} of {len(clips)} clips cannot be compared: {got.shape} beside torch's {torch_logits.shape}",
+            fix=_AGAIN,
+        )
+    if not np.isfinite(got).all():
+        return BatchParity(len(got), output, None, None, None, None, None, top_equal=False)
+    ours, theirs = got.astype(np.float64), torch_logits.astype(np.float64)
+    difference = np.abs(ours - theirs)
+    row, label = np.unravel_index(difference.argmax(), difference.shape)
+    return BatchParity(
+        batch=len(got),
+        output=output,
+        largest_difference=float(difference.max()),
+        at_clip=clips[int(row)],
+        at_label=int(label),
+        excess=limit.excess(ours, theirs),
+        cosine=float(cosines(ours, theirs).min()) if limit.direction else None,
+        top_equal=limit.same_labels(ours, theirs),
+    )
+
+
+def compare_outputs(
+    got: Mapping[str, NDArray[np.float32]], reference: Reference, clips: Sequence[int], limit: Limit
+) -> list[BatchParity]:
+    """Every output of the graph beside what torch answered for the reference clips with those numbers. `limit` is for
+    logits; where it ranks no labels, and for other outputs, it is taken in proportion to the values. Raises BundleError
+    where one of the two has an output that the other lacks, or neither has any."""
+    if not got or got.keys() != reference.outputs.keys():
+        raise BundleError(
+            f"the graph gives {', '.join(got) or 'nothing'}, and torch's answers are {', '.join(reference.outputs)}: "
+            "all of it must be compared",
+            fix=_AGAIN,
+        )
+    rows = []
+    for name, recorded in reference.outputs.items():
+        theirs = recorded[clips]
+        own = limit if name == "logits" else limit.unranked()
+        if not own.top:
+            own = own.of_size(theirs.astype(np.float64))
+        rows.append(compare_logits(_kept(name, got[name], len(clips)), theirs, clips, own, output=name))
+    return rows
+
+
+def _kept(name: str, output: NDArray[np.float32], clips: int) -> NDArray[np.float32]:
+    """The values of an output that are compared, (B, values). Raises BundleError where a clip has no row, or no value
+    in it."""
+    if output.ndim < 2 or len(output) != clips or output.size == 0:
+        raise BundleError(f"{name} of {clips} clips cannot be compared: the engine gave {output.shape}", fix=_AGAIN)
+    return kept_values(output)
+
+
+def worst(rows: Sequence[BatchParity]) -> BatchParity:
+    """The one that is furthest from passing."""
+    return max(rows, key=lambda row: (not row.passed, np.inf if row.excess is None else row.excess))
+
+
+def check_parity(
+    infer: Infer,
+    reference: Reference,
+    spec: ClipSpec,
+    *,
+    backend: str,
+    precision: str,
+    limit: Limit | None = None,
+    progress: Progress = silent,
+) -> ParityReport:
+    """`check_outputs` of a classifier, whose graph takes one batch of clips and gives logits. limit: that on labels
+    where none is given."""
+
+    def run(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        (batch,) = inputs.values()
+        return {"logits": infer(batch)}
+
+    if limit is None:
+        limit = limit_on(precision, ranked=True)
+    return check_outputs(run, reference, spec, limit=limit, backend=backend, precision=precision, progress=progress)
+
+
+def check_outputs(
+    run: Run,
+    reference: Reference,
+    spec: ClipSpec,
+    *,
+    limit: Limit,
+    backend: str,
+    precision: str,
+    progress: Progress = silent,
+) -> ParityReport:
+    """Prepares every reference clip and runs them at each of BATCHES.
+
+    limit: on logits; see `limit_of`
+    Raises BundleError where the reference has nothing to compare.
+    """
+    if not reference.clips:
+        raise BundleError("the reference holds no clips, so nothing can be compared")
+    prepared = [prepare(Frames.from_array(clip), spec) for clip in reference.clips]
+    inputs = tuple(
+        InputParity(i, clip.shape[1:3], input_sha256(ready) == expected)
+        for i, (clip, ready, expected) in enumerate(zip(reference.clips, prepared, reference.input_sha256, strict=True))
+    )
+    rows: list[BatchParity] = []
+    left_out = []
+    bytes_a_clip = 0
+    for size in BATCHES:
+        if size * bytes_a_clip > MOST_BYTES:
+            left_out.append(size)
+            continue
+        progress(f"checking batch {size}")
+        clips = clips_of_batch(size, len(prepared))
+        given: dict[str, NDArray[Any]] = {spec.input_name: np.stack([prepared[i] for i in clips])}
+        given |= {name: array[clips] for name, array in reference.inputs.items()}
+        got = run(given)
+        bytes_a_clip = sum(output.nbytes for output in got.values()) // size
+        rows += compare_outputs(got, reference, clips, limit)
+    return ParityReport(backend, precision, limit, inputs, tuple(rows), tuple(left_out))
+
+
+def check_bundle(
+    engine: Backend,
+    bundle: Bundle,
+    reference: Reference,
+    *,
+    backend: str,
+    precision: str,
+    progress: Progress = silent,
+) -> ParityReport:
+    """`engine`, which has the bundle's graph for that precision loaded, against everything that torch answered.
+
+    Every engine gives a classifier's logits; not every one gives all there is of a graph with more, which is a
+    BackendError. Raises BundleError where the reference has nothing to compare.
+    """
+    limit = limit_of(bundle, precision, reference)
+    named = {"backend": backend, "precision": precision}
+    if bundle.task == "video-classification" and list(reference.outputs) == ["logits"]:
+        return check_parity(engine.infer, reference, bundle.spec, limit=limit, progress=progress, **named)
+    return check_outputs(engine.run, reference, bundle.spec, limit=limit, progress=progress, **named)
+
+
+def limit_of(bundle: Bundle, precision: str, reference: Reference) -> Limit:
+    """The limit on what the bundle's graphs give in that precision."""
+    values = reference.outputs["logits"] if bundle.problem_type == "regression" else None
+    return limit_on(precision, ranked=bundle.ranked, values=values)

@@ -1,0 +1,273 @@
+"""Files that are there whole or not at all, and scratch folders that no death leaves behind.
+
+    with written_file(path) as beside:      # a path of the same name in a folder of its own beside it
+        beside.write_text(text)             # takes the place of what lies at `path` when the block ends well
+
+What is written lies in a scratch folder, `.NAME.XXXXXXXX` beside what it will be. Its maker holds a lock on a file in
+it. A lock ends with its process, so a scratch folder that can be locked was left by a dead one, and is removed, and
+said, when the same NAME is written next. Contents reach the disk before they take their place.
+"""
+
+import errno
+import glob
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ...preprocess.errors import NotWritten
+from ..progress import Progress, silent
+from .lock import LOCK, NO_LOCKS, Holder, try_lock, unlock
+
+WRITER = "writer"  # the file in a scratch folder whose lock says that its maker lives
+REPLACED = "replaced"  # in a scratch folder, what lay at the path and has not been replaced yet (see exchange.py)
+
+# Another host's scratch folder may be alive although it can be locked, where a mount keeps locks to itself.
+_ALIVE_ELSEWHERE_SECONDS = 24 * 3600
+
+_FIXES = {
+    errno.ENOSPC: "free some space there, or choose another folder",
+    errno.EDQUOT: "free some of your quota there, or choose another folder",
+    errno.EFBIG: "raise the limit on the size of files, or choose another folder",
+    errno.EROFS: "choose a folder on a file system that is not read-only",
+    errno.EACCES: "choose another folder, or have yourself given the right to write in it",
+    errno.EPERM: "choose another folder, or have yourself given the right to write in it",
+}
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turns what the system refuses while `path` is written into NotWritten, which names it.
+
+    Errors about other files pass. A full disk names none, and is about what is being written.
+    """
+    try:
+        yield
+    except NotWritten:
+        raise
+    except OSError as error:
+        if error.errno is None or not _is_about(error, path):
+            raise
+        where = "" if error.filename is None or _lies_in_scratch(error, path) else f" ({error.filename})"
+        raise NotWritten(
+            f"{path} cannot be written: {error.strerror}{where}",
+            fix=_FIXES.get(error.errno, "choose another folder"),
+            errno=error.errno,
+        ) from error
+
+
+def _is_about(error: OSError, path: Path) -> bool:
+    if error.filename is None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+    return named.is_relative_to(path) or named in path.parents or _lies_in_scratch(error, path)
+
+
+def _lies_in_scratch(error: OSError, path: Path) -> bool:
+    return os.fsdecode(error.filename).startswith(os.fspath(path.parent / f".{path.name}."))
+
+
+@contextmanager
+def scratch(parent: Path, name: str, *, say: Progress = silent) -> Iterator[Path]:
+    """A fresh folder `.NAME.XXXXXXXX` in `parent`, gone with all it holds when the block ends.
+
+    Those that dead processes left for the same name are removed first (see `collect`).
+    """
+    collect(parent, name, say=say)
+    folder, lock = _make(parent, name)
+    try:
+        yield folder
+    finally:
+        put_back(folder, parent / name)  # or what lies aside would be all there is
+        _remove(folder, lock)
+
+
+@contextmanager
+def written_file(path: Path, *, follow_link: bool = False, say: Progress = silent) -> Iterator[Path]:
+    """A path to write a file to, which takes its place at `path` when the block ends well, and is gone when not.
+
+    follow_link: where a link lies at `path`, it stays, and what it points to is replaced; otherwise the link is
+
+    Raises NotWritten where the system refuses it; what lay at `path` then still does.
+    """
+    target = path.resolve() if follow_link else path
+    with naming(target), scratch(target.parent, target.name, say=say) as folder:
+        beside = folder / path.name
+        yield beside
+        sync_file(beside)
+        beside.replace(target)
+        sync_folder(target.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Returns when the file's contents are on the disk."""
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Returns when the names in the folder are on the disk, where the system can tell."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):  # of file systems that sync files alone
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Returns when everything in the folder is on the disk."""
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            sync_file(Path(inner, name))
+        sync_folder(Path(inner))
+
+
+def collect(parent: Path, name: str, *, say: Progress = silent) -> None:
+    """Removes the scratch folders for `name` in `parent` whose makers are dead, and says so.
+
+    One that holds what its maker was about to replace puts it back, where nothing has taken its place.
+    """
+    for folder in scratch_folders(parent, name):
+        with suppress(OSError):
+            folder.rmdir()  # its maker died before it wrote anything, or makes another
+            continue
+        holder = Holder.read(folder / WRITER)  # before the lock, which writes its own holder there
+        lock = _lock_of_the_dead(folder, holder)
+        if lock is None:
+            continue
+        try:
+            if put_back(folder, parent / name):
+                say(f"put {parent / name} back, which a process that died had moved aside")
+            if not _is_all_there_is(folder, parent / name):
+                _remove(folder, lock)
+                lock = None
+                if holder is not None:  # or its maker had not even begun
+                    say(f"removed {folder}, which {holder}, left behind when it died")
+        except OSError as error:
+            say(f"{folder} was left behind by a process that died, and cannot be removed: {error.strerror}")
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+
+def scratch_folders(parent: Path, name: str) -> list[Path]:
+    """Those for `name`, of the living and the dead."""
+    pattern = re.compile(re.escape(f".{name}.") + "[0-9a-f]{8}")
+    found = parent.glob(f".{glob.escape(name)}.*")
+    return sorted(path for path in found if pattern.fullmatch(path.name) and path.is_dir() and not path.is_symlink())
+
+
+def put_back(folder: Path, path: Path) -> bool:
+    """Whether what the scratch folder holds of `path` was put back there: not where something is there."""
+    if os.path.lexists(path) or not (folder / REPLACED).is_dir():
+        return False
+    (folder / REPLACED / LOCK).unlink(missing_ok=True)  # of the writer that died
+    (folder / REPLACED).rename(path)
+    sync_folder(path.parent)
+    return True
+
+
+def _is_all_there_is(folder: Path, path: Path) -> bool:
+    """Whether the scratch folder holds what lay at `path`, and another thing lies there now."""
+    replaced = folder / REPLACED
+    return replaced.is_dir() and not any((path / entry.name).exists() for entry in replaced.iterdir())
+
+
+def _make(parent: Path, name: str) -> tuple[Path, int | None]:
+    """A fresh scratch folder, and the lock on it; None where the file system has no locks."""
+    while True:
+        folder = parent / f".{name}.{secrets.token_hex(4)}"
+        folder.mkdir()
+        try:
+            return folder, _lock_of_the_maker(folder)
+        except (FileNotFoundError, FileExistsError):
+            continue  # who collects took it for a dead one's, between the two steps
+
+
+def _lock_of_the_maker(folder: Path) -> int | None:
+    try:
+        lock = try_lock(folder / WRITER)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        with suppress(OSError):
+            (folder / WRITER).unlink(missing_ok=True)
+            folder.rmdir()
+        raise
+    if lock is None:
+        raise FileExistsError(errno.EEXIST, "another process took it", os.fspath(folder))
+    return lock
+
+
+def _lock_of_the_dead(folder: Path, holder: Holder | None) -> int | None:
+    """The lock of a scratch folder whose maker is dead; None for one that lives, or may live elsewhere."""
+    writer = folder / WRITER
+    try:
+        age = time.time() - writer.stat().st_mtime
+        if holder is not None and not holder.is_of_this_system() and age < _ALIVE_ELSEWHERE_SECONDS:
+            return None
+        return try_lock(writer, make=False)
+    except OSError:
+        return None  # no scratch folder, no locks here, or gone by now: nothing is known of its maker
+
+
+def _remove(folder: Path, lock: int | None) -> None:
+    """Removes a scratch folder, its lock last: what a kill leaves of it can still be collected."""
+    try:
+        _empty(folder)
+    except BaseException:  # a signal, which must not leave half of it
+        _empty(folder)
+        raise
+    finally:
+        writer = folder / WRITER
+        if lock is not None and _holds_more_than(folder, WRITER):
+            os.close(lock)  # what could not be removed keeps its lock's file, by which it is collected another day
+        else:
+            if lock is not None:
+                unlock(lock, writer)
+            writer.unlink(missing_ok=True)  # Windows removes it only now
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _holds_more_than(folder: Path, name: str) -> bool:
+    try:
+        return folder.is_dir() and any(entry.name != name for entry in folder.iterdir())
+    except OSError:
+        return True  # no more files can be opened, and so none are known to be gone
+
+
+def _empty(folder: Path) -> None:
+    if (folder / REPLACED).is_dir():
+        (folder / REPLACED).rename(folder / "removed")  # so that what bears the name is whole, and worth putting back
+    for entry in folder.iterdir() if folder.is_dir() else ():  # it may have gone with the bundle around it
+        if entry.is_dir() and not entry.is_symlink():
+            _remove_tree(entry)
+        elif entry.name != WRITER:
+            entry.unlink(missing_ok=True)
+
+
+def _remove_tree(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    # It keeps a file open for each folder on the way down, of which there may be no more; this has one at a time.
+    for inner, folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            with suppress(OSError):
+                Path(inner, name).unlink()
+        for name in folders:
+            with suppress(OSError):
+                Path(inner, name).rmdir()
+    with suppress(OSError):
+        folder.rmdir()

@@ -1,0 +1,1 @@
+"""Pictures of what a model looked at and what it drew."""

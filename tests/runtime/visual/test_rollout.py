@@ -1,0 +1,116 @@
+"""Attention maps against transformers' own attentions, and rollout as the paper writes it: matrices, in float64."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tubelet.runtime.tokens import Grid
+from tubelet.runtime.visual.rollout import Readout, attention_map, rollout
+
+GRID = Grid(2, 3, 4)
+TINY = {
+    "image_size": (12, 16),
+    "num_frames": 4,
+    "hidden_size": 24,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 3,
+    "intermediate_size": 32,
+    "attn_implementation": "eager",
+}
+
+
+def transformers_attentions(family: str) -> list[NDArray[np.float32]]:
+    """Of each layer of a tiny model whose weights make attention uneven: (1, h, N, N)."""
+    import transformers
+
+    if family == "vivit":
+        model: Any = transformers.VivitModel(transformers.VivitConfig(**TINY, tubelet_size=[2, 4, 4]))
+    else:
+        model = transformers.VideoMAEModel(transformers.VideoMAEConfig(**TINY, tubelet_size=2, patch_size=4))
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    with torch.no_grad():
+        found = model.eval()(torch.randn(1, 4, 3, 12, 16), output_attentions=True)
+    return [attention.numpy() for attention in found.attentions]
+
+
+def rollout_matrix(attentions: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Equation 1 and what follows it in arXiv:2005.00928, in torch: (N, N)."""
+    result: torch.Tensor | None = None
+    for attention in attentions:
+        mixed = torch.from_numpy(attention).double().mean(dim=1)[0]
+        mixed = 0.5 * mixed + 0.5 * torch.eye(len(mixed), dtype=torch.float64)
+        mixed = mixed / mixed.sum(dim=-1, keepdim=True)
+        result = mixed if result is None else mixed @ result
+    assert result is not None
+    return np.asarray(result)
+
+
+READINGS: list[tuple[str, Readout]] = [
+    ("vivit", "class-token"),
+    ("videomae", "mean"),
+    ("videomae", "first-token"),
+]
+
+
+@pytest.mark.parametrize(("family", "readout"), READINGS)
+def test_rollout_is_the_matrix_form(family: str, readout: Readout) -> None:
+    attentions = transformers_attentions(family)
+    assert len(attentions) == 4
+    matrix = rollout_matrix(attentions)
+    row = matrix.mean(axis=0) if readout == "mean" else matrix[0]
+    wanted = row[len(row) - GRID.tokens :].reshape(GRID)
+    found = attention_map(attentions, GRID, readout)
+    assert found.shape == GRID
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert np.ptp(wanted) > 0.1 * wanted.max()  # it is no flat map that is compared
+    assert found.sum() == pytest.approx(1 - (row[0] if readout == "class-token" else 0), rel=1e-5)
+
+
+def test_every_row_of_the_rollout() -> None:
+    attentions = transformers_attentions("vivit")
+    matrix = rollout_matrix(attentions)
+    layers = [attention[0] for attention in attentions]
+    rows = [rollout(layers, row) for row in np.eye(len(matrix), dtype=np.float32)]
+    np.testing.assert_allclose(rows, matrix, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("family", "readout"), READINGS)
+def test_the_last_layer_alone(family: str, readout: Readout) -> None:
+    attentions = transformers_attentions(family)
+    heads = torch.from_numpy(attentions[-1])[0].mean(dim=0)
+    wanted = {"class-token": heads[0, 1:], "mean": heads.mean(dim=0), "first-token": heads[0]}[readout]
+    np.testing.assert_allclose(attention_map(attentions, GRID, readout, "last"), wanted.reshape(GRID), rtol=1e-5)
+
+
+def test_a_token_that_all_others_attend_to_shows() -> None:
+    attention = np.full((2, 24, 24), 0.2 / 23, np.float32)
+    attention[:, :, 17] = 0.8
+    for method in ("rollout", "last"):
+        found = attention_map([attention] * 3, GRID, "mean", method)
+        assert np.unravel_index(found.argmax(), GRID) == (1, 1, 1)
+
+
+def test_one_array_of_all_layers_does_as_well() -> None:
+    layers = [attention[0] for attention in transformers_attentions("videomae")]
+    np.testing.assert_array_equal(
+        attention_map(np.stack(layers), GRID, "mean"),
+        attention_map(layers, GRID, "mean"),
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 24), (2, 3, 25, 25), (3, 25, 24), (25, 25)])
+def test_attentions_of_another_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"one clip with 25 tokens must be \(h, 25, 25\), got \("):
+        attention_map([np.zeros(shape, np.float32)], GRID, "class-token")
+
+
+def test_no_layers() -> None:
+    with pytest.raises(ValueError, match="no layer"):
+        attention_map([], GRID, "mean")

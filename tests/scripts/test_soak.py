@@ -1,0 +1,48 @@
+"""A short life of many classifications, and whether a leak would be seen (see scripts/soak.py)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is looked up in /proc")
+
+# Opens a file more each time that a model is loaded, and never closes it.
+LEAKING = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import soak
+
+load, leaked = soak.load, []
+
+def leaking(*arguments, **options):
+    leaked.append(open("/dev/null"))
+    return load(*arguments, **options)
+
+soak.load = leaking
+soak.main()
+"""
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def test_a_long_life_takes_no_more_than_a_short_one() -> None:
+    child = run(SCRIPTS / "soak.py", "--count", 300, "--threads", 3)
+    assert child.returncode == 0, child.stdout + child.stderr[-2000:]
+    lines = child.stdout.splitlines()
+    assert len(lines) == 12
+    assert lines[-2].split()[0] == "300"
+    assert lines[-1] == "flat, and every answer the first one"
+
+
+def test_a_leak_is_seen() -> None:
+    child = run("-c", LEAKING, SCRIPTS, "--count", 40, "--threads", 2)
+    assert child.returncode == 1, child.stderr[-2000:]
+    assert "files grew from" in child.stdout.splitlines()[-1]

@@ -1,0 +1,189 @@
+"""Small seeded checkpoints in the layout of the Hub: config.json, preprocessor_config.json, weights."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tubelet.exporter.families.videomae import VideoMAEConfig, VideoMAEForVideoClassification
+from tubelet.exporter.families.vivit import VivitConfig, VivitForVideoClassification
+from tubelet.exporter.graph import tasks
+from tubelet.preprocess.spec import Family
+from tubelet.runtime.bundle.bundle import Task
+
+WeightsForm = Literal["safetensors", "safetensors-sharded", "bin", "bin-sharded"]
+
+_SIZE: dict[str, Any] = {
+    "image_size": (32, 32),
+    "num_frames": 4,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "num_labels": 5,
+}
+TINY: dict[Family, dict[str, Any]] = {
+    "vivit": {**_SIZE, "tubelet_size": (2, 16, 16)},
+    "videomae": {**_SIZE, "tubelet_size": 2, "patch_size": (8, 8)},
+}
+
+# preprocessor_config.json of google/vivit-b-16x2-kinetics400 and of MCG-NJU/videomae-base-finetuned-kinetics,
+# but for the sizes.
+_PROCESSOR: dict[Family, dict[str, Any]] = {
+    "vivit": {
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_processor_type": "VivitImageProcessor",
+        "image_std": [0.5, 0.5, 0.5],
+        "offset": True,
+        "resample": 2,
+        "rescale_factor": 1 / 127.5,
+    },
+    "videomae": {
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_processor_type": "VideoMAEImageProcessor",
+        "image_std": [0.229, 0.224, 0.225],
+        "resample": 2,
+        "rescale_factor": 1 / 255,
+    },
+}
+
+Config = VivitConfig | VideoMAEConfig
+Model = VivitForVideoClassification | VideoMAEForVideoClassification
+
+
+def tiny_config(family: Family, **changes: Any) -> Config:
+    """A config of the family that computes in milliseconds, with some fields changed."""
+    values = {**TINY[family], **changes}
+    return VivitConfig(**values) if family == "vivit" else VideoMAEConfig(**values)
+
+
+def hub_config(config: Config) -> dict[str, Any]:
+    """The config.json that the Hub would hold for `config`, without id2label."""
+    values: dict[str, Any] = dataclasses.asdict(config)
+    del values["num_labels"]
+    for name in ("image_size", "patch_size"):
+        if name in values and values[name][0] == values[name][1]:
+            values[name] = values[name][0]
+    vivit = isinstance(config, VivitConfig)
+    return {
+        "architectures": ["VivitForVideoClassification" if vivit else "VideoMAEForVideoClassification"],
+        "initializer_range": 0.02,
+        "model_type": "vivit" if vivit else "videomae",
+        "torch_dtype": "float32",
+        "transformers_version": "4.33.0",
+        **values,
+    }
+
+
+def build(config: Config) -> Model:
+    if isinstance(config, VivitConfig):
+        return VivitForVideoClassification(config)
+    return VideoMAEForVideoClassification(config)
+
+
+def seeded_weights(
+    config: Config, *, seed: int = 0, task: Task = "video-classification", pooler: bool = False
+) -> dict[str, Tensor]:
+    """Weights under their names on the Hub, large enough that every one of them shows in the logits."""
+    with torch.device("meta"):
+        model = tasks.build(config, task, pooler=pooler)
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+    generator = torch.Generator().manual_seed(seed)
+    weights: dict[str, Tensor] = {}
+    for name, shape in shapes.items():
+        noise = torch.randn(shape, generator=generator)
+        if "norm" in name and name.endswith("weight"):
+            weights[name] = 1 + 0.1 * noise
+        elif name.endswith("weight"):
+            weights[name] = noise / math.sqrt(math.prod(shape[1:]))
+        else:  # biases, the class token, positions
+            weights[name] = 0.2 * noise
+    return weights
+
+
+def write_weights(folder: Path, weights: Mapping[str, Tensor], form: WeightsForm = "safetensors") -> None:
+    """The files of one form. Sharded: two shards and an index."""
+    safe = form.startswith("safetensors")
+    save = save_file if safe else torch.save
+    stem, suffix = ("model", "safetensors") if safe else ("pytorch_model", "bin")
+    if not form.endswith("-sharded"):
+        save(dict(weights), folder / f"{stem}.{suffix}")
+        return
+    keys = sorted(weights)
+    weight_map: dict[str, str] = {}
+    for number, part in enumerate((keys[::2], keys[1::2]), start=1):
+        shard = f"{stem}-0000{number}-of-00002.{suffix}"
+        save({key: weights[key] for key in part}, folder / shard)
+        weight_map |= dict.fromkeys(part, shard)
+    index = {"metadata": {"total_size": sum(w.nbytes for w in weights.values())}, "weight_map": weight_map}
+    (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps(index, indent=2))
+
+
+def write_checkpoint(
+    folder: Path,
+    family: Family,
+    *,
+    seed: int = 0,
+    weights: WeightsForm = "safetensors",
+    dtype: torch.dtype = torch.float32,
+    labels: Sequence[str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    processor: Mapping[str, Any] | None = None,
+    task: Task = "video-classification",
+    pooler: bool = False,
+    **changes: Any,
+) -> Path:
+    """Writes a checkpoint of random weights into `folder`, which may not exist yet, and returns it.
+
+    labels:     names by index; "activity 0", "activity 1" and so on where none are given
+    extra:      keys to add to config.json or to replace there
+    processor:  keys to add to preprocessor_config.json or to replace there
+    task:       what the checkpoint is of; pooler: whether a bare ViViT has one
+    changes:    fields of the config that differ from the family's tiny one
+    """
+    config = tiny_config(family, **changes)
+    names = labels if labels is not None else [f"activity {index}" for index in range(config.num_labels)]
+    id2label = {str(index): name for index, name in enumerate(names)}
+    label2id = {name: index for index, name in enumerate(names)}
+    settings = {**hub_config(config), "id2label": id2label, "label2id": label2id}
+    settings |= {"architectures": [tasks.ARCHITECTURES[family][task]], **(extra or {})}
+    height, width = config.image_size
+    sizes = {
+        "size": {"shortest_edge": min(height, width)},
+        "crop_size": {"height": height, "width": width},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(settings, indent=2))
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({**_PROCESSOR[family], **sizes, **(processor or {})}, indent=2)
+    )
+    tensors = {
+        name: value.to(dtype) for name, value in seeded_weights(config, seed=seed, task=task, pooler=pooler).items()
+    }
+    write_weights(folder, tensors, weights)
+    return folder
+
+
+class Hostile:
+    """Pickled, it stands for a call of os.mkdir."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)

@@ -1,0 +1,77 @@
+"""Our models beside those of transformers, with the same seeded weights."""
+
+from typing import Any
+
+import checkpoints
+import torch
+import transformers
+from torch import Tensor
+
+from tubelet.exporter.families.attention import attend_with, eager_attention
+from tubelet.exporter.families.videomae_pretraining import VideoMAEForPreTraining
+from tubelet.exporter.graph import tasks
+from tubelet.preprocess.spec import Family
+from tubelet.runtime.bundle.bundle import Task
+
+LIMIT = 1e-5  # largest difference of any logit, float32
+ORACLES = {
+    ("vivit", "video-classification"): transformers.VivitForVideoClassification,
+    ("vivit", "feature-extraction"): transformers.VivitModel,
+    ("videomae", "video-classification"): transformers.VideoMAEForVideoClassification,
+    ("videomae", "feature-extraction"): transformers.VideoMAEModel,
+    ("videomae", "masked-modeling"): transformers.VideoMAEForPreTraining,
+}
+
+
+def in_memory(name: str) -> str:
+    """The name that transformers 5 gives a weight once it has read it."""
+    for stored, held in {
+        "vivit.encoder.layer.": "vivit.layers.",
+        "q_bias": "query.bias",
+        "v_bias": "value.bias",
+    }.items():
+        name = name.replace(stored, held)
+    if name.startswith("vivit.layers."):
+        for stored, held in {
+            "attention.attention.query": "attention.q_proj",
+            "attention.attention.key": "attention.k_proj",
+            "attention.attention.value": "attention.v_proj",
+            "attention.output.dense": "attention.o_proj",
+            "intermediate.dense": "mlp.fc1",
+            "output.dense": "mlp.fc2",
+        }.items():
+            name = name.replace(stored, held)
+    return name
+
+
+def clips(config: checkpoints.Config, batch: int = 2, seed: int = 1) -> Tensor:
+    return torch.randn(batch, *config.clip_shape, generator=torch.Generator().manual_seed(seed))
+
+
+def oracle(config: checkpoints.Config, family: Family, task: Task, weights: dict[str, Tensor]) -> Any:
+    """transformers' model with these weights, in the eager form, which keeps attention weights."""
+    values = {**checkpoints.hub_config(config), "num_labels": config.num_labels, "attn_implementation": "eager"}
+    kind = transformers.VivitConfig if family == "vivit" else transformers.VideoMAEConfig
+    model: Any = ORACLES[family, task](kind(**values))
+    bare = "vivit." if (family, task) == ("vivit", "feature-extraction") else ""
+    held = {in_memory(bare + name).removeprefix(bare): value for name, value in weights.items()}
+    model.load_state_dict(held)
+    return model.eval()
+
+
+def seeded(family: Family, task: Task, changes: dict[str, Any]) -> tuple[tasks.Model, Any]:
+    config = checkpoints.tiny_config(family, **changes)
+    pooler = family == "vivit" and task == "feature-extraction"
+    weights = checkpoints.seeded_weights(config, task=task, pooler=pooler)
+    ours = tasks.build(config, task, pooler=pooler).eval()
+    ours.load_state_dict(weights)
+    attend_with(ours, eager_attention)
+    return ours, oracle(config, family, task, weights)
+
+
+def masks(model: tasks.Model, batch: int) -> Tensor:
+    """bool (B, N), most of each row True."""
+    assert isinstance(model, VideoMAEForPreTraining)
+    num_tokens = model.videomae.embeddings.patch_embeddings.num_tokens
+    order = torch.rand(batch, num_tokens, generator=torch.Generator().manual_seed(3)).argsort(1)
+    return order < max(1, int(0.9 * num_tokens))

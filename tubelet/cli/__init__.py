@@ -1,0 +1,1 @@
+"""The command line: the tree, and one file a command."""

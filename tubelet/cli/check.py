@@ -1,0 +1,77 @@
+"""`tubelet check`."""
+
+from pathlib import Path
+
+import click
+
+from ..preprocess.sources import local_path
+from ..runtime.backends import open_backend
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.reference import load_reference
+from ..runtime.progress import StatusLine
+from ..runtime.proof.parity import ParityReport, check_bundle, limit_of
+from ..runtime.proof.video_check import StageReport, check_video
+from ..runtime.reading import Reading
+from .options import EXIT_PARITY, bundle_argument, engine_options, json_option, print_json
+from .reading_options import max_mb_option, track_option
+
+
+@click.command()
+@bundle_argument
+@engine_options
+@click.option(
+    "--video",
+    "videos",
+    multiple=True,
+    metavar="FILE",
+    help="Check every stage of a video that was named at the export, instead; may be repeated.",
+)
+@track_option
+@max_mb_option
+@json_option
+def check(
+    bundle: Path,
+    backend: str,
+    precision: str,
+    threads: int | None,
+    videos: tuple[str, ...],
+    track: int | None,
+    max_mb: int,
+    as_json: bool,
+) -> None:
+    """Prove that BUNDLE computes here what torch computed.
+
+    Prepares the bundle's reference clips, runs them at several batch sizes, and compares with the logits
+    that torch gave when the bundle was made. With --video, compares stage by stage what the exporting
+    machine recorded for that file: the frames taken, their pixels, the model input, the logits. Exits with
+    3 when anything is outside tolerance.
+
+    \b
+    Example:
+      tubelet check artifacts/vivit-b-16x2-kinetics400
+      tubelet check artifacts/vivit-b-16x2-kinetics400 --video archery.mp4
+    """
+    opened = Bundle.open(bundle)
+    reading = Reading(track=track, max_mb=max_mb)
+    named = {"backend": backend, "precision": precision}
+    reports: list[ParityReport] | list[StageReport]
+    with StatusLine() as progress:
+        progress("loading")
+        with open_backend(backend, opened, precision, threads=threads) as engine:
+            reference = load_reference(opened)
+            if videos:
+                limit = limit_of(opened, precision, reference)
+                recorded, spec = opened.videos, opened.spec
+                reports = [
+                    check_video(local_path(video), recorded, spec, engine.infer, reading=reading, limit=limit, **named)
+                    for video in videos
+                ]
+            else:
+                reports = [check_bundle(engine, opened, reference, progress=progress, **named)]
+    if as_json:
+        documents = [report.to_json() for report in reports]
+        print_json(documents if len(videos) > 1 else documents[0])
+    else:
+        click.echo("\n\n".join(report.table() for report in reports))
+    if not all(report.passed for report in reports):
+        raise click.exceptions.Exit(EXIT_PARITY)

@@ -1,0 +1,224 @@
+"""`tubelet export`: the one command that needs torch, which is imported when it runs."""
+
+import importlib.util
+import shlex
+from pathlib import Path
+from typing import Literal, get_args
+
+import click
+
+from ..preprocess.errors import MissingExtra
+from ..preprocess.spec import LAYOUTS, Arithmetic, InputName
+from ..runtime.bounds import NUM_FRAMES
+from ..runtime.bundle.bundle import Task
+from ..runtime.bundle.files import EXTRAS, PRECISIONS, Extra, Graph, Precision
+from ..runtime.progress import StatusLine
+from ..runtime.storage.exchange import restored
+from .options import Bounded, ImageSize, NameList, calibrate_option, json_option, note, print_json
+
+EXPORT_PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "onnxruntime")
+
+
+# What to do with a bundle of each task.
+COMMANDS: dict[Task, str] = {
+    "video-classification": "classify {} VIDEO",
+    "feature-extraction": "features {} VIDEO --npz FEATURES.npz",
+    "masked-modeling": "reconstruct {} VIDEO -o PICTURE.png",
+}
+
+
+def require_export_packages() -> None:
+    """Raises MissingExtra for the first package that an export would miss, before anything is begun."""
+    for package in EXPORT_PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(package, "cpu,export", purpose="to export a checkpoint")
+
+
+@click.command()
+@click.option(
+    "--model",
+    required=True,
+    metavar="ID|FOLDER|FILE",
+    help="A checkpoint on the Hub, in a folder, or in a .pth file of the original VideoMAE.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The folder of the bundle.  [default: artifacts/ and the name of the model]",
+)
+@click.option("--revision", metavar="REV", help="A branch, tag or commit on the Hub; ID@REV says the same.")
+@click.option(
+    "--task",
+    type=click.Choice(get_args(Task)),
+    help="What the bundle is for.  [default: what config.json names in its architectures]",
+)
+@click.option(
+    "--outputs",
+    "extras",
+    default=(),
+    type=NameList(EXTRAS),
+    metavar="O[,O...]",
+    help="What the graph gives beside: hidden_states, attentions, of every layer.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Names of the labels: one a line, JSON or CSV, for checkpoints that only have LABEL_0, LABEL_1, ...",
+)
+@click.option(
+    "--image-size",
+    type=ImageSize(),
+    metavar="N|HxW",
+    help="Clips of another size than the checkpoint's, in pixels; positions are made to fit.",
+)
+@click.option("--num-frames", type=Bounded(NUM_FRAMES), metavar="N", help="Clips of another length, in frames.")
+@click.option(
+    "--positions",
+    type=click.Choice(["recomputed", "interpolated"]),
+    help="At another size: interpolated from those of the training, or, of a VideoMAE, recomputed as transformers "
+    "does, which is for a model that was trained at that size.  [default: interpolated]",
+)
+@click.option(
+    "--num-attention-heads", type=click.IntRange(min=1), metavar="N", help="Instead of what config.json says."
+)
+@click.option(
+    "--pixels",
+    type=click.Choice(get_args(Arithmetic)),
+    help="Whose values clips have, to the bit: those of Pillow up to version 12, of Pillow 13, or of torchvision.  "
+    "[default: what the checkpoint's processor computes with]",
+)
+@click.option(
+    "--input",
+    "input_name",
+    type=click.Choice(list(LAYOUTS)),
+    default="pixel_values",
+    show_default=True,
+    help="What the graph takes: normalised float32, or uint8 RGB frames that it normalises itself.",
+)
+@click.option(
+    "--video",
+    "videos",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Record every stage of this video, for `tubelet check --video` on other machines; may be repeated.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    default="fp32",
+    show_default=True,
+    type=NameList(PRECISIONS),
+    metavar="P[,P...]",
+    help="The graphs to make: fp32, which is always made, fp16, int8, int8-static, fp8.",
+)
+@calibrate_option
+@click.option(
+    "--opset",
+    type=click.IntRange(17, 24),
+    default=23,
+    show_default=True,
+    help="ONNX opset. Below 23, for older readers, attention is written out, which is slower.",
+)
+@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+@click.option("--dry-run", is_flag=True, help="Say what would be exported, and write nothing.")
+@json_option
+def export(
+    model: str,
+    output: Path | None,
+    revision: str | None,
+    task: Task | None,
+    extras: tuple[Extra, ...],
+    labels: Path | None,
+    image_size: tuple[int, int] | None,
+    num_frames: int | None,
+    positions: Literal["recomputed", "interpolated"] | None,
+    num_attention_heads: int | None,
+    pixels: Arithmetic | None,
+    input_name: InputName,
+    videos: tuple[Path, ...],
+    precisions: tuple[Precision, ...],
+    calibrate: tuple[Path, ...],
+    opset: int,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Turn a ViViT or VideoMAE checkpoint into a bundle.
+
+    Ends by comparing the graph with torch on the bundle's reference clips; exits with 3, and leaves no
+    bundle, when it is outside tolerance.
+
+    \b
+    Example:
+      tubelet export --model google/vivit-b-16x2-kinetics400
+      tubelet export --model ./my-finetuned-videomae -o artifacts/gestures --precision fp16,int8
+      tubelet export --model MCG-NJU/videomae-base --task feature-extraction --outputs hidden_states
+      tubelet export --model vit_b_k710_dl_from_giant.pth --labels k710.txt
+    """
+    if positions is not None and image_size is None and num_frames is None:
+        raise click.UsageError("--positions is about another size: give --image-size or --num-frames too")
+    require_export_packages()
+    from ..exporter.checkpoint.load import load_checkpoint
+    from ..exporter.checkpoint.overrides import Overrides
+    from ..exporter.export import check_target, export_bundle
+    from ..exporter.plan import default_output, export_notes, plan_export
+
+    target = default_output(model) if output is None else output
+    restored(target, say=note)
+    check_target(target, force=force)  # before anything is downloaded
+    with StatusLine() as progress:
+        progress(f"loading {model}")
+        checkpoint = load_checkpoint(
+            model,
+            revision=revision,
+            task=task,
+            labels=labels,
+            overrides=Overrides(image_size, num_frames, num_attention_heads, positions, pixels),
+            report=progress.aside(note),
+        )
+        plan = plan_export(checkpoint, target, input_name=input_name, extras=extras, videos=videos, opset=opset)
+        for warning in plan.warnings():
+            progress.clear()
+            note(warning)
+        if dry_run:
+            progress.clear()
+            for message in export_notes(checkpoint, input_name):
+                note(message)
+            print_json(plan.to_json()) if as_json else click.echo(plan.summary())
+            return
+        bundle, report = export_bundle(
+            checkpoint,
+            target,
+            input_name=input_name,
+            extras=extras,
+            videos=videos,
+            precisions=precisions,
+            calibrate=calibrate,
+            opset=opset,
+            force=force,
+            progress=progress,
+            say=progress.aside(note),
+        )
+    for message in bundle.notes:
+        note(message)
+    lower = [graph for graph in bundle.graphs if graph.precision != "fp32"]
+    if as_json:
+        parities = {graph.precision: graph.parity for graph in lower}
+        print_json({"bundle": str(bundle.path), "parity": report.to_json(), "lower_precision": parities})
+    else:
+        command = f"tubelet {COMMANDS[bundle.task]}".format(shlex.quote(str(bundle.path)))
+        tables = "\n\n".join([report.table(), *("\n".join([_line(graph), *graph.notes]) for graph in lower)])
+        click.echo(f"{tables}\n\n{bundle.path} is ready\n  {command}")
+
+
+def _line(graph: Graph) -> str:
+    """What the proof of a graph of lower precision came to."""
+    batches = graph.parity["batches"]
+    cosines = [batch["cosine"] for batch in batches if batch["cosine"] is not None]
+    if not cosines:  # the values of a regression
+        excess = max(batch["excess"] for batch in batches if batch["excess"] is not None)
+        return f"{graph.precision}: {excess:.1%} of the limit: PASS"
+    return f"{graph.precision}: cosine {min(cosines):.7f} at the least, limit {graph.parity['limit']['cosine']:g}: PASS"

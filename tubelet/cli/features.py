@@ -1,0 +1,143 @@
+"""`tubelet features`."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from ..preprocess.errors import BundleError, VideoError
+from ..preprocess.sources import Source, is_url
+from ..runtime.load import load
+from ..runtime.model import VideoModel
+from ..runtime.progress import StatusLine
+from ..runtime.reading import Reading
+from ..runtime.storage.written import naming, written_file
+from .options import bundle_argument, engine_options, json_option, print_json
+from .reading_options import reading_options
+from .standard_input import STANDARD_INPUT, with_standard_input
+
+Features = dict[str, NDArray[np.float32]]
+
+
+@click.command()
+@bundle_argument
+@click.argument("videos", metavar="VIDEO...", nargs=-1, required=True)
+@click.option(
+    "--npz",
+    type=click.Path(path_type=Path),
+    metavar="FILE|FOLDER",
+    help="Where to write the arrays: FILE.npz for one video, or a folder, in which each is named after its video.",
+)
+@click.option("--force", is_flag=True, help="Replace files that are there already.")
+@engine_options
+@reading_options
+@json_option
+def features(
+    bundle: Path,
+    videos: tuple[str, ...],
+    npz: Path | None,
+    force: bool,
+    backend: str,
+    precision: str,
+    threads: int | None,
+    reading: Reading,
+    as_json: bool,
+) -> None:
+    """Turn each VIDEO into features: the tokens that the encoder makes of it.
+
+    Prints what there is; --npz writes the arrays themselves, float32, as numpy.load reads them:
+    last_hidden_state (views, tokens, width), and what else the bundle was exported with. A video that cannot be
+    read is reported in its place, and the exit code is 1.
+
+    \b
+    Example:
+      tubelet features artifacts/videomae-base archery.mp4 --npz archery.npz
+      tubelet features artifacts/videomae-base *.mp4 --npz features/
+    """
+    targets = _targets(videos, npz, force=force)
+    documents: list[dict[str, Any]] = []
+    with StatusLine() as progress, with_standard_input(videos) as given:
+        progress("loading")
+        with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
+            for named, video in zip(videos, given, strict=True):
+                progress(f"reading {video}")
+                documents.append(_document(model, video, targets.get(named)))
+                progress.clear()
+                if "error" in documents[-1]:
+                    click.echo(f"Error: {documents[-1]['error']}", err=True)
+                elif not as_json:
+                    click.echo("\n".join(_lines(documents[-1])))
+    if as_json:
+        print_json(documents if len(videos) > 1 else documents[0])
+    if any("error" in document for document in documents):
+        raise click.exceptions.Exit(1)
+
+
+def _document(model: VideoModel, video: str | Source, target: Path | None) -> dict[str, Any]:
+    """What there is of a video, written to `target`; or the error in its place."""
+    try:
+        found = model.features(video)
+    except VideoError as error:
+        return {"video": str(video), "error": str(error)}
+    if target is not None:
+        _write(found, target)
+    return {"video": str(video), "npz": None if target is None else str(target)} | _describe(found)
+
+
+def _targets(videos: tuple[str, ...], npz: Path | None, *, force: bool) -> dict[str, Path]:
+    """The file for the features of each video. Raises UsageError for two videos that would share one, BundleError for a
+    file that is there."""
+    if npz is None:
+        return {}
+    if len(videos) == 1 and npz.suffix == ".npz" and not npz.is_dir():
+        targets = {videos[0]: npz}
+    else:
+        targets = {video: npz / f"{_stem(video)}.npz" for video in videos}
+    shared = [str(target) for target, count in Counter(targets.values()).items() if count > 1]
+    if shared or len(targets) < len(videos):
+        raise click.UsageError(f"several videos would be written to one file: {', '.join(shared) or npz}")
+    for target in targets.values():
+        if target.exists() and not force:
+            raise BundleError(f"{target} exists", fix="choose another with --npz, or replace it with --force")
+    return targets
+
+
+def _stem(video: str) -> str:
+    """What the features of a video are named after."""
+    if video == STANDARD_INPUT:
+        return "standard-input"
+    return Path(urlsplit(video).path if is_url(video) else video).stem or "video"
+
+
+def _write(found: Features, target: Path) -> None:
+    """The arrays in one file, which is there whole or not at all."""
+    with naming(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with written_file(target, follow_link=True) as beside:
+        np.savez(beside, allow_pickle=False, **found)
+
+
+def _describe(found: Features) -> dict[str, Any]:
+    return {
+        "features": {
+            name: {
+                "shape": list(array.shape),
+                "mean": float(array.mean(dtype=np.float64)),
+                "standard_deviation": float(array.std(dtype=np.float64)),
+            }
+            for name, array in found.items()
+        }
+    }
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    rows = [
+        f"  {name:<20} {'x'.join(map(str, values['shape'])):<16} mean {values['mean']:.4g}, "
+        f"standard deviation {values['standard_deviation']:.4g}"
+        for name, values in document["features"].items()
+    ]
+    return [document["video"], *rows, *([f"  written to {document['npz']}"] if document["npz"] else [])]

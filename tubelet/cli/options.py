@@ -1,0 +1,128 @@
+"""What several commands share: options, and ways to speak."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import click
+
+from ..preprocess.errors import OutOfBounds
+from ..runtime.backends import BACKENDS, DEFAULT_BACKEND
+from ..runtime.bounds import IMAGE_SIDE, THREADS, Bound, whole_number
+from ..runtime.storage.exchange import restored
+
+EXIT_PARITY = 3
+
+Command = Callable[..., None]
+
+
+class BundlePath(click.Path):
+    """The folder of a bundle, put back where a process died while it was replacing it."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        restored(path, say=note)
+        return path
+
+
+bundle_argument = click.argument("bundle", type=BundlePath())
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+class Bounded(click.ParamType[int]):
+    """A whole number within a bound that Python has as well."""
+
+    name = "integer"
+
+    def __init__(self, bound: Bound) -> None:
+        self.bound = bound
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return self.bound.check(int(value) if re.fullmatch(r"-?[0-9]{1,30}", str(value)) else value)
+        except OutOfBounds as error:
+            self.fail(error.message, param, ctx)
+
+
+def engine_options(command: Command) -> Command:
+    """--backend, --precision and --threads, the same for every command that runs one graph."""
+    command = click.option(
+        "--threads", type=Bounded(THREADS), help="Of the CPU, for one batch.  [default: the engine's]"
+    )(command)
+    command = click.option(
+        "--precision", default="fp32", show_default=True, help="Which of the bundle's graphs to run."
+    )(command)
+    return click.option(
+        "--backend",
+        type=click.Choice(list(BACKENDS)),
+        default=DEFAULT_BACKEND,
+        show_default=True,
+        help="What executes the graph.",
+    )(command)
+
+
+Name = TypeVar("Name", bound=str)
+
+
+class NameList(click.ParamType[tuple[Name, ...]], Generic[Name]):
+    """Some of a few names, separated by commas; each once."""
+
+    name = "names"
+
+    def __init__(self, names: tuple[Name, ...]) -> None:
+        self.names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Name, ...]:
+        if not isinstance(value, str):  # a default, as it is
+            return tuple(value)
+        found: list[Name] = []
+        for name in value.split(","):
+            known = [known for known in self.names if known == name.strip()]
+            if not known:
+                self.fail(f"{name.strip()!r} is none of {', '.join(self.names)}", param, ctx)
+            found += known
+        return tuple(dict.fromkeys(found))
+
+
+class ImageSize(click.ParamType[tuple[int, int]]):
+    """(height, width) in pixels, as N for both or HxW."""
+
+    name = "image size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        sides = value.lower().split("x")
+        try:
+            if len(sides) > 2:
+                raise ValueError("there are two sides")
+            numbers = [IMAGE_SIDE.check(whole_number(side)) for side in sides]
+        except ValueError as error:
+            self.fail(
+                f"{value[:40]!r} is neither a number of pixels nor HEIGHTxWIDTH, such as 288 or 288x512 ({error})",
+                param,
+                ctx,
+            )
+        return numbers[0], numbers[-1]
+
+
+calibrate_option = click.option(
+    "--calibrate",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FOLDER|FILE",
+    help="Videos to observe activations on, for all but int8; may be repeated.  [default: the reference clips]",
+)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))  # in ASCII, which every stdout can carry
+
+
+def note(message: str) -> None:
+    """Says something once that the user should know, beside the result."""
+    click.echo(f"note: {message}", err=True)

@@ -1,0 +1,64 @@
+"""`tubelet quantize`: needs onnx, which is imported when it runs, and no torch."""
+
+import importlib.util
+from pathlib import Path
+
+import click
+
+from ..preprocess.errors import MissingExtra
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.files import PRECISIONS, Precision
+from ..runtime.progress import StatusLine
+from .options import NameList, bundle_argument, calibrate_option, json_option, note, print_json
+
+
+def require_quantize_packages() -> None:
+    """Raises MissingExtra for the first package that a graph of lower precision would miss."""
+    for package, extra in (("onnx", "quantize"), ("onnx_ir", "quantize"), ("onnxruntime", "cpu")):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(package, extra, purpose="to make a graph of lower precision")
+
+
+@click.command()
+@bundle_argument
+@click.option(
+    "--precision",
+    "precisions",
+    required=True,
+    type=NameList(PRECISIONS),
+    metavar="P[,P...]",
+    help="The graphs to add: fp16, int8, int8-static, fp8.",
+)
+@calibrate_option
+@click.option("--force", is_flag=True, help="Replace graphs that are there already.")
+@json_option
+def quantize(
+    bundle: Path, precisions: tuple[Precision, ...], calibrate: tuple[Path, ...], force: bool, as_json: bool
+) -> None:
+    """Add graphs of lower precision to BUNDLE, each proven before it is kept.
+
+    Exits with 3 when one is outside its limit; BUNDLE then has those that were proven before it.
+
+    \b
+    Example:
+      tubelet quantize artifacts/vivit-b-16x2-kinetics400 --precision fp16,int8
+      tubelet quantize artifacts/gestures --precision int8-static --calibrate clips/
+    """
+    require_quantize_packages()
+    from ..exporter.lower.search import add_graph
+
+    opened = Bundle.open(bundle)
+    reports = []
+    with StatusLine() as progress:
+        for precision in precisions:
+            opened, report = add_graph(
+                opened, precision, calibrate=calibrate, force=force, progress=progress, say=progress.aside(note)
+            )
+            reports.append(report)
+    if as_json:
+        print_json({"bundle": str(bundle), "parity": [report.to_json() for report in reports]})
+        return
+    for report in reports:
+        graph = opened.graph(report.precision)
+        click.echo("\n".join([report.table(), *(f"note: {note}" for note in graph.notes), ""]))
+    click.echo(f"{bundle} has {', '.join(graph.precision for graph in opened.graphs)}")

@@ -1,0 +1,115 @@
+"""The options that say how videos are read."""
+
+import functools
+from typing import Any, get_args
+
+import click
+
+from ..preprocess.decode import OnError
+from ..preprocess.sources import MAX_MB
+from ..runtime.bounds import whole_number
+from ..runtime.reading import MOST_MB, TRACK, Reading, ResizeName, SamplingName
+from .options import Command
+
+
+class Views(click.ParamType[tuple[int, int]]):
+    """CLIPSxCROPS, such as 4x3."""
+
+    name = "CLIPSxCROPS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        try:
+            clips, crops = str(value).split("x")
+            return whole_number(clips), whole_number(crops)
+        except ValueError as error:
+            self.fail(f"{str(value)[:40]!r} is not CLIPSxCROPS, such as 4x3 ({error})", param, ctx)
+
+
+track_option = click.option(
+    "--track",
+    type=click.IntRange(TRACK.least, TRACK.most),
+    metavar="N",
+    help="Which video track to read, from 0.  [default: the best, as FFmpeg sees it]",
+)
+max_mb_option = click.option(
+    "--max-mb",
+    type=click.IntRange(MOST_MB.least, MOST_MB.most),
+    default=MAX_MB,
+    show_default=True,
+    help="Pixels to hold while a video is read; a quarter of it for one frame.",
+)
+url_option = click.option("--allow-url", is_flag=True, help="Open URLs, such as https:// or rtsp://, by FFmpeg.")
+
+
+def reading_options(command: Command) -> Command:
+    """The options that make a Reading, passed on as `reading`."""
+    views = click.option(
+        "--views", type=Views(), default="1x1", show_default=True, help="Average over clips and crops, 4x3 for ViViT."
+    )
+    return views(one_view_options(command))
+
+
+def one_view_options(command: Command) -> Command:
+    """The options that make a Reading of one clip and one crop, passed on as `reading`."""
+
+    @click.option(
+        "--sampling",
+        type=click.Choice(get_args(SamplingName)),
+        default="eval",
+        show_default=True,
+        help="eval: the frames of the family's published evaluation; uniform: evenly over the file.",
+    )
+    @click.option(
+        "--fps",
+        type=float,
+        help="Resample to this many frames a second by time first.",
+    )
+    @click.option("--no-rotate", is_flag=True, help="Leave frames as they are stored, not upright.")
+    @click.option(
+        "--on-error",
+        type=click.Choice(get_args(OnError)),
+        default="raise",
+        show_default=True,
+        help="Damaged packets: an error, or skipped, with the nearest good frame standing in.",
+    )
+    @click.option(
+        "--resize",
+        type=click.Choice(get_args(ResizeName)),
+        default="exact",
+        show_default=True,
+        help="exact: bit for bit as the checkpoint's processor; fast: FFmpeg's scaler while it decodes.",
+    )
+    @track_option
+    @max_mb_option
+    @url_option
+    @functools.wraps(command)
+    def with_reading(
+        *,
+        sampling: SamplingName,
+        fps: float | None,
+        no_rotate: bool,
+        on_error: OnError,
+        resize: ResizeName,
+        track: int | None,
+        max_mb: int,
+        allow_url: bool,
+        views: tuple[int, int] = (1, 1),
+        **others: Any,
+    ) -> None:
+        try:
+            reading = Reading(
+                sampling,
+                fps,
+                *views,
+                rotate=not no_rotate,
+                on_error=on_error,
+                resize=resize,
+                track=track,
+                max_mb=max_mb,
+                allow_url=allow_url,
+            )
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        command(reading=reading, **others)
+
+    return with_reading
