@@ -10,6 +10,9 @@ import pytest
 
 FOLDER = os.environ.get("TUBELET_BUNDLES")
 
+# As the library sets it before it imports ONNX Runtime, which some tests import themselves.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 # A job that a shell started in the background ignores Ctrl-C, and so would every process that it starts; some tests
 # interrupt what they started.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -40,6 +40,25 @@ def test_the_environment_is_what_it_claims_to_be(tmp_path: Path) -> None:
         assert not [name for name in TORCH_SIDE if importlib.util.find_spec(name)]
 
 
+def test_classifying_writes_nothing_anywhere(bundle: Path, video: Path, tmp_path: Path) -> None:
+    """Nor does ONNX Runtime, whose telemetry would; CI variables are left out because they turn it off too."""
+    folders = {name: tmp_path / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}
+    for folder in folders.values():
+        folder.mkdir()
+    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
+    result = subprocess.run(
+        [sys.executable, "-c", "from tubelet.cli.tree import main; main()", "classify", bundle, video],
+        cwd=tmp_path,
+        env=kept | {name: str(folder) for name, folder in folders.items()},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert sorted(tmp_path.rglob("*")) == sorted(folders.values())
+
+
 def test_the_python_of_the_readme(bundle: Path, video: Path, tmp_path: Path) -> None:
     code = BLOCK + (
         "from tubelet.runtime import load\n"

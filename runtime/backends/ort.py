@@ -1,6 +1,7 @@
 """ONNX Runtime."""
 
 import functools
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     import onnxruntime
 
 CPU_PROVIDER = "CPUExecutionProvider"
+
+# Builds of 1.31 and newer for Linux and macOS report to Microsoft how they are used: they keep an identifier and a
+# database in the user's cache, and a file among the temporary ones. This is read once, when they are imported.
+TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 
 
 class OnnxRuntimeBackend(Backend):
@@ -79,7 +84,13 @@ def open_onnxruntime(bundle: Bundle, precision: str, threads: int | None) -> Onn
 
 
 def import_onnxruntime() -> ModuleType:
-    """Raises MissingExtra where ONNX Runtime is absent, BackendError where it is installed and does not load."""
+    """Imports ONNX Runtime with its telemetry off, unless the environment says otherwise.
+
+    Raises:
+        MissingExtra: where it is absent.
+        BackendError: where it is installed and does not load.
+    """
+    is_off = os.environ.setdefault(TELEMETRY_OFF, "1") != "0"
     try:
         import onnxruntime
     except ImportError as error:
@@ -89,6 +100,8 @@ def import_onnxruntime() -> ModuleType:
             f"ONNX Runtime is installed, but does not load: {error}",
             fix="pip install --force-reinstall onnxruntime (or onnxruntime-gpu, where that is installed)",
         ) from error
+    if is_off:
+        onnxruntime.disable_telemetry_events()  # for those who imported it before, and for builds that ask Windows
     module: ModuleType = onnxruntime  # ships no types
     return module
 
