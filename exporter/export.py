@@ -1,7 +1,6 @@
 """export_bundle: a checkpoint becomes a bundle, which is not kept unless it computes what torch computes."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +8,9 @@ import numpy as np
 
 from ..preprocess.errors import BundleError, CheckpointError, ParityError
 from ..preprocess.shortage import shortages_named
-from ..preprocess.spec import InputName
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.files import BundleFile, Extra, Precision
+from ..runtime.bundle.files import BundleFile
 from ..runtime.bundle.manifest import MANIFEST
 from ..runtime.bundle.reference import Reference
 from ..runtime.doctor import installed_version
@@ -28,8 +26,9 @@ from .families.vivit import VivitConfig
 from .graph.cost import matrix_products
 from .graph.record import record_reference, torch_run
 from .graph.tasks import answers
-from .graph.trace import OPSET, save_graph, trace
+from .graph.trace import save_graph, trace
 from .lower.search import add_graph, require_opset
+from .options import AS_PUBLISHED, ExportOptions
 from .plan import check_videos, clip_spec, export_notes
 
 # Distributions whose versions a bundle records, of those that are installed: ONNX Runtime comes as one of two.
@@ -86,13 +85,8 @@ def _prove(bundle: Bundle, reference: Reference, progress: Progress) -> ParityRe
 def export_bundle(
     checkpoint: Checkpoint,
     output: Path,
+    options: ExportOptions = AS_PUBLISHED,
     *,
-    input_name: InputName = "pixel_values",
-    extras: Sequence[Extra] = (),
-    opset: int = OPSET,
-    videos: Sequence[Path] = (),
-    precisions: Sequence[Precision] = (),
-    calibrate: Sequence[Path] = (),
     force: bool = False,
     progress: Progress = silent,
     say: Progress = silent,
@@ -100,9 +94,9 @@ def export_bundle(
     """Writes the bundle of `checkpoint` to the folder `output`, and proves it.
 
     The fp32 graph is run by ONNX Runtime on the reference clips at several batch sizes and compared with torch
-    (see parity.py). `extras` are outputs that it gives beside those of its task. Of each of `videos` every stage is
-    recorded, for other machines to compare with (see stages.py).
-    Then the graphs of the other `precisions` are made from it and proven (see precision.py, also for `calibrate`).
+    (see parity.py). Every stage of each of the options' `videos` is recorded (see video_check.py). Then the graphs of
+    the other `precisions` are made from it and proven (see search.py, also for `calibrate`). What the options say about
+    loading is in `checkpoint` already.
 
     say: told what should stay on the screen: who is waited for, what a process that died had left and is removed.
 
@@ -115,11 +109,11 @@ def export_bundle(
     restored(output, say=say)
     check_target(output, force=force)
     place = output.resolve()  # with `force` a link stays, and what it points to is replaced
-    spec = clip_spec(checkpoint, input_name)
-    check_videos(checkpoint, videos)
-    for precision in precisions:
-        require_opset(precision, opset)
-    asked = answers(checkpoint.model, extras)
+    spec = clip_spec(checkpoint, options.input_name)
+    check_videos(checkpoint, options.videos)
+    for precision in options.precisions:
+        require_opset(precision, options.opset)
+    asked = answers(checkpoint.model, options.extras)
     with written_folder(place, check=lambda: check_target(output, force=force), say=say) as folder:
         reference = record_reference(asked, spec, progress=progress)
         for name, values in reference.outputs.items():
@@ -127,9 +121,11 @@ def export_bundle(
                 raise CheckpointError(f"torch's own {name} are NaN or infinite: the checkpoint cannot be exported")
         reference.save(folder / "reference.npz")
         run = torch_run(asked, spec)
-        recorded = [record_video(video, spec, lambda clip: run({spec.input_name: clip})["logits"]) for video in videos]
+        recorded = [
+            record_video(video, spec, lambda clip: run({spec.input_name: clip})["logits"]) for video in options.videos
+        ]
         progress("tracing the graph")
-        graph = save_graph(trace(asked, spec, opset=opset), folder / "model.onnx")
+        graph = save_graph(trace(asked, spec, opset=options.opset), folder / "model.onnx")
         bundle = Bundle(
             path=folder,
             model_id=checkpoint.source.model_id,
@@ -147,13 +143,13 @@ def export_bundle(
             reference=BundleFile.of(folder / "reference.npz"),
             videos=tuple(recorded),
             versions={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},
-            notes=export_notes(checkpoint, input_name),
+            notes=export_notes(checkpoint, options.input_name),
             overrides=checkpoint.overrides.to_json(),
         )
         report = _prove(bundle, reference, progress)
         bundle = replace(bundle, graphs=(replace(graph, parity=report.to_json()),))
         bundle.write_manifest()
-        for precision in precisions:
+        for precision in options.precisions:
             if precision != graph.precision:
-                bundle, _ = add_graph(bundle, precision, calibrate=calibrate, progress=progress, say=say)
+                bundle, _ = add_graph(bundle, precision, calibrate=options.calibrate, progress=progress, say=say)
     return replace(bundle, path=output), report

@@ -11,12 +11,11 @@ from ..preprocess.errors import BundleError, CheckpointError
 from ..preprocess.sampling import published_evaluation
 from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
 from ..runtime.bundle.bundle import Task
-from ..runtime.bundle.files import Extra
 from .checkpoint.load import Checkpoint
 from .checkpoint.overrides import at_size
 from .checkpoint.processor import PixelsChoice, choose_arithmetic, spec_from_hub
 from .graph.tasks import attention_bytes, mask
-from .graph.trace import OPSET
+from .options import AS_PUBLISHED, ExportOptions
 
 
 def pixels_choice(checkpoint: Checkpoint) -> PixelsChoice:
@@ -126,18 +125,10 @@ class ExportPlan:
         )
 
 
-def plan_export(
-    checkpoint: Checkpoint,
-    output: Path,
-    *,
-    input_name: InputName,
-    extras: Sequence[Extra] = (),
-    videos: Sequence[Path] = (),
-    opset: int = OPSET,
-) -> ExportPlan:
+def plan_export(checkpoint: Checkpoint, output: Path, options: ExportOptions = AS_PUBLISHED) -> ExportPlan:
     """What `export_bundle` would do with the same arguments; raises what it would raise for the checkpoint."""
-    clip_spec(checkpoint, input_name)
-    check_videos(checkpoint, videos)
+    clip_spec(checkpoint, options.input_name)
+    check_videos(checkpoint, options.videos)
     mask(checkpoint.model, seed=0)
     parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
     return ExportPlan(
@@ -147,9 +138,11 @@ def plan_export(
         task=checkpoint.task,
         parameters=parameters,
         labels=len(checkpoint.labels),
-        input_name=input_name,
-        opset=opset,
+        input_name=options.input_name,
+        opset=options.opset,
         output=str(output),
         graph_bytes=4 * parameters,
-        attention_bytes=attention_bytes(checkpoint.config, seen_tokens(checkpoint)) if "attentions" in extras else None,
+        attention_bytes=(
+            attention_bytes(checkpoint.config, seen_tokens(checkpoint)) if "attentions" in options.extras else None
+        ),
     )

@@ -63,6 +63,7 @@ def export_forms(model: str, folder: Path) -> Iterator[Bundle]:
     from tubelet.exporter.checkpoint.load import load_checkpoint
     from tubelet.exporter.export import export_bundle
     from tubelet.exporter.lower.search import add_graph
+    from tubelet.exporter.options import ExportOptions
 
     checkpoint = load_checkpoint(model, report=click.echo)
     names: tuple[InputName, ...] = tuple(LAYOUTS)
@@ -70,7 +71,7 @@ def export_forms(model: str, folder: Path) -> Iterator[Bundle]:
         click.echo(f"exporting with input {name}")
         with StatusLine() as progress:
             bundle, _ = export_bundle(
-                checkpoint, folder / name, input_name=name, precisions=("fp16",), progress=progress
+                checkpoint, folder / name, ExportOptions(input_name=name, precisions=("fp16",)), progress=progress
             )
             for precision in EIGHT_BIT if name == names[0] else ():
                 try:

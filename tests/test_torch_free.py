@@ -33,7 +33,7 @@ def python(code: str, *arguments: object, cwd: Path) -> subprocess.CompletedProc
 
 
 def test_the_environment_is_what_it_claims_to_be(tmp_path: Path) -> None:
-    result = python("import tubelet.runtime as r; print(r.__file__)", cwd=tmp_path)
+    result = python("import tubelet; print(tubelet.__file__)", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     if IS_INSTALLED:
         assert "site-packages" in result.stdout
@@ -61,8 +61,8 @@ def test_classifying_writes_nothing_anywhere(bundle: Path, video: Path, tmp_path
 
 def test_the_python_of_the_readme(bundle: Path, video: Path, tmp_path: Path) -> None:
     code = BLOCK + (
-        "from tubelet.runtime import load\n"
-        "with load(sys.argv[1]) as model:\n"
+        "import tubelet\n"
+        "with tubelet.load(sys.argv[1]) as model:\n"
         "    for label, score in model.classify(sys.argv[2], top_k=5):\n"
         "        print(f'{score:6.1%}  {label}')\n"
         "assert not [m for m in sys.modules if m.split('.')[0] == 'torch' and sys.modules[m]]"

@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from ...preprocess.spec import ClipSpec
 from ...runtime.bundle.files import Graph, TensorInfo
 from ..families.attention import Attended, Attention, eager_attention
+from ..options import OPSET
 from .older_opsets import FIRST_WITH_ATTENTION, OLDEST, OLDEST_TRACED, write_for
 from .sharing import sharing_weights
 from .tasks import Answers, mask
 from .write import write_graph
 
-OPSET = 23  # the first with Attention
 OPSETS = range(OLDEST, 25)
 
 _ANY_SIZE = 2**62

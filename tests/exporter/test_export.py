@@ -12,6 +12,7 @@ from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.graph.record import FRAME_SIZES, moving_clip, record_reference
 from tubelet.exporter.graph.tasks import answers
+from tubelet.exporter.options import ExportOptions
 from tubelet.exporter.plan import clip_spec, default_output, plan_export
 from tubelet.preprocess.errors import BundleError, CheckpointError, NotWritten, ParityError
 from tubelet.preprocess.frames import Frames
@@ -194,19 +195,19 @@ def test_a_processor_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_frames_of_any_width_are_refused(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "m", "videomae", processor={"do_center_crop": False})
     with pytest.raises(CheckpointError, match=r"makes frames of any width"):
-        plan_export(load(folder), tmp_path / "bundle", input_name="frames")
+        plan_export(load(folder), tmp_path / "bundle", ExportOptions(input_name="frames"))
 
 
 def test_channels_that_no_video_has_are_refused(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "m", "videomae", num_channels=1)
     with pytest.raises(CheckpointError, match="the model takes 1 channels; videos are read as 3, RGB"):
-        plan_export(load(folder), tmp_path / "bundle", input_name="frames")
+        plan_export(load(folder), tmp_path / "bundle", ExportOptions(input_name="frames"))
 
 
 def test_the_plan_says_what_the_export_does(checkpoint: export.Checkpoint, tmp_path: Path) -> None:
-    plan = plan_export(checkpoint, tmp_path / "bundle", input_name="frames")
+    plan = plan_export(checkpoint, tmp_path / "bundle", ExportOptions(input_name="frames"))
     assert entries(tmp_path) == []
-    bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", input_name="frames")
+    bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(input_name="frames"))
     (graph,) = bundle.graphs
     size = sum(file.bytes for file in graph.files)
     assert plan.graph_bytes == pytest.approx(size, rel=0.5)  # a tiny model: the graph itself is most of it

@@ -30,6 +30,7 @@ from tubelet.exporter.graph.sharing import sharing_weights
 from tubelet.exporter.graph.tasks import answers
 from tubelet.exporter.graph.trace import trace
 from tubelet.exporter.lower import search as precision
+from tubelet.exporter.options import ExportOptions
 from tubelet.exporter.plan import clip_spec
 from tubelet.preprocess.spec import ClipSpec, Evaluation, Family, Sampling
 from tubelet.runtime import predictions
@@ -88,7 +89,7 @@ def test_an_export_with_attentions_leaves_the_next_one_as_it_would_have_been(
 ) -> None:
     checkpoint = load_tiny(tmp_path / "checkpoint", family, task)
     plain, attentive, again = (
-        export_bundle(checkpoint, tmp_path / name, extras=extras)[0].path / "model.onnx"
+        export_bundle(checkpoint, tmp_path / name, ExportOptions(extras=extras))[0].path / "model.onnx"
         for name, extras in (("plain", ()), ("attentive", ("attentions",)), ("again", ()))
     )
     assert again.read_bytes() == plain.read_bytes()
@@ -103,7 +104,9 @@ def test_an_export_leaves_the_model_and_the_process_as_they_were(family: Family,
     checkpoint.model.train()  # as a caller has it between two epochs
     spec, settings = clip_spec(checkpoint, "frames"), copy.deepcopy(dict(checkpoint.processor))
     model, process = state_of(checkpoint.model), state_of_the_process()
-    export_bundle(checkpoint, tmp_path / "bundle", extras=("hidden_states", "attentions"), precisions=("fp16",))
+    export_bundle(
+        checkpoint, tmp_path / "bundle", ExportOptions(extras=("hidden_states", "attentions"), precisions=("fp16",))
+    )
     asked = answers(checkpoint.model)
     asked.train()
     asked_before = state_of(asked)

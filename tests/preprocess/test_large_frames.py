@@ -113,7 +113,7 @@ def test_large_frames_are_resized_as_they_arrive(tmp_path: Path, vivit_bundle: P
     code = (
         "import resource, sys\n"
         "from dataclasses import replace\n"
-        "from tubelet.runtime import Bundle\n"
+        "from tubelet import Bundle\n"
         "from tubelet.runtime.reading import Reading, read_crops\n"
         "import tubelet.preprocess.decode\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

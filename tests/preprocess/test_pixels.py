@@ -15,6 +15,7 @@ from tubelet.cli.tree import main
 from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.checkpoint.overrides import Overrides
 from tubelet.exporter.export import export_bundle
+from tubelet.exporter.options import ExportOptions
 from tubelet.preprocess.spec import Arithmetic, Family, InputName
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.reference import input_sha256, load_reference
@@ -50,7 +51,7 @@ def test_a_bundle_computes_what_the_processor_and_torch_do(
 ) -> None:
     folder = write_checkpoint(tmp_path / "model", family)
     checkpoint = load_checkpoint(str(folder), overrides=Overrides(pixels=arithmetic), report=lambda _: None)
-    bundle, report = export_bundle(checkpoint, tmp_path / "bundle", input_name=input_name)
+    bundle, report = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(input_name=input_name))
     assert report.passed
     assert bundle.spec.arithmetic == arithmetic
 

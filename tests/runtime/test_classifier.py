@@ -65,7 +65,7 @@ def test_both_input_forms_agree(videomae_bundle: Path, video: Path, tmp_path: Pa
     from tubelet.exporter.export import export_bundle
 
     checkpoint = load_checkpoint(str(videomae_bundle.parent / "videomae"), report=lambda _: None)
-    bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", input_name="pixel_values")
+    bundle, _ = export_bundle(checkpoint, tmp_path / "bundle")
     with load(videomae_bundle) as inside, load(bundle.path) as outside:
         assert inside.spec.layout == "THWC"
         assert outside.spec.layout == "TCHW"

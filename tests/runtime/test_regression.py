@@ -17,6 +17,7 @@ from tubelet.bench.worker import Settings, in_one_step, stage_times
 from tubelet.cli.tree import main
 from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
 from tubelet.exporter.export import export_bundle
+from tubelet.exporter.options import ExportOptions
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle
@@ -38,7 +39,9 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """One label, no problem_type, in lower precisions too. Not to be changed."""
     folder = tmp_path_factory.mktemp("one")
     checkpoint = load_tiny(folder / "checkpoint", 1)
-    bundle, report = export_bundle(checkpoint, folder / "bundle", precisions=("fp16", "int8", "int8-static"))
+    bundle, report = export_bundle(
+        checkpoint, folder / "bundle", ExportOptions(precisions=("fp16", "int8", "int8-static"))
+    )
     assert report.passed
     return bundle
 
@@ -48,7 +51,7 @@ def three(tmp_path_factory: pytest.TempPathFactory, video: Path) -> Bundle:
     """Three labels, said to be a regression, with a recorded video. Not to be changed."""
     folder = tmp_path_factory.mktemp("three")
     checkpoint = load_tiny(folder / "checkpoint", 3, problem_type="regression")
-    return export_bundle(checkpoint, folder / "bundle", videos=(video,))[0]
+    return export_bundle(checkpoint, folder / "bundle", ExportOptions(videos=(video,)))[0]
 
 
 def tubelet(*arguments: object) -> Result:

@@ -7,6 +7,7 @@ from checkpoints import write_checkpoint
 
 from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.export import export_bundle
+from tubelet.exporter.options import ExportOptions
 
 # name -> family of the checkpoint, what the export is given, and what the checkpoint is given
 BUNDLES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
@@ -36,5 +37,7 @@ def write_bundle(name: str, folder: Path) -> Path:
     """Exports one of BUNDLES to `folder`/bundle and returns it; its checkpoint is beside it, named after its family."""
     family, export, checkpoint = BUNDLES[name]
     written = write_checkpoint(folder / family, family, **checkpoint)
-    bundle, _ = export_bundle(load_checkpoint(str(written), report=lambda _: None), folder / "bundle", **export)
+    bundle, _ = export_bundle(
+        load_checkpoint(str(written), report=lambda _: None), folder / "bundle", ExportOptions(**export)
+    )
     return bundle.path

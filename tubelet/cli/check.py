@@ -4,13 +4,11 @@ from pathlib import Path
 
 import click
 
-from ..preprocess.sources import local_path
-from ..runtime.backends import open_backend
-from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.reference import load_reference
 from ..runtime.progress import StatusLine
-from ..runtime.proof.parity import ParityReport, check_bundle, limit_of
-from ..runtime.proof.video_check import StageReport, check_video
+from ..runtime.proof.check import check as check_bundle
+from ..runtime.proof.check import check_videos
+from ..runtime.proof.parity import ParityReport
+from ..runtime.proof.video_check import StageReport
 from ..runtime.reading import Reading
 from .options import EXIT_PARITY, bundle_argument, engine_options, json_option, print_json
 from .reading_options import max_mb_option, track_option
@@ -51,23 +49,21 @@ def check(
       tubelet check artifacts/vivit-b-16x2-kinetics400
       tubelet check artifacts/vivit-b-16x2-kinetics400 --video archery.mp4
     """
-    opened = Bundle.open(bundle)
-    reading = Reading(track=track, max_mb=max_mb)
-    named = {"backend": backend, "precision": precision}
     reports: list[ParityReport] | list[StageReport]
     with StatusLine() as progress:
-        progress("loading")
-        with open_backend(backend, opened, precision, threads=threads) as engine:
-            reference = load_reference(opened)
-            if videos:
-                limit = limit_of(opened, precision, reference)
-                recorded, spec = opened.videos, opened.spec
-                reports = [
-                    check_video(local_path(video), recorded, spec, engine.infer, reading=reading, limit=limit, **named)
-                    for video in videos
-                ]
-            else:
-                reports = [check_bundle(engine, opened, reference, progress=progress, **named)]
+        if videos:
+            reading = Reading(track=track, max_mb=max_mb)
+            reports = check_videos(
+                bundle,
+                videos,
+                backend=backend,
+                precision=precision,
+                threads=threads,
+                reading=reading,
+                progress=progress,
+            )
+        else:
+            reports = [check_bundle(bundle, backend=backend, precision=precision, threads=threads, progress=progress)]
     if as_json:
         documents = [report.to_json() for report in reports]
         print_json(documents if len(videos) > 1 else documents[0])

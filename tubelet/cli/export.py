@@ -1,23 +1,17 @@
 """`tubelet export`: the one command that needs torch, which is imported when it runs."""
 
-import importlib.util
 import shlex
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, get_args
 
 import click
 
-from ..preprocess.errors import MissingExtra
-from ..preprocess.spec import LAYOUTS, Arithmetic, InputName
+from ..preprocess.spec import LAYOUTS, Arithmetic
 from ..runtime.bounds import NUM_FRAMES
 from ..runtime.bundle.bundle import Task
-from ..runtime.bundle.files import EXTRAS, PRECISIONS, Extra, Graph, Precision
+from ..runtime.bundle.files import EXTRAS, PRECISIONS, Graph
 from ..runtime.progress import StatusLine
-from ..runtime.storage.exchange import restored
 from .options import Bounded, ImageSize, NameList, calibrate_option, json_option, note, print_json
-
-EXPORT_PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "onnxruntime")
-
 
 # What to do with a bundle of each task.
 COMMANDS: dict[Task, str] = {
@@ -25,13 +19,6 @@ COMMANDS: dict[Task, str] = {
     "feature-extraction": "features {} VIDEO --npz FEATURES.npz",
     "masked-modeling": "reconstruct {} VIDEO -o PICTURE.png",
 }
-
-
-def require_export_packages() -> None:
-    """Raises MissingExtra for the first package that an export would miss, before anything is begun."""
-    for package in EXPORT_PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(package, "cpu,export", purpose="to export a checkpoint")
 
 
 @click.command()
@@ -125,27 +112,7 @@ def require_export_packages() -> None:
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @click.option("--dry-run", is_flag=True, help="Say what would be exported, and write nothing.")
 @json_option
-def export(
-    model: str,
-    output: Path | None,
-    revision: str | None,
-    task: Task | None,
-    extras: tuple[Extra, ...],
-    labels: Path | None,
-    image_size: tuple[int, int] | None,
-    num_frames: int | None,
-    positions: Literal["recomputed", "interpolated"] | None,
-    num_attention_heads: int | None,
-    pixels: Arithmetic | None,
-    input_name: InputName,
-    videos: tuple[Path, ...],
-    precisions: tuple[Precision, ...],
-    calibrate: tuple[Path, ...],
-    opset: int,
-    force: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def export(model: str, output: Path | None, force: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Turn a ViViT or VideoMAE checkpoint into a bundle.
 
     Ends by comparing the graph with torch on the bundle's reference clips; exits with 3, and leaves no
@@ -158,50 +125,20 @@ def export(
       tubelet export --model MCG-NJU/videomae-base --task feature-extraction --outputs hidden_states
       tubelet export --model vit_b_k710_dl_from_giant.pth --labels k710.txt
     """
-    if positions is not None and image_size is None and num_frames is None:
-        raise click.UsageError("--positions is about another size: give --image-size or --num-frames too")
-    require_export_packages()
-    from ..exporter.checkpoint.load import load_checkpoint
-    from ..exporter.checkpoint.overrides import Overrides
-    from ..exporter.export import check_target, export_bundle
-    from ..exporter.plan import default_output, export_notes, plan_export
+    from ..exporter.front_door import export_with_report, plan_only
+    from ..exporter.options import ExportOptions
 
-    target = default_output(model) if output is None else output
-    restored(target, say=note)
-    check_target(target, force=force)  # before anything is downloaded
+    chosen = ExportOptions(**options)
+    if chosen.positions is not None and chosen.image_size is None and chosen.num_frames is None:
+        raise click.UsageError("--positions is about another size: give --image-size or --num-frames too")
     with StatusLine() as progress:
-        progress(f"loading {model}")
-        checkpoint = load_checkpoint(
-            model,
-            revision=revision,
-            task=task,
-            labels=labels,
-            overrides=Overrides(image_size, num_frames, num_attention_heads, positions, pixels),
-            report=progress.aside(note),
-        )
-        plan = plan_export(checkpoint, target, input_name=input_name, extras=extras, videos=videos, opset=opset)
-        for warning in plan.warnings():
-            progress.clear()
-            note(warning)
+        say = progress.aside(note)
         if dry_run:
+            plan = plan_only(model, output, chosen, force=force, progress=progress, say=say)
             progress.clear()
-            for message in export_notes(checkpoint, input_name):
-                note(message)
             print_json(plan.to_json()) if as_json else click.echo(plan.summary())
             return
-        bundle, report = export_bundle(
-            checkpoint,
-            target,
-            input_name=input_name,
-            extras=extras,
-            videos=videos,
-            precisions=precisions,
-            calibrate=calibrate,
-            opset=opset,
-            force=force,
-            progress=progress,
-            say=progress.aside(note),
-        )
+        bundle, report = export_with_report(model, output, chosen, force=force, progress=progress, say=say)
     for message in bundle.notes:
         note(message)
     lower = [graph for graph in bundle.graphs if graph.precision != "fp32"]

@@ -23,7 +23,7 @@ def test_a_hostile_checkpoint_is_a_model_or_an_error_of_ours(tmp_path: Path, mon
         folder = tmp_path / str(seed)
         done = write_hostile(folder, seed)
         try:
-            plan_export(load_checkpoint(str(folder), report=[].append), folder / "out", input_name="pixel_values")
+            plan_export(load_checkpoint(str(folder), report=[].append), folder / "out")
         except TubeletError:
             refused += 1
         except Exception as error:

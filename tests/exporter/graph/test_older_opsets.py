@@ -21,6 +21,7 @@ from tubelet.exporter.graph.record import torch_run
 from tubelet.exporter.graph.tasks import answers
 from tubelet.exporter.graph.trace import save_graph, trace
 from tubelet.exporter.lower.search import add_graph
+from tubelet.exporter.options import ExportOptions
 from tubelet.exporter.plan import clip_spec
 from tubelet.exporter.tensorrt.build import build_engine
 from tubelet.exporter.tensorrt.inline import require_documented
@@ -40,7 +41,7 @@ def export(folder: Path, family: Family, opset: int, *, task: Task = "video-clas
     changes = {"use_mean_pooling": False} if task == "masked-modeling" else options.pop("changes", {})
     written = write_checkpoint(folder / "checkpoint", family, task=task, **changes)
     checkpoint = load_checkpoint(str(written), report=lambda _: None)
-    bundle, report = export_bundle(checkpoint, folder / "bundle", opset=opset, **options)
+    bundle, report = export_bundle(checkpoint, folder / "bundle", ExportOptions(opset=opset, **options))
     assert report.passed
     assert {row.batch for row in report.batches} == {1, 2, 3, 8}
     return bundle

@@ -22,6 +22,7 @@ from tubelet.exporter.families.videomae_pretraining import VideoMAEForPreTrainin
 from tubelet.exporter.families.vivit import VivitModel
 from tubelet.exporter.graph import tasks
 from tubelet.exporter.lower.search import add_graph
+from tubelet.exporter.options import ExportOptions
 from tubelet.exporter.plan import plan_export
 from tubelet.preprocess.errors import BackendError, BundleError, CheckpointError, VideoError
 from tubelet.preprocess.spec import Family
@@ -144,7 +145,7 @@ def exported(
     checkpoint = load_checkpoint(
         str(checkpoints.write_checkpoint(folder / "checkpoint", family, task=task, **options)), report=lambda _: None
     )
-    bundle, report = export_bundle(checkpoint, folder / "bundle", extras=extras, input_name=input_name)  # type: ignore[arg-type]
+    bundle, report = export_bundle(checkpoint, folder / "bundle", ExportOptions(extras=extras, input_name=input_name))  # type: ignore[arg-type]
     assert report.passed
     return bundle.path
 
@@ -336,10 +337,10 @@ def test_vivit_has_no_masked_modeling(tmp_path: Path) -> None:
 def test_the_memory_of_attentions_is_said_beforehand(tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path / "checkpoint", "vivit")
     checkpoint = load_checkpoint(str(folder), report=lambda _: None)
-    plan = plan_export(checkpoint, tmp_path / "bundle", input_name="pixel_values", extras=["attentions"])
+    plan = plan_export(checkpoint, tmp_path / "bundle", ExportOptions(extras=("attentions",)))
     assert plan.attention_bytes == 4 * 2 * 4 * 9**2  # float32, 2 layers, 4 heads, 9 tokens
     assert plan.warnings()[0].startswith("attention weights take 2.59e-06 GB a clip")
-    bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", extras=["attentions"])
+    bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(extras=("attentions",)))
     outputs = bundle.graphs[0].outputs
     assert [output.name for output in outputs] == ["logits", "attentions.0", "attentions.1"]
     assert 4 * sum(int(np.prod(output.shape[1:])) for output in outputs[1:]) == plan.attention_bytes
@@ -380,7 +381,7 @@ def test_what_is_not_whole_tubelets_cannot_be_masked(tmp_path: Path) -> None:
     )
     checkpoint = load_checkpoint(str(folder), report=lambda _: None)
     with pytest.raises(CheckpointError, match="clips of 4 frames of 36x36 are not whole tubelets of 2x8x8"):
-        plan_export(checkpoint, tmp_path / "bundle", input_name="pixel_values")
+        plan_export(checkpoint, tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("task", ["video-classification", "feature-extraction"])

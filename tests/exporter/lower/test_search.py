@@ -25,6 +25,7 @@ from tubelet.exporter.lower.fp16 import to_lower
 from tubelet.exporter.lower.graph_edit import measure_magnitudes
 from tubelet.exporter.lower.int8 import measure_attention_noise, quantized_weight, to_int8, to_int8_static
 from tubelet.exporter.lower.search import Clips, add_graph, calibration_videos
+from tubelet.exporter.options import ExportOptions
 from tubelet.preprocess.errors import BackendError, BundleError, ParityError, VideoError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
@@ -555,7 +556,7 @@ def test_float32_weights_beside_the_graph_are_used_where_they_lie(
 
 def test_export_makes_them_on_the_way(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(str(write_checkpoint(tmp_path / "c", "vivit")), report=lambda _: None)
-    bundle, report = export_bundle(checkpoint, tmp_path / "bundle", precisions=("fp32", "int8"))
+    bundle, report = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(precisions=("fp32", "int8")))
     assert report.precision == "fp32"
     assert manifest_of(Bundle.open(tmp_path / "bundle")) == manifest_of(bundle)
     assert [graph.precision for graph in bundle.graphs] == ["fp32", "int8"]

@@ -18,6 +18,7 @@ from tubelet.cli.tree import main
 from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.graph import write as graph_file
+from tubelet.exporter.options import ExportOptions
 from tubelet.preprocess.errors import BackendError, BundleError
 from tubelet.runtime.backends import open_backend, ort_cuda
 from tubelet.runtime.backends.linked_graph import LinkedGraph, find_graph
@@ -37,7 +38,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = load_checkpoint(str(write_checkpoint(folder / "checkpoint", "vivit")), report=lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph_file, "EXTERNAL_DATA_BYTES", 1000)
-        export_bundle(checkpoint, folder / "bundle", precisions=PRECISIONS)
+        export_bundle(checkpoint, folder / "bundle", ExportOptions(precisions=PRECISIONS))
     assert len(list((folder / "bundle").glob("*.data"))) == len(PRECISIONS)
     return folder / "bundle"
 

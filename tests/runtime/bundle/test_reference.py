@@ -206,7 +206,7 @@ BOMB_BYTES = 2**28
 # In a process that may take no more memory than a small box has; the bundle's path is its argument.
 READ = """
 import resource, sys
-from tubelet.runtime import Bundle, BundleError
+from tubelet import Bundle, BundleError
 from tubelet.runtime.bundle.reference import load_reference
 bundle = Bundle.open(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

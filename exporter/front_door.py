@@ -1,0 +1,137 @@
+"""export: the whole road from a checkpoint to a proven bundle, in one call.
+
+Nothing here needs torch until it is called, so that whoever lacks it learns what to install.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..preprocess.errors import MissingExtra
+from ..runtime.bundle.bundle import Bundle
+from ..runtime.progress import Progress, silent
+from ..runtime.storage.exchange import restored
+from .options import AS_PUBLISHED, ExportOptions
+
+if TYPE_CHECKING:
+    from ..runtime.proof.parity import ParityReport
+    from .checkpoint.load import Checkpoint
+    from .plan import ExportPlan
+
+EXPORT_PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "onnxruntime")
+
+
+def require_export_packages() -> None:
+    """Raises MissingExtra for the first package that an export would miss, before anything is begun."""
+    for package in EXPORT_PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(package, "cpu,export", purpose="to export a checkpoint")
+
+
+def export(
+    model: str | Path,
+    output: str | Path | None = None,
+    options: ExportOptions = AS_PUBLISHED,
+    *,
+    force: bool = False,
+    progress: Progress = silent,
+    say: Progress = silent,
+) -> Bundle:
+    """Turn a ViViT or VideoMAE checkpoint into a bundle that computes what torch computes.
+
+    Args:
+        model: an id on the Hub, perhaps with a revision (owner/name@revision), a folder, or a .pth file of the original
+            VideoMAE.
+        output: the folder of the bundle. Without one, artifacts/ and the name of the model.
+        options: what the bundle holds; as the checkpoint was published, unless they say otherwise.
+        force: replace a bundle that is at `output`.
+        progress: called with a line for each step.
+        say: called with each line that a user should keep, such as what was chosen on the way.
+
+    Returns:
+        The bundle at `output`. Each of its graphs carries the parity that was measured (`graph.parity`).
+
+    Raises:
+        CheckpointError: for a checkpoint that cannot be found, read or accounted for key by key.
+        BundleError: where something lies at `output` that may not be replaced.
+        ParityError: for a graph outside tolerance. No bundle is left then.
+        NotWritten: where the system refuses to write.
+        VideoError: for a file among the videos of `options` that is none.
+        MissingExtra: where torch, or another package of an export, is not installed.
+    """
+    bundle, _ = export_with_report(model, output, options, force=force, progress=progress, say=say)
+    return bundle
+
+
+def export_with_report(
+    model: str | Path,
+    output: str | Path | None,
+    options: ExportOptions,
+    *,
+    force: bool,
+    progress: Progress,
+    say: Progress,
+) -> tuple[Bundle, ParityReport]:
+    """Export, and return the report on the fp32 graph beside the bundle; see `export`."""
+    checkpoint, plan = _planned(model, output, options, force=force, progress=progress, say=say)
+    from .export import export_bundle
+
+    return export_bundle(checkpoint, Path(plan.output), options, force=force, progress=progress, say=say)
+
+
+def plan_only(
+    model: str | Path,
+    output: str | Path | None,
+    options: ExportOptions,
+    *,
+    force: bool,
+    progress: Progress,
+    say: Progress,
+) -> ExportPlan:
+    """Load the checkpoint and return what `export` would make of it, without writing anything."""
+    checkpoint, plan = _planned(model, output, options, force=force, progress=progress, say=say)
+    from .plan import export_notes
+
+    for note in export_notes(checkpoint, options.input_name):
+        say(note)
+    return plan
+
+
+def _planned(
+    model: str | Path,
+    output: str | Path | None,
+    options: ExportOptions,
+    *,
+    force: bool,
+    progress: Progress,
+    say: Progress,
+) -> tuple[Checkpoint, ExportPlan]:
+    """The checkpoint in torch, and what an export would make of it."""
+    require_export_packages()
+    from .checkpoint.load import load_checkpoint
+    from .checkpoint.overrides import Overrides
+    from .export import check_target
+    from .plan import default_output, plan_export
+
+    model = os.fspath(model)
+    target = default_output(model) if output is None else Path(output)
+    restored(target, say=say)
+    check_target(target, force=force)  # before anything is downloaded
+    progress(f"loading {model}")
+    checkpoint = load_checkpoint(
+        model,
+        revision=options.revision,
+        task=options.task,
+        labels=options.labels,
+        overrides=Overrides(
+            options.image_size, options.num_frames, options.num_attention_heads, options.positions, options.pixels
+        ),
+        report=say,
+    )
+    plan = plan_export(checkpoint, target, options)
+    for warning in plan.warnings():
+        say(warning)
+    return checkpoint, plan

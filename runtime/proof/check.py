@@ -1,0 +1,120 @@
+"""check: a bundle and an engine of this machine, against what torch computed when the bundle was made."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import overload
+
+from ...preprocess.sources import local_path
+from ..backends import DEFAULT_BACKEND, open_backend
+from ..backends.backend import Backend
+from ..bundle.bundle import Bundle
+from ..bundle.reference import Reference, load_reference
+from ..progress import Progress, silent
+from ..reading import Reading
+from .parity import ParityReport, check_bundle, limit_of
+from .video_check import StageReport, check_video
+
+
+@overload
+def check(
+    path: str | Path,
+    *,
+    backend: str = ...,
+    precision: str = ...,
+    threads: int | None = ...,
+    video: None = None,
+    reading: Reading | None = ...,
+    progress: Progress = ...,
+) -> ParityReport: ...
+
+
+@overload
+def check(
+    path: str | Path,
+    *,
+    backend: str = ...,
+    precision: str = ...,
+    threads: int | None = ...,
+    video: str | Path,
+    reading: Reading | None = ...,
+    progress: Progress = ...,
+) -> StageReport: ...
+
+
+def check(
+    path: str | Path,
+    *,
+    backend: str = DEFAULT_BACKEND,
+    precision: str = "fp32",
+    threads: int | None = None,
+    video: str | Path | None = None,
+    reading: Reading | None = None,
+    progress: Progress = silent,
+) -> ParityReport | StageReport:
+    """Compare what a bundle computes here with what torch computed when it was made.
+
+    Args:
+        path: the folder of the bundle.
+        backend: the engine to run.
+        precision: which of the bundle's graphs to run.
+        threads: of the CPU that compute one batch. None leaves their number to the engine.
+        video: a file that was named at the export. Its stages are compared instead of the reference clips.
+        reading: how `video` is read, where not as the export read it: another track, or more memory.
+        progress: called with a line for each step.
+
+    Returns:
+        A report whose `passed` says whether everything is within tolerance, and whose `table()` shows it.
+
+    Raises:
+        BundleError: for a folder that is no whole bundle, and for a video that it has no record of.
+        VideoError: where `video` cannot be read.
+        BackendError: where the engine cannot run the graph.
+        MissingExtra: where the engine is not installed.
+    """
+    if video is not None:
+        (report,) = check_videos(
+            path, [video], backend=backend, precision=precision, threads=threads, reading=reading, progress=progress
+        )
+        return report
+    with _opened(path, backend, precision, threads, progress) as (bundle, engine, reference):
+        return check_bundle(engine, bundle, reference, backend=backend, precision=precision, progress=progress)
+
+
+def check_videos(
+    path: str | Path,
+    videos: Sequence[str | Path],
+    *,
+    backend: str = DEFAULT_BACKEND,
+    precision: str = "fp32",
+    threads: int | None = None,
+    reading: Reading | None = None,
+    progress: Progress = silent,
+) -> list[StageReport]:
+    """Compare every stage of several videos with the record of the export; see `check`, which takes one."""
+    with _opened(path, backend, precision, threads, progress) as (bundle, engine, reference):
+        limit = limit_of(bundle, precision, reference)
+        return [
+            check_video(
+                local_path(str(video)),
+                bundle.videos,
+                bundle.spec,
+                engine.infer,
+                reading=reading,
+                limit=limit,
+                backend=backend,
+                precision=precision,
+            )
+            for video in videos
+        ]
+
+
+@contextmanager
+def _opened(
+    path: str | Path, backend: str, precision: str, threads: int | None, progress: Progress
+) -> Iterator[tuple[Bundle, Backend, Reference]]:
+    """The bundle, its graph loaded into the engine, and what torch answered."""
+    bundle = Bundle.open(path)
+    progress("loading")
+    with open_backend(backend, bundle, precision, threads=threads) as engine:
+        yield bundle, engine, load_reference(bundle)
