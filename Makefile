@@ -3,13 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-network test-full-size test-newest lint wheel clean
+.PHONY: demo test test-network test-full-size test-newest lint examples docs docs-help wheel clean
 
 demo: .venv/demo-ready
 	$(BIN)/python scripts/demo.py
 
 test: .venv/oracles-ready
-	$(BIN)/python -m pytest -n 2 -m "not full_size and not network"
+	$(BIN)/python -m pytest -n 2 -m "not full_size and not network and not examples"
 
 # Published checkpoints against the logits that public tests state for them, where the Hub can be reached.
 test-network: .venv/dev-ready
@@ -23,6 +23,20 @@ lint: .venv/dev-ready build/types/tubelet
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	MYPYPATH=build/types $(BIN)/mypy -p tubelet
+
+# What examples/ show, JavaScript included where there is node.
+examples: .venv/dev-ready
+	if command -v node >/dev/null; then npm ci --silent --ignore-scripts --prefix examples; fi
+	$(BIN)/python -m pytest -rs tests/test_examples.py
+
+# The manual as a site in build/site. Fails where a pasted --help is stale, or a link or anchor leads nowhere.
+docs: .venv/docs/ready
+	PYTHONPATH=scripts .venv/docs/bin/cog --check --check-fail-msg="make docs-help writes them again" docs/*.md
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs --quiet build --strict
+
+# Paste the help of every command into docs/ again.
+docs-help: .venv/docs/ready
+	PYTHONPATH=scripts .venv/docs/bin/cog -r docs/*.md
 
 # The torch-free half, from the wheel, in an environment that has no torch.
 wheel: .venv/dev-ready
@@ -56,6 +70,12 @@ clean:
 
 .venv/dev-ready: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python $(INSTALL) --editable '.[dev]'
+	touch $@
+
+# Beside the commands themselves, whose help is asked for: neither torch nor an engine.
+.venv/docs/ready: .venv/bin/python pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv/docs
+	.venv/docs/bin/python $(INSTALL) --editable '.[docs]'
 	touch $@
 
 # What tests compare with and cannot have in their own environment: Pillow 12 and 13, torchvision.
