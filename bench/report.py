@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.precisions import PRECISIONS
 from .machine import Machine
 from .measurement import BASELINES, STAGES, Measurement, Ratio, Subject
 
 # Engines that compute on the processor, whose limit is measured.
 ON_CPU = ("onnxruntime", "openvino", *BASELINES)
-# Precisions that it is measured in.
+# Types of operands that it is measured in.
 LIMITED = ("fp32", "bf16", "int8")
 COLUMNS = 100  # of the text
 
@@ -110,7 +111,7 @@ class LatencyReport:
         """What a subject computes in a second, of the best rate seen in its precision; None where none was measured."""
         if one.subject.engine not in ON_CPU:
             return None
-        rate = self.best_rate(one.subject.precision.split("-")[0])  # int8-static, int8-bf16: mostly int8
+        rate = self.best_rate(PRECISIONS[one.subject.precision].multiplies)
         return None if rate is None else self.gflops(one) / rate.gflops
 
     def to_json(self) -> dict[str, Any]:

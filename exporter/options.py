@@ -6,7 +6,8 @@ from typing import Literal
 
 from ..preprocess.spec import Arithmetic, InputName
 from ..runtime.bundle.bundle import Task
-from ..runtime.bundle.files import Extra, Precision
+from ..runtime.bundle.files import Extra
+from ..runtime.precisions import GraphPrecision
 
 OPSET = 23  # the first with Attention
 
@@ -45,7 +46,7 @@ class ExportOptions:
     input_name: InputName = "pixel_values"
     extras: tuple[Extra, ...] = ()
     videos: tuple[Path, ...] = ()
-    precisions: tuple[Precision, ...] = ("fp32",)
+    precisions: tuple[GraphPrecision, ...] = ("fp32",)
     calibrate: tuple[Path, ...] = ()
     opset: int = OPSET
 

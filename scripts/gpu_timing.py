@@ -18,7 +18,7 @@ from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.reference import load_reference
-from tubelet.runtime.proof.limits import LIMITS
+from tubelet.runtime.precisions import PRECISIONS
 from tubelet.runtime.proof.parity import Infer, clips_of_batch, compare_logits
 
 BASELINE = "torch compiled fp16"
@@ -176,10 +176,11 @@ def _first_runs(subject: Subject, run: Callable[[], NDArray[np.float32]], batch:
         return Failure(subject.name, batch, f"{type(error).__name__}: {error}")
     reference = load_reference(subject.bundle)
     taken = clips_of_batch(batch, len(reference.clips))
-    parity = compare_logits(logits, reference.logits[taken], taken, LIMITS[subject.precision])
+    limit = PRECISIONS[subject.precision].limit
+    parity = compare_logits(logits, reference.logits[taken], taken, limit)
     if parity.passed and parity.cosine is not None:
         return parity.cosine
-    return Failure(subject.name, batch, f"its logits are outside {LIMITS[subject.precision]}: cosine {parity.cosine}")
+    return Failure(subject.name, batch, f"its logits are outside {limit}: cosine {parity.cosine}")
 
 
 def _time_in_turn(runs: dict[str, Callable[[], object]]) -> dict[str, float]:

@@ -30,9 +30,9 @@ from tubelet.runtime.backends import open_backend
 from tubelet.runtime.backends.backend import Backend
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.engines import SOURCES, EngineOptions, Profile
-from tubelet.runtime.bundle.files import Precision
 from tubelet.runtime.bundle.reference import load_reference
 from tubelet.runtime.doctor import examine
+from tubelet.runtime.precisions import GraphPrecision
 from tubelet.runtime.progress import StatusLine
 from tubelet.runtime.proof.parity import check_parity, limit_of
 
@@ -45,7 +45,7 @@ ENGINES = (
     ("tensorrt", "fp16"),
 )
 ONCE = (("tensorrt", "tf32"), ("tensorrt", "bf16"), ("tensorrt", "int8-static"), ("tensorrt", "fp8"))
-EIGHT_BIT: tuple[Precision, ...] = ("int8-static", "fp8")
+EIGHT_BIT: tuple[GraphPrecision, ...] = ("int8-static", "fp8")
 PROFILES = (Profile(1, 1, 1), Profile(2, 4, 8), Profile(9, 32, 32))
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ...preprocess.errors import BundleError
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.files import PRECISIONS, Graph
+from ...runtime.bundle.files import Graph
+from ...runtime.precisions import GRAPH_PRECISIONS
 from ...runtime.progress import Progress, silent
 from ...runtime.storage.lock import locked
 from ...runtime.storage.written import naming, scratch, sync_file, sync_folder
@@ -93,6 +94,6 @@ def _origin(bundle: Bundle) -> str:
 def _remove_strays(bundle: Bundle) -> None:
     """Removes graphs of lower precision that the manifest does not name: a writer died before it did."""
     named = {file.name for graph in bundle.graphs for file in graph.files}
-    for name in (f"model.{precision}.onnx" for precision in PRECISIONS):
+    for name in (f"model.{precision}.onnx" for precision in GRAPH_PRECISIONS):
         for stray in {name, f"{name}.data"} - named:
             (bundle.path / stray).unlink(missing_ok=True)

@@ -27,8 +27,9 @@ from ...preprocess.shortage import shortages_named
 from ...preprocess.spec import ClipSpec
 from ...runtime.backends import DEFAULT_BACKEND, open_backend
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.files import Graph, Precision
+from ...runtime.bundle.files import Graph
 from ...runtime.bundle.reference import Reference, load_reference
+from ...runtime.precisions import PRECISIONS, GraphPrecision
 from ...runtime.progress import Progress, silent
 from ...runtime.proof.parity import BatchParity, ParityReport, check_bundle, compare_outputs, limit_of, worst
 from ...runtime.reading import read_clip
@@ -146,7 +147,7 @@ def _noisiest_first(path: Path, clips: Clips, *also: Callable[[Path, Clips], dic
     return sorted(noise, key=noise.__getitem__, reverse=True)
 
 
-LOWERINGS: dict[Precision, Callable[[Path, Clips], Lowering]] = {
+LOWERINGS: dict[GraphPrecision, Callable[[Path, Clips], Lowering]] = {
     "fp16": lower_to_fp16,
     "int8": lower_to_int8,
     "int8-static": lower_to_int8_static,
@@ -157,7 +158,7 @@ LOWERINGS: dict[Precision, Callable[[Path, Clips], Lowering]] = {
 @shortages_named()
 def add_graph(
     bundle: Bundle,
-    precision: Precision,
+    precision: GraphPrecision,
     *,
     calibrate: Sequence[Path] = (),
     force: bool = False,
@@ -193,7 +194,7 @@ def add_graph(
 
 
 def _make_and_prove(
-    bundle: Bundle, precision: Precision, clips: Clips, folder: Path, progress: Progress
+    bundle: Bundle, precision: GraphPrecision, clips: Clips, folder: Path, progress: Progress
 ) -> tuple[Graph, ParityReport]:
     """The graph, its files in `folder`, and the report on it; ParityError, with its table, where it is outside its
     limit."""
@@ -210,9 +211,9 @@ def _make_and_prove(
     return replace(graph, parity=report.to_json()), report
 
 
-def require_opset(precision: Precision, opset: int) -> None:
+def require_opset(precision: GraphPrecision, opset: int) -> None:
     """Raises BundleError where a graph of that opset cannot hold what the precision multiplies."""
-    if precision == "fp8" and opset < FIRST_WITH_FLOAT8:
+    if PRECISIONS[precision].multiplies == "fp8" and opset < FIRST_WITH_FLOAT8:
         raise BundleError(
             f"an fp8 graph must be of opset {FIRST_WITH_FLOAT8} or newer, which moves 8-bit floats; got opset {opset}",
             fix=f"export with --opset {FIRST_WITH_FLOAT8} or more",
@@ -232,7 +233,7 @@ def calibration_videos(given: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def _least_kept(
-    lowering: Lowering, precision: Precision, trial: Bundle, fp32: Graph, reference: Reference, progress: Progress
+    lowering: Lowering, precision: GraphPrecision, trial: Bundle, fp32: Graph, reference: Reference, progress: Progress
 ) -> Graph:
     """The graph with as few products in float32 as the limit allows, written into the folder of `trial`."""
     batches = list(Clips(trial.spec, reference))

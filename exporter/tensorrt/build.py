@@ -32,6 +32,7 @@ from ...runtime.bundle.engines import (
 )
 from ...runtime.bundle.files import BundleFile
 from ...runtime.bundle.reference import load_reference
+from ...runtime.precisions import PRECISIONS
 from ...runtime.progress import Progress, silent
 from ...runtime.proof.parity import ParityReport, check_parity, limit_of
 from ...runtime.storage.lock import locked
@@ -39,9 +40,6 @@ from ...runtime.storage.written import naming, scratch, written_file
 from .inline import require_documented
 from .plan import BuildFailed, build_plan, layer_types
 from .recipes import Recipe, make_graph, recipes_for
-
-# Precision of an engine -> type that the inspector must show in it (see to_engine_build.layer_types).
-INSPECTED = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8-static": "int8", "fp8": "fp8"}
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,7 @@ def _build_and_check(
     reference = load_reference(bundle)
     with TensorRtBackend(plan, cuda, trt) as backend:
         layers = layer_types(backend.inspect())
-        wanted = INSPECTED[recipe.precision]
+        wanted = PRECISIONS[recipe.precision].multiplies
         if wanted not in layers and HIDDEN not in layers:  # what is hidden has the types of the graph, proven before
             found = ", ".join(f"{count} in {name}" for name, count in layers.items())
             raise BuildFailed(f"TensorRT built an engine without a layer in {wanted}: it has {found}")

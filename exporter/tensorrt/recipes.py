@@ -30,7 +30,8 @@ import onnx_ir as ir
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.engines import NEEDS_CAPABILITY, SOURCES
+from ...runtime.bundle.engines import SOURCES
+from ...runtime.precisions import PRECISIONS, ElementType
 from ..graph.older_opsets import FIRST_WITH_ATTENTION as OPSET_WITH_ATTENTION
 from ..lower.fp16 import to_lower
 from .inline import ATTENTION, attribute, element_types, load_standard_graph, require_types
@@ -38,16 +39,14 @@ from .inline import ATTENTION, attribute, element_types, load_standard_graph, re
 # The first TensorRT whose parser reads Attention (its change log).
 FIRST_WITH_ATTENTION = (10, 14)
 
-# Precision of an engine -> type of its matrix products' operands.
-OPERANDS = {
+# What ONNX calls the types of operands.
+ONNX_TYPES: dict[ElementType, str] = {
     "fp32": "FLOAT",
-    "tf32": "FLOAT",
     "fp16": "FLOAT16",
     "bf16": "BFLOAT16",
-    "int8-static": "INT8",
+    "int8": "INT8",
     "fp8": "FLOAT8E4M3FN",
 }
-EIGHT_BIT = ("int8-static", "fp8")  # precisions of linear layers alone
 
 
 @dataclass(frozen=True)
@@ -63,23 +62,47 @@ class Recipe:
         return f"{self.precision}-{self.change}" if self.change else self.precision
 
 
+@dataclass(frozen=True)
+class EngineGraph:
+    """How the graph of an engine is made from the bundle's.
+
+    fallbacks: what is tried instead, in order. lowered_to: the type that floats are lowered to first; None where the
+    bundle's graph has its types already.
+    """
+
+    fallbacks: tuple[Recipe, ...]
+    lowered_to: ir.DataType | None = None
+
+
+# One for each precision that TensorRT takes.
+ENGINE_GRAPHS = {
+    "fp32": EngineGraph((Recipe("fp32", "written-out"),)),
+    "tf32": EngineGraph((Recipe("tf32", "written-out"), Recipe("fp32"))),
+    "fp16": EngineGraph((Recipe("bf16"), Recipe("fp16", "attention32"), Recipe("fp16", "written-out"), Recipe("fp32"))),
+    "bf16": EngineGraph(
+        (Recipe("bf16", "attention32"), Recipe("bf16", "written-out"), Recipe("fp32")), ir.DataType.BFLOAT16
+    ),
+    "int8-static": EngineGraph(
+        (
+            Recipe("int8-static", "projection16"),
+            Recipe("int8-static", "written-out"),
+            Recipe("int8-static", "rest32"),
+            Recipe("bf16"),
+            Recipe("fp32"),
+        ),
+        ir.DataType.FLOAT16,
+    ),
+    "fp8": EngineGraph((Recipe("fp8", "projection16"), Recipe("fp8", "written-out"), Recipe("bf16"), Recipe("fp32"))),
+}
+
+
 def recipes_for(
     precision: str, tensorrt: tuple[int, int], compute_capability: tuple[int, int], *, opset: int
 ) -> list[Recipe]:
     """What is asked for, and then what to fall back to, in order, as far as the GPU, TensorRT and the bundle's graphs,
     which are of `opset`, can do it."""
-    upcast, written_out = Recipe(precision, "attention32"), Recipe(precision, "written-out")
-    projections, rest = Recipe(precision, "projection16"), Recipe(precision, "rest32")
-    steps = {
-        "fp32": [written_out],
-        "tf32": [written_out, Recipe("fp32")],
-        "fp16": [Recipe("bf16"), upcast, written_out, Recipe("fp32")],
-        "bf16": [upcast, written_out, Recipe("fp32")],
-        "int8-static": [projections, written_out, rest, Recipe("bf16"), Recipe("fp32")],
-        "fp8": [projections, written_out, Recipe("bf16"), Recipe("fp32")],
-    }
-    found = [Recipe(precision), *steps[precision]]
-    found = [recipe for recipe in found if compute_capability >= NEEDS_CAPABILITY.get(recipe.precision, (0, 0))]
+    found = [Recipe(precision), *ENGINE_GRAPHS[precision].fallbacks]
+    found = [recipe for recipe in found if compute_capability >= PRECISIONS[recipe.precision].first_gpu]
     if tensorrt >= FIRST_WITH_ATTENTION and opset >= OPSET_WITH_ATTENTION:
         return found
     # Without Attention, each precision is left with its one form that does without.
@@ -95,17 +118,16 @@ def make_graph(bundle: Bundle, recipe: Recipe, folder: Path) -> ModelProto:
     graph = bundle.graph(SOURCES[recipe.precision])
     path, *_ = [bundle.verified(file) for file in graph.files]
     kept = set(graph.kept)
-    if recipe.precision == "bf16":
-        path = _lowered(path, frozenset(), ir.DataType.BFLOAT16, folder)
-    elif recipe.precision == "int8-static" and recipe.change != "rest32":
-        beyond_half = _beyond_half(bundle)
-        path = _lowered(path, beyond_half, ir.DataType.FLOAT16, folder)
-        kept |= beyond_half
+    precision, low = PRECISIONS[recipe.precision], ENGINE_GRAPHS[recipe.precision].lowered_to
+    if low is not None and recipe.change != "rest32":
+        beyond = _beyond_half(bundle) if low == ir.DataType.FLOAT16 else frozenset()
+        path = _lowered(path, beyond, low, folder)
+        kept |= beyond
     model = load_standard_graph(path)
     rest = None
-    if recipe.precision in EIGHT_BIT:
+    if precision.is_8_bit:
         rest = "FLOAT" if recipe.change == "rest32" else "FLOAT16"
-    require_types(model, OPERANDS[recipe.precision], kept=kept, rest=rest)
+    require_types(model, ONNX_TYPES[precision.multiplies], kept=kept, rest=rest)
     if recipe.change in _CHANGES:
         _CHANGES[recipe.change](model)
     return model

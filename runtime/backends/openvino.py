@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from ...preprocess.errors import BackendError, MissingExtra
 from ...preprocess.shortage import raise_shortage
 from ..bundle.bundle import Bundle
-from ..bundle.files import Precision, TensorInfo
+from ..bundle.files import TensorInfo
+from ..precisions import PRECISIONS, ElementType, FloatType, Precision, graphs_for
 from .backend import Backend
 from .linked_graph import LinkedGraph, find_graph
 from .product_graph import largest_operands, quantized_product_graph
@@ -29,30 +29,22 @@ if TYPE_CHECKING:
 DEVICE = "CPU"
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How OpenVINO computes in a precision: from which graph, its type for what is no integer product, and the types of
-    its matrix products, of which at least one must be found in the compiled model."""
-
-    graph: Precision
-    floats: str
-    products: frozenset[str]
-
-
-INTEGERS = frozenset({"i8", "u8"})
-RECIPES = {
-    "fp32": Recipe("fp32", "f32", frozenset({"f32"})),
-    "bf16": Recipe("fp32", "bf16", frozenset({"bf16"})),
-    "fp16": Recipe("fp32", "f16", frozenset({"f16"})),
-    "int8": Recipe("int8-static", "f32", INTEGERS),
-    "int8-bf16": Recipe("int8-static", "bf16", INTEGERS),
+# Precision -> precision of the bundle's graph that OpenVINO computes it from.
+SOURCES = graphs_for("openvino")
+# What OpenVINO calls types: one for what is no integer product, and those of products, one of which a compiled model
+# must show.
+HINTS: dict[FloatType, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+PRODUCTS: dict[ElementType, frozenset[str]] = {
+    "fp32": frozenset({"f32"}),
+    "bf16": frozenset({"bf16"}),
+    "fp16": frozenset({"f16"}),
+    "int8": frozenset({"i8", "u8"}),
 }
 # Of OPTIMIZATION_CAPABILITIES, and what a CPU has that lists them.
-CAPABILITIES = {
+CAPABILITIES: dict[ElementType, tuple[str, str]] = {
     "bf16": ("BF16", "AVX512_BF16 or AMX-BF16"),
     "fp16": ("FP16", "AVX512_FP16 or AMX-FP16"),
     "int8": ("INT8", "integer products"),
-    "int8-bf16": ("BF16", "AVX512_BF16 or AMX-BF16"),
 }
 
 
@@ -134,13 +126,13 @@ def open_openvino(bundle: Bundle, precision: str, threads: int | None) -> OpenVi
     Raises BackendError for a precision that the CPU has no instructions for, or that OpenVINO does not take up.
     """
     openvino = import_openvino()
-    if precision not in RECIPES:
-        raise BackendError(f"openvino computes in {', '.join(RECIPES)}, not in {precision!r}")
-    recipe = RECIPES[precision]
+    if precision not in SOURCES:
+        raise BackendError(f"openvino computes in {', '.join(SOURCES)}, not in {precision!r}")
+    wanted = PRECISIONS[precision]
     core = openvino.Core()
-    _require_capability(core, precision)
-    graph = bundle.graph(recipe.graph)
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": recipe.floats}
+    _require_capability(core, wanted)
+    graph = bundle.graph(SOURCES[precision])
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[wanted.floats]}
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
     # Hashing releases the interpreter, so the checksums cost no time beside the compilation.
@@ -150,14 +142,14 @@ def open_openvino(bundle: Bundle, precision: str, threads: int | None) -> OpenVi
             compiled = core.compile_model(_model(core, find_graph(bundle, graph)), DEVICE, settings)
         except RuntimeError as error:
             raise_shortage(error)
-            raise BackendError(f"OpenVINO could not compile the {recipe.graph} graph: {error}") from error
+            raise BackendError(f"OpenVINO could not compile the {graph.precision} graph: {error}") from error
         finally:
             # A damaged file is the cause of whatever OpenVINO made of it, so its error comes first.
             for check in checks:
                 check.result()
     given, returned = _tensor_infos(compiled.inputs, graph.inputs), _tensor_infos(compiled.outputs, graph.outputs)
     require_signature(bundle, graph, given, returned)
-    require_precision(compiled, precision, recipe)
+    require_precision(compiled, wanted)
     return OpenVinoBackend(compiled)
 
 
@@ -191,21 +183,21 @@ def _model(core: "openvino.Core", graph: Path | LinkedGraph) -> "str | openvino.
     return model
 
 
-def _require_capability(core: "openvino.Core", precision: str) -> None:
-    if precision not in CAPABILITIES:
-        return
-    capability, instructions = CAPABILITIES[precision]
+def _require_capability(core: "openvino.Core", wanted: Precision) -> None:
+    """Raises BackendError where the CPU has no instructions for a type, or none that are exact."""
     has = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
-    if capability not in has:
+    cannot = (
+        f"openvino cannot compute in {wanted.name} here: the CPU ({core.get_property(DEVICE, 'FULL_DEVICE_NAME')}) has"
+    )
+    needed: tuple[ElementType, ...] = (wanted.floats, wanted.multiplies)
+    for capability, instructions in (CAPABILITIES[kind] for kind in needed if kind in CAPABILITIES):
+        if capability not in has:
+            raise BackendError(
+                f"{cannot} no {instructions}; OpenVINO lists {', '.join(has)}", fix="choose another --precision"
+            )
+    if wanted.multiplies == "int8" and integer_products_saturate():
         raise BackendError(
-            f"openvino cannot compute in {precision} here: the CPU ({core.get_property(DEVICE, 'FULL_DEVICE_NAME')}) "
-            f"has no {instructions}; OpenVINO lists {', '.join(has)}",
-            fix="choose another --precision",
-        )
-    if RECIPES[precision].products == INTEGERS and integer_products_saturate():
-        raise BackendError(
-            f"openvino cannot compute in {precision} here: the CPU ({core.get_property(DEVICE, 'FULL_DEVICE_NAME')}) "
-            "has no VNNI, and OpenVINO's products of 8-bit integers saturate without it",
+            f"{cannot} no VNNI, and OpenVINO's products of 8-bit integers saturate without it",
             fix="choose --precision fp32, which takes no longer there, or --backend onnxruntime --precision int8",
         )
 
@@ -225,7 +217,7 @@ def integer_products_saturate() -> bool:
     return not np.allclose(product, len(right), rtol=1e-3)  # 1 x 1, so many times; about half of it where it saturates
 
 
-def require_precision(compiled: "openvino.CompiledModel", precision: str, recipe: Recipe) -> None:
+def require_precision(compiled: "openvino.CompiledModel", wanted: Precision) -> None:
     """Raises BackendError where `compiled` computes in another precision: a hint that it cannot follow, OpenVINO
     replaces in silence (float16 by bfloat16, for one)."""
     floats = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -234,8 +226,8 @@ def require_precision(compiled: "openvino.CompiledModel", precision: str, recipe
         facts = op.get_rt_info()
         if "layerType" in facts and facts["layerType"].astype(str) in ("FullyConnected", "MatMul"):
             kinds.add(facts["runtimePrecision"].astype(str))
-    if floats != recipe.floats or not kinds & recipe.products:
+    if floats != HINTS[wanted.floats] or not kinds & PRODUCTS[wanted.multiplies]:
         raise BackendError(
-            f"{precision} was requested, OpenVINO computes in {floats}, "
+            f"{wanted.name} was requested, OpenVINO computes in {floats}, "
             f"with matrix products in {', '.join(sorted(kinds))}"
         )

@@ -73,7 +73,7 @@ def open_onnxruntime(bundle: Bundle, precision: str, threads: int | None) -> Onn
                 CPU_PROVIDER,
                 threads=threads,
                 # In float32, and beside the graph: see open_session.
-                weights_as_they_lie=precision == "fp32" and len(graph.files) > 1,
+                weights_as_they_lie=graph.precision == "fp32" and len(graph.files) > 1,
             )
         finally:
             # A damaged file is the cause of whatever ONNX Runtime made of it, so its error comes first.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ...preprocess.errors import BackendError, MissingExtra, NotAvailable
 from ..bundle.bundle import Bundle
 from ..bundle.engines import FOLDER, require_private
+from ..precisions import graphs_for
 from .backend import Backend
 from .linked_graph import LinkedGraph, find_graph
 from .ort import CPU_PROVIDER, import_onnxruntime, model_for_session
@@ -32,9 +33,8 @@ _COMPLETE = (
     "pip install 'tubelet[gpu]' brings CUDA's libraries, the system the driver; ONNX Runtime's log names what lacks"
 )
 
-# Precisions whose graphs a provider computes as they say. The 8-bit graphs would run on the CPU, piece by piece; and
-# the TensorRT provider has no switch to keep TF32 out of fp32.
-PRECISIONS = {CUDA_PROVIDER: ("fp32", "fp16"), TENSORRT_PROVIDER: ("fp16",)}
+# Precisions whose graphs a provider computes as they say.
+TAKEN = {CUDA_PROVIDER: graphs_for("onnxruntime-cuda"), TENSORRT_PROVIDER: graphs_for("onnxruntime-tensorrt")}
 # The TensorRT that ONNX Runtime's wheel is linked to.
 LINKED_TENSORRT = 10
 # The largest batch that the TensorRT provider builds for; larger ones are split.
@@ -212,9 +212,9 @@ def _usable_graph(bundle: Bundle, precision: str, provider: str, threads: int | 
     """Where the graph is, its files verified."""
     if threads is not None:
         raise BackendError("the GPU computes here, so a number of CPU threads has no meaning")
-    if precision not in PRECISIONS[provider]:
+    if precision not in TAKEN[provider]:
         raise BackendError(
-            f"ONNX Runtime's {provider} does not compute in {precision}; it runs {', '.join(PRECISIONS[provider])}"
+            f"ONNX Runtime's {provider} does not compute in {precision}; it runs {', '.join(TAKEN[provider])}"
         )
     graph = bundle.graph(precision)
     for file in graph.files:

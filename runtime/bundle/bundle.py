@@ -18,23 +18,22 @@ from typing import Any, Literal, Self
 
 from ...preprocess.errors import BundleError
 from ...preprocess.spec import Arithmetic, ClipSpec, ShortestEdge
+from ..precisions import GRAPH_PRECISIONS
 from ..storage.exchange import restored, while_it_stays
 from ..storage.written import written_file
 from ..tokens import Grid, TubeletSize, token_grid
 from ..visual.rollout import Readout
-from .files import PRECISIONS, BundleFile, Graph, MatrixProduct, Precision, RecordedVideo, TensorInfo, file_sha256
+from .files import BundleFile, Graph, MatrixProduct, RecordedVideo, TensorInfo, file_sha256
 from .manifest import FORMAT_VERSION, MANIFEST, manifest_sha256, read_manifest, require_whole
 from .typed import typed
 
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
-    "PRECISIONS",
     "Bundle",
     "BundleFile",
     "Graph",
     "MatrixProduct",
-    "Precision",
     "ProblemType",
     "RecordedVideo",
     "Task",
@@ -162,8 +161,8 @@ class Bundle:
         for graph in self.graphs:
             if graph.precision == precision:
                 return graph
-        if precision not in PRECISIONS:
-            raise BundleError(f"there is no graph of precision {precision!r}; there are {', '.join(PRECISIONS)}")
+        if precision not in GRAPH_PRECISIONS:
+            raise BundleError(f"there is no graph of precision {precision!r}; there are {', '.join(GRAPH_PRECISIONS)}")
         have = ", ".join(graph.precision for graph in self.graphs)
         raise BundleError(
             f"{self.path} has no {precision} graph; it has {have}",

@@ -21,6 +21,7 @@ from typing import Self
 
 from ...preprocess.errors import BackendError, BundleError, NotAvailable, OutOfBounds
 from ..bounds import PROFILE_BATCH, whole_number
+from ..precisions import PRECISIONS, graphs_for
 from ..storage.written import written_file
 from .bundle import Bundle
 from .files import BundleFile, Graph, ParityRecord
@@ -28,17 +29,13 @@ from .typed import read_json_object, typed
 
 FOLDER = "engines"
 
-# Precision of an engine -> precision of the bundle's graph that it is built from. tf32 is the fp32 graph with matrix
-# products on TF32 tensor cores: float32's range with 10 bits after the point.
-SOURCES = {"fp32": "fp32", "tf32": "fp32", "fp16": "fp16", "bf16": "fp32", "int8-static": "int8-static", "fp8": "fp8"}
+# Precision of an engine -> precision of the bundle's graph that it is built from.
+SOURCES = graphs_for("tensorrt")
 
 MOST_WORKSPACE_GB = 1024
 
 # What the layers of an engine are counted under whose types TensorRT does not show.
 HIDDEN = "hidden"
-
-# Precision -> compute capability of the first GPUs that multiply in it; the others are as old as TensorRT's own first.
-NEEDS_CAPABILITY = {"tf32": (8, 0), "bf16": (8, 0), "fp8": (8, 9)}
 
 
 @dataclass(frozen=True, order=True)
@@ -131,7 +128,7 @@ class Machine:
 
     def require(self, precision: str) -> None:
         """Raises NotAvailable where the GPU cannot multiply in that precision."""
-        needed = NEEDS_CAPABILITY.get(precision, (0, 0))
+        needed = PRECISIONS[precision].first_gpu
         if self.compute_capability < needed:
             raise NotAvailable(
                 f"{precision} needs a GPU of compute capability {needed[0]}.{needed[1]} or newer, this is {self}",

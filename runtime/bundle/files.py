@@ -6,12 +6,7 @@ from pathlib import Path
 from typing import Literal, Self, TypedDict, get_args
 
 from ...preprocess.errors import BundleError
-
-# What the matrix products of a graph compute in; what a backend makes of a graph is its own affair.
-# int8: activations are quantized as they come; int8-static and fp8: with scales from calibration clips.
-Precision = Literal["fp32", "fp16", "int8", "int8-static", "fp8"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
+from ..precisions import GraphPrecision
 
 # What a graph may give beside the outputs of its task: a row of each, one a layer.
 Extra = Literal["hidden_states", "attentions"]
@@ -124,7 +119,7 @@ class Graph:
     precision; notes: why they do, and what it changed. parity: the report of the check that let the graph in, as JSON.
     """
 
-    precision: Precision
+    precision: GraphPrecision
     opset: int
     files: tuple[BundleFile, ...]
     inputs: tuple[TensorInfo, ...]

@@ -1,4 +1,4 @@
-"""How far from torch's answers is near enough, for each precision."""
+"""Limits: how far from torch's answers is near enough. Those of each precision are in runtime/precisions.py."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
@@ -147,30 +147,17 @@ class ValueLimit:
         return True
 
 
-LIMITS: dict[str, ElementLimit | CosineLimit] = {
-    "fp32": ElementLimit(absolute=1e-4, relative=1e-4),
-    "fp16": CosineLimit(0.9999),
-    "tf32": CosineLimit(0.9999),
-    "bf16": CosineLimit(0.999),
-    "int8": CosineLimit(0.99),
-    "int8-static": CosineLimit(0.99),
-    "int8-bf16": CosineLimit(0.99),
-    "fp8": CosineLimit(0.99),
-}
-
-
-def limit_on(precision: str, *, ranked: bool, values: NDArray[np.float32] | None = None) -> Limit:
-    """Choose the limit of a precision.
+def limit_on(limit: ElementLimit | CosineLimit, *, ranked: bool, values: NDArray[np.float32] | None = None) -> Limit:
+    """Choose the limit on what a graph gives.
 
     Args:
-        precision: one of LIMITS.
+        limit: of its precision, which is meant for logits of labels.
         ranked: whether logits are those of labels, of which the best must be the same.
         values: of a regression, float32 (clips, K): what torch gives for the reference clips.
 
     Returns:
         The limit on logits; what it holds for other outputs is its `unranked`.
     """
-    limit = LIMITS[precision]
     if values is None:
         return limit if ranked else limit.unranked()
     sizes = np.sqrt(np.mean(values.astype(np.float64) ** 2, axis=0))  # (K,)

@@ -21,6 +21,7 @@ from ..backends.backend import Backend
 from ..bundle.bundle import Bundle
 from ..bundle.files import ParityRecord
 from ..bundle.reference import Reference, input_sha256, kept_values
+from ..precisions import PRECISIONS
 from ..progress import Progress, silent
 from .limits import Limit, cosines, limit_on
 
@@ -235,7 +236,7 @@ def check_parity(
         return {"logits": infer(batch)}
 
     if limit is None:
-        limit = limit_on(precision, ranked=True)
+        limit = PRECISIONS[precision].limit
     return check_outputs(run, reference, spec, limit=limit, backend=backend, precision=precision, progress=progress)
 
 
@@ -302,4 +303,4 @@ def check_bundle(
 def limit_of(bundle: Bundle, precision: str, reference: Reference) -> Limit:
     """The limit on what the bundle's graphs give in that precision."""
     values = reference.outputs["logits"] if bundle.problem_type == "regression" else None
-    return limit_on(precision, ranked=bundle.ranked, values=values)
+    return limit_on(PRECISIONS[precision].limit, ranked=bundle.ranked, values=values)

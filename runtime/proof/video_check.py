@@ -19,8 +19,9 @@ from ...preprocess.prepare import prepare
 from ...preprocess.spec import ClipSpec
 from ..bundle.files import BundleFile, RecordedVideo
 from ..bundle.reference import input_sha256
+from ..precisions import PRECISIONS
 from ..reading import Reading, read_clip
-from .limits import Limit, limit_on
+from .limits import Limit
 from .parity import BatchParity, Infer, compare_logits
 
 
@@ -125,7 +126,7 @@ def check_video(
         ),
         frames=len(frames),
         input_equal=input_sha256(clip) == record.input_sha256,
-        logits=compare_logits(infer(clip[np.newaxis]), expected, [0], limit or limit_on(precision, ranked=True)),
+        logits=compare_logits(infer(clip[np.newaxis]), expected, [0], limit or PRECISIONS[precision].limit),
     )
 
 

@@ -23,8 +23,9 @@ from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.reference import load_reference
 from tubelet.runtime.load import load
+from tubelet.runtime.precisions import PRECISIONS
 from tubelet.runtime.predictions import Prediction, Value, answer
-from tubelet.runtime.proof.limits import LIMITS, CosineLimit, ElementLimit, ValueLimit, limit_on
+from tubelet.runtime.proof.limits import CosineLimit, ElementLimit, ValueLimit, limit_on
 from tubelet.runtime.proof.parity import compare_logits, compare_outputs, limit_of
 from tubelet.runtime.reading import Reading
 
@@ -144,10 +145,11 @@ def test_a_recorded_video_is_checked_by_its_values(three: Bundle, video: Path) -
         assert backend is not None
 
 
-@pytest.mark.parametrize("precision", list(LIMITS))
+@pytest.mark.parametrize("precision", list(PRECISIONS))
 def test_a_limit_on_values_sees_what_a_cosine_does_not(precision: str) -> None:
     values = np.array([[30.0, 0.02], [40.0, -0.01], [35.0, 0.03]], np.float32)  # in units of their own
-    limit = limit_on(precision, ranked=False, values=values)
+    of_labels = PRECISIONS[precision].limit
+    limit = limit_on(of_labels, ranked=False, values=values)
     assert isinstance(limit, ValueLimit)
     assert compare_logits(values, values, [0, 1, 2], limit).passed
     for column in (0, 1):  # the small value counts as much as the large one
@@ -158,11 +160,14 @@ def test_a_limit_on_values_sees_what_a_cosine_does_not(precision: str) -> None:
         assert (found.cosine, found.top_equal) == (None, True)
     # One value, twice as large: no angle, and nothing to rank.
     single = compare_logits(
-        2 * values[:, :1], values[:, :1], [0, 1, 2], limit_on(precision, ranked=False, values=values[:, :1])
+        2 * values[:, :1],
+        values[:, :1],
+        [0, 1, 2],
+        limit_on(of_labels, ranked=False, values=values[:, :1]),
     )
     assert not single.passed
-    if isinstance(LIMITS[precision], CosineLimit):
-        assert compare_logits(2 * values[:, :1], values[:, :1], [0, 1, 2], LIMITS[precision].unranked()).passed
+    if isinstance(of_labels, CosineLimit):
+        assert compare_logits(2 * values[:, :1], values[:, :1], [0, 1, 2], of_labels.unranked()).passed
 
 
 def test_how_far_a_value_may_be_off() -> None:

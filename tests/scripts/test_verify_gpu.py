@@ -4,6 +4,7 @@ measures with, on the CPU."""
 import dataclasses
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tensorrt_double import VERSIONS
 from tubelet.preprocess.errors import BackendError
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle
-from tubelet.runtime.proof import limits
+from tubelet.runtime.precisions import PRECISIONS
 from tubelet.runtime.proof.limits import CosineLimit
 
 COMPILE = torch.compile
@@ -194,7 +195,7 @@ def test_torch_that_does_not_start_is_said_and_no_fault_of_the_engines(
 
 @pytest.mark.usefixtures("gpu", "torch_on_cpu")
 def test_a_model_that_8_bits_do_not_suit_is_verified_without(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(limits.LIMITS, "fp8", CosineLimit(1 - 1e-12))
+    monkeypatch.setitem(PRECISIONS, "fp8", replace(PRECISIONS["fp8"], limit=CosineLimit(1 - 1e-12)))
     result = run("--model", checkpoint, "--batch", 1)
     assert result.exit_code == 0, result.output
     assert "the fp8 graph does not compute what torch computes" in result.output

@@ -9,7 +9,8 @@ import click
 from ..preprocess.spec import LAYOUTS, Arithmetic
 from ..runtime.bounds import NUM_FRAMES
 from ..runtime.bundle.bundle import Task
-from ..runtime.bundle.files import EXTRAS, PRECISIONS, Graph
+from ..runtime.bundle.files import EXTRAS, Graph
+from ..runtime.precisions import GRAPH_PRECISIONS
 from ..runtime.progress import StatusLine
 from .options import Bounded, ImageSize, NameList, calibrate_option, json_option, note, print_json
 
@@ -97,7 +98,7 @@ COMMANDS: dict[Task, str] = {
     "precisions",
     default="fp32",
     show_default=True,
-    type=NameList(PRECISIONS),
+    type=NameList(GRAPH_PRECISIONS),
     metavar="P[,P...]",
     help="The graphs to make: fp32, which is always made, fp16, int8, int8-static, fp8.",
 )

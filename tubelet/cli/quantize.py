@@ -7,7 +7,7 @@ import click
 
 from ..preprocess.errors import MissingExtra
 from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.files import PRECISIONS, Precision
+from ..runtime.precisions import GRAPH_PRECISIONS, GraphPrecision
 from ..runtime.progress import StatusLine
 from .options import NameList, bundle_argument, calibrate_option, json_option, note, print_json
 
@@ -25,7 +25,7 @@ def require_quantize_packages() -> None:
     "--precision",
     "precisions",
     required=True,
-    type=NameList(PRECISIONS),
+    type=NameList(GRAPH_PRECISIONS),
     metavar="P[,P...]",
     help="The graphs to add: fp16, int8, int8-static, fp8.",
 )
@@ -33,7 +33,7 @@ def require_quantize_packages() -> None:
 @click.option("--force", is_flag=True, help="Replace graphs that are there already.")
 @json_option
 def quantize(
-    bundle: Path, precisions: tuple[Precision, ...], calibrate: tuple[Path, ...], force: bool, as_json: bool
+    bundle: Path, precisions: tuple[GraphPrecision, ...], calibrate: tuple[Path, ...], force: bool, as_json: bool
 ) -> None:
     """Add graphs of lower precision to BUNDLE, each proven before it is kept.
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from tubelet.runtime.backends import open_backend, ort
 from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.reference import load_reference
-from tubelet.runtime.proof import limits
+from tubelet.runtime.precisions import PRECISIONS
 from tubelet.runtime.proof.limits import CosineLimit
 
 LOWER = ("fp16", "int8", "int8-static", "fp8")
@@ -301,7 +302,7 @@ def test_what_is_larger_than_calibrated_saturates_in_fp8(lowered: Bundle) -> Non
 
 
 def test_what_is_too_sensitive_for_fp8_stays_in_float16(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(limits.LIMITS, "fp8", CosineLimit(0.99999))
+    monkeypatch.setitem(PRECISIONS, "fp8", replace(PRECISIONS["fp8"], limit=CosineLimit(0.99999)))
     bundle, report = add_graph(copy, "fp8")
     graph = bundle.graph("fp8")
     assert report.passed
@@ -412,7 +413,7 @@ def test_what_float16_cannot_hold_stays_in_float32_and_is_listed(tmp_path: Path)
 
 
 def test_as_few_layers_as_the_limit_allows_stay_in_float32(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(limits.LIMITS, "int8", CosineLimit(0.999995))
+    monkeypatch.setitem(PRECISIONS, "int8", replace(PRECISIONS["int8"], limit=CosineLimit(0.999995)))
     messages: list[str] = []
     bundle, report = add_graph(copy, "int8", progress=messages.append)
     graph = bundle.graph("int8")
@@ -429,7 +430,7 @@ def test_as_few_layers_as_the_limit_allows_stay_in_float32(copy: Bundle, monkeyp
 
 def test_outside_its_limit_a_graph_is_not_kept(copy: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = (copy.path / "bundle.json").read_bytes()
-    monkeypatch.setitem(limits.LIMITS, "fp16", CosineLimit(1 - 1e-15))
+    monkeypatch.setitem(PRECISIONS, "fp16", replace(PRECISIONS["fp16"], limit=CosineLimit(1 - 1e-15)))
     with pytest.raises(ParityError, match=r"the fp16 graph does not compute what torch computes\n\n(.*\n)*.*FAIL"):
         add_graph(copy, "fp16")
     assert (copy.path / "bundle.json").read_bytes() == manifest

@@ -22,13 +22,12 @@ from tubelet.exporter.options import ExportOptions
 from tubelet.preprocess.errors import BackendError, BundleError
 from tubelet.runtime.backends import open_backend, ort_cuda
 from tubelet.runtime.backends.linked_graph import LinkedGraph, find_graph
-from tubelet.runtime.backends.openvino import RECIPES
 from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
 from tubelet.runtime.backends.ort_cuda import CUDA_PROVIDER, TENSORRT_PROVIDER
 from tubelet.runtime.bundle.bundle import Bundle
-from tubelet.runtime.bundle.files import PRECISIONS
+from tubelet.runtime.precisions import GRAPH_PRECISIONS, graphs_for
 
-RUNS = [("onnxruntime", precision) for precision in PRECISIONS] + [("openvino", precision) for precision in RECIPES]
+RUNS = [(backend, precision) for backend in ("onnxruntime", "openvino") for precision in graphs_for(backend)]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +37,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = load_checkpoint(str(write_checkpoint(folder / "checkpoint", "vivit")), report=lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph_file, "EXTERNAL_DATA_BYTES", 1000)
-        export_bundle(checkpoint, folder / "bundle", ExportOptions(precisions=PRECISIONS))
-    assert len(list((folder / "bundle").glob("*.data"))) == len(PRECISIONS)
+        export_bundle(checkpoint, folder / "bundle", ExportOptions(precisions=GRAPH_PRECISIONS))
+    assert len(list((folder / "bundle").glob("*.data"))) == len(GRAPH_PRECISIONS)
     return folder / "bundle"
 
 
@@ -176,7 +175,7 @@ def test_quantizing_writes_beside_the_links_and_not_through_them(
     for name in ("bundle.json", "model.int8-static.onnx", "model.int8-static.onnx.data"):
         assert not (linked / name).is_symlink()
         assert (linked / name).stat().st_nlink == 1
-    for precision in PRECISIONS:
+    for precision in GRAPH_PRECISIONS:
         checked = tubelet("check", linked, "--precision", precision)
         assert checked.exit_code == 0, checked.output
 

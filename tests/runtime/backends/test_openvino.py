@@ -13,20 +13,26 @@ from tubelet.exporter.lower.search import add_graph
 from tubelet.preprocess.errors import BackendError, BundleError, MissingExtra
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.backends import openvino as backend_module
-from tubelet.runtime.backends.openvino import CAPABILITIES, INTEGERS, RECIPES, OpenVinoBackend
+from tubelet.runtime.backends.openvino import CAPABILITIES, SOURCES, OpenVinoBackend
 from tubelet.runtime.backends.product_graph import quantized_product_graph
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.reference import load_reference
+from tubelet.runtime.precisions import PRECISIONS, Precision
 from tubelet.runtime.proof.parity import check_parity
 
 HAS = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 SATURATES = backend_module.integer_products_saturate()
-ABLE = [
-    name
-    for name, recipe in RECIPES.items()
-    if (name not in CAPABILITIES or CAPABILITIES[name][0] in HAS) and not (SATURATES and recipe.products == INTEGERS)
-]
-UNABLE = [name for name in RECIPES if name not in ABLE]
+
+
+def is_able(wanted: Precision) -> bool:
+    kinds = {wanted.multiplies, wanted.floats}
+    return all(CAPABILITIES[kind][0] in HAS for kind in kinds & CAPABILITIES.keys()) and not (
+        SATURATES and wanted.multiplies == "int8"
+    )
+
+
+ABLE = [name for name in SOURCES if is_able(PRECISIONS[name])]
+UNABLE = [name for name in SOURCES if name not in ABLE]
 
 
 @pytest.fixture(scope="module", params=["vivit_bundle", "videomae_bundle"])
@@ -75,7 +81,7 @@ def test_products_that_saturate_are_refused(
     vivit_bundle: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
     monkeypatch.setattr(backend_module, "integer_products_saturate", lambda: True)
-    monkeypatch.setitem(CAPABILITIES, "int8-bf16", ("INT8", "what every CPU has"))
+    monkeypatch.setitem(CAPABILITIES, "bf16", ("INT8", "what every CPU has"))
     with pytest.raises(BackendError, match=r"has no VNNI, and OpenVINO's products of 8-bit.*\n  fix: .*onnxruntime"):
         open_backend("openvino", Bundle.open(vivit_bundle), precision)
 
@@ -90,12 +96,12 @@ def test_lower_precision_is_taken_up(bundle: Bundle) -> None:
         assert 1e-5 < difference < 0.5, precision  # another precision shows
 
 
-@pytest.mark.parametrize("changes", [{"floats": "bf16"}, {"products": frozenset({"i8"})}])
+@pytest.mark.parametrize("changes", [{"floats": "bf16"}, {"multiplies": "int8"}])
 def test_another_precision_than_asked_for_is_seen(vivit_bundle: Path, changes: dict[str, object]) -> None:
     compiled = openvino.Core().compile_model(vivit_bundle / "model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     with pytest.raises(BackendError, match="fp32 was requested, OpenVINO computes in f32, with matrix products in f32"):
-        backend_module.require_precision(compiled, "fp32", replace(RECIPES["fp32"], **changes))
-    backend_module.require_precision(compiled, "fp32", RECIPES["fp32"])
+        backend_module.require_precision(compiled, replace(PRECISIONS["fp32"], **changes))
+    backend_module.require_precision(compiled, PRECISIONS["fp32"])
 
 
 @pytest.mark.parametrize("threads", [1, 2])

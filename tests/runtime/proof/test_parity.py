@@ -8,10 +8,11 @@ from tubelet.preprocess.errors import BundleError
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.reference import Reference, load_reference
-from tubelet.runtime.proof.limits import LIMITS, CosineLimit
+from tubelet.runtime.precisions import PRECISIONS
+from tubelet.runtime.proof.limits import CosineLimit
 from tubelet.runtime.proof.parity import check_parity, clips_of_batch, compare_logits, compare_outputs
 
-LIMIT = LIMITS["fp32"]
+LIMIT = PRECISIONS["fp32"].limit
 TORCH = np.array([[1.0, -2.0, 3.0], [0.5, 0.0, -0.5]], np.float32)
 
 
@@ -99,7 +100,7 @@ def test_a_report_states_its_limit(vivit_bundle: Path, precision: str, kind: str
     with open_backend("onnxruntime", bundle, "fp32") as backend:
         report = check_parity(backend.infer, reference, bundle.spec, backend="onnxruntime", precision=precision)
     assert f"limit: {kind}" in report.table()
-    assert report.to_json()["limit"]["top"] == LIMITS[precision].top
+    assert report.to_json()["limit"]["top"] == PRECISIONS[precision].limit.top
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
