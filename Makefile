@@ -23,6 +23,7 @@ lint: .venv/dev-ready build/types/tubelet
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	MYPYPATH=build/types $(BIN)/mypy -p tubelet
+	MYPYPATH=build/types $(BIN)/mypy tests/runtime/test_load.py  # what the types of load must show, and refuse
 
 # What examples/ show, JavaScript included where there is node.
 examples: .venv/dev-ready

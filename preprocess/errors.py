@@ -17,6 +17,9 @@ This is the lowest floor of the house: every folder may raise these, and the com
 messages in one place. Each is also the builtin that a caller would expect, so `except ValueError` works.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 
 class TubeletError(Exception):
     """What is wrong with a value and what was expected; `fix` is the one thing to do about it."""
@@ -81,4 +84,8 @@ class MissingExtra(TubeletError, ImportError):
     def __init__(self, package: str, extra: str, *, purpose: str) -> None:
         self.package = package
         self.extra = extra
+        self.purpose = purpose
         super().__init__(f"{package} is not installed; it is needed {purpose}", fix=f"pip install 'tubelet[{extra}]'")
+
+    def __reduce__(self) -> tuple[Callable[[], "MissingExtra"], tuple[()]]:
+        return partial(MissingExtra, self.package, self.extra, purpose=self.purpose), ()

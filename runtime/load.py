@@ -1,6 +1,8 @@
 """load: the folder of a bundle becomes a model that can be asked."""
 
+from functools import partial
 from pathlib import Path
+from typing import Literal, overload
 
 from ..preprocess.errors import BundleError
 from .backends import DEFAULT_BACKEND, open_backend
@@ -20,26 +22,120 @@ MODELS: dict[Task, type[VideoModel]] = {
 }
 
 
+@overload
 def load(
     path: str | Path,
     *,
+    task: Literal["video-classification"] = ...,
+    backend: str = ...,
+    precision: str = ...,
+    threads: int | None = ...,
+    reading: Reading | None = ...,
+) -> VideoClassifier: ...
+
+
+@overload
+def load(
+    path: str | Path,
+    *,
+    task: Literal["feature-extraction"],
+    backend: str = ...,
+    precision: str = ...,
+    threads: int | None = ...,
+    reading: Reading | None = ...,
+) -> VideoEncoder: ...
+
+
+@overload
+def load(
+    path: str | Path,
+    *,
+    task: Literal["masked-modeling"],
+    backend: str = ...,
+    precision: str = ...,
+    threads: int | None = ...,
+    reading: Reading | None = ...,
+) -> MaskedVideoModel: ...
+
+
+@overload
+def load(
+    path: str | Path,
+    *,
+    task: Task | None,
+    backend: str = ...,
+    precision: str = ...,
+    threads: int | None = ...,
+    reading: Reading | None = ...,
+) -> VideoModel: ...
+
+
+def load(
+    path: str | Path,
+    *,
+    task: Task | None = "video-classification",
     backend: str = DEFAULT_BACKEND,
     precision: str = "fp32",
     threads: int | None = None,
     reading: Reading | None = None,
 ) -> VideoModel:
-    """Opens the bundle at `path` and loads its graph of that precision into `backend`.
+    """Open a bundle and load one of its graphs into an engine.
 
-    threads: of the CPU that compute one batch; None leaves their number to the engine
-    reading: how videos are read; one clip, the centre view of the family's published evaluation, where it is not given
-    Raises BundleError for a folder that is no whole bundle, BackendError for an engine that cannot run it,
-    MissingExtra for one that is not installed, OutOfBounds for more threads or views than this machine can use.
+    The model is a context manager. It can be pickled, and then opens the bundle again by its path.
+
+    Args:
+        path: the folder of the bundle.
+        task: what the bundle is for. None takes any, for what every model can do.
+        backend: the engine to run.
+        precision: which of the bundle's graphs to run.
+        threads: of the CPU that compute one batch. None leaves their number to the engine.
+        reading: how videos are read. Without one, one clip: the centre view of the family's published evaluation.
+
+    Returns:
+        A VideoClassifier, VideoEncoder or MaskedVideoModel, by the task.
+
+    Raises:
+        BundleError: for a folder that is no whole bundle, or is one for another task.
+        BackendError: where the engine cannot run the graph.
+        MissingExtra: where the engine is not installed.
+        OutOfBounds: for more threads or views than this machine can use.
     """
 
     def load_once() -> VideoModel:
         bundle = Bundle.open(path)
         if bundle.task not in MODELS:
             raise BundleError(f"{path} is for {bundle.task}; this version of tubelet knows {', '.join(MODELS)}")
-        return MODELS[bundle.task](bundle, open_backend(backend, bundle, precision, threads=threads), reading=reading)
+        _require_task(bundle, task)
+        engine = open_backend(backend, bundle, precision, threads=threads)
+        again = partial(_load_again, Path(path).absolute(), bundle.task, backend, precision, threads)
+        return MODELS[bundle.task](bundle, engine, reading=reading, again=again)
 
     return while_it_stays(Path(path) / MANIFEST, load_once)
+
+
+def _require_task(bundle: Bundle, task: Task | None) -> None:
+    """Raises BundleError where a bundle is for another task, with the call that opens it."""
+    if task in (None, bundle.task):
+        return
+    raise BundleError(
+        f"{bundle.path} is for {bundle.task}, and a bundle for {task} is needed here",
+        fix=f"open it with load({str(bundle.path)!r}, task={bundle.task!r}), or make one for {task}: "
+        f"tubelet export --model ID --task {task}",
+    )
+
+
+def _load_again(
+    path: Path, task: Task, backend: str, precision: str, threads: int | None, reading: Reading, sha256: str
+) -> VideoModel:
+    """The model that was pickled, in the process that unpickles it.
+
+    sha256: of the manifest of the bundle that was pickled. Raises BundleError where another lies there now.
+    """
+    model = load(path, task=task, backend=backend, precision=precision, threads=threads, reading=reading)
+    if model.bundle.sha256 != sha256:
+        model.close()
+        raise BundleError(
+            f"{path} is not the bundle of the model that was pickled: it was replaced meanwhile",
+            fix="load it again where the model was pickled, or send the path and load it where it is used",
+        )
+    return model

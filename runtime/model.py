@@ -1,9 +1,9 @@
 """VideoModel: a bundle at work, whatever its task is."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,51 +12,37 @@ from ..preprocess.errors import BackendError, BundleError, VideoError
 from ..preprocess.frames import Frames
 from .backends.backend import Backend
 from .bounds import clips_at_once
-from .bundle.bundle import Bundle, Task
-from .predictions import Answer
+from .bundle.bundle import Bundle
 from .reading import Clips, Reading, Video, as_read, prepare_clips, read_clips, read_crops
 from .visual.explanation import Explanation, explain_clip
-from .visual.reconstruction import Reconstruction
 from .visual.rollout import Method
 
-if TYPE_CHECKING:
-    from .classifier import Classification
+# The reading of a model and the sha256 of its bundle -> the same model, opened again.
+Again = Callable[[Reading, str], "VideoModel"]
 
 
 class VideoModel:
     """A bundle with one of its graphs loaded into an engine, and a way to read videos; a context manager.
 
-    What it can be asked depends on the task of the bundle: `classify`, `classify_many` and `logits` (VideoClassifier),
-    `features` (VideoEncoder), or `reconstruct` (MaskedVideoModel). The others raise BundleError. `explain` is for any
-    that gives attentions.
+    A VideoClassifier, VideoEncoder or MaskedVideoModel, by the task of the bundle; this is what they share.
 
-    Attributes: bundle, spec (the input contract), labels (of a classifier), reading.
+    Attributes:
+        bundle: what was opened.
+        spec: the input contract.
+        labels: of a classifier, K names.
+        reading: how videos are read.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend, *, reading: Reading | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, backend: Backend, *, reading: Reading | None = None, again: Again | None = None
+    ) -> None:
         self.bundle = bundle
         self.spec = bundle.spec
         self.reading = Reading() if reading is None else reading
         clips_at_once(bundle, "views").check(self.reading.views)
         self.labels = bundle.labels
         self._backend = backend
-
-    def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        self._refuse("logits", "video-classification", batch)
-
-    def classify(self, video: Video, *, top_k: int = 5) -> Answer:
-        self._refuse("classify", "video-classification", video, top_k)
-
-    def classify_many(
-        self, videos: Iterable[Video], *, top_k: int = 5, batch: int = 1, workers: int = 2
-    ) -> Iterator["Classification"]:
-        self._refuse("classify_many", "video-classification", videos, top_k, batch, workers)
-
-    def features(self, video: Video) -> dict[str, NDArray[np.float32]]:
-        self._refuse("features", "feature-extraction", video)
-
-    def reconstruct(self, video: Video, *, seed: int = 0) -> Reconstruction:
-        self._refuse("reconstruct", "masked-modeling", video, seed)
+        self._again = again
 
     def explain(self, video: Video, *, method: Method = "rollout") -> Explanation:
         """What the model looked at in one clip of a video; of a bundle that was exported with attentions.
@@ -77,12 +63,6 @@ class VideoModel:
 
         return explain_clip(
             self._one_clip(video), as_read(self.spec), self.bundle.tubelet, self.bundle.readout, infer, method=method
-        )
-
-    def _refuse(self, method: str, task: Task, *_: object) -> NoReturn:
-        raise BundleError(
-            f"{self.bundle.path} is for {self.bundle.task}; {method} needs a bundle for {task}",
-            fix=f"tubelet export --model ID --task {task}, of a checkpoint that is for it",
         )
 
     def read(self, video: Video) -> Clips:
@@ -143,6 +123,12 @@ class VideoModel:
                 fix="see whether it computes what torch computed: tubelet check BUNDLE",
             )
         return output
+
+    def __reduce__(self) -> tuple[Again, tuple[Reading, str]]:
+        """Pickled, it is the path of its bundle and how it was loaded; unpickled, it is loaded there."""
+        if self._again is None:
+            raise TypeError(f"a {type(self).__name__} can be pickled where `load` opened it, and this one was built")
+        return self._again, (self.reading, self.bundle.sha256)
 
     def close(self) -> None:
         self._backend.close()

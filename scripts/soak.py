@@ -28,8 +28,8 @@ import breaking
 from videos import damage, make_video
 
 from tubelet.preprocess.errors import VideoError
+from tubelet.runtime.classifier import VideoClassifier
 from tubelet.runtime.load import load
-from tubelet.runtime.model import VideoModel
 from tubelet.runtime.reading import Reading
 
 ENGINES = ("onnxruntime", "openvino")
@@ -39,7 +39,7 @@ MAX_GROWTH = 32 << 20  # bytes, from the second tenth to the last
 READINGS = (Reading(), Reading(clips=2, on_error="skip"))
 
 Answer = tuple[tuple[str, float], ...] | str  # predictions, rounded, or the words of the error
-Model = tuple[str, int, VideoModel]  # the engine, the number of the reading, the model
+Model = tuple[str, int, VideoClassifier]  # the engine, the number of the reading, the model
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Soak:
                 self._hold(engine, number, file, answer)
             left -= taken
 
-    def _answers(self, model: VideoModel, files: Sequence[Path]) -> Iterator[Answer]:
+    def _answers(self, model: VideoClassifier, files: Sequence[Path]) -> Iterator[Answer]:
         if len(files) == 1:
             try:
                 yield tuple((label, round(score, 4)) for label, score in model.classify(files[0]))

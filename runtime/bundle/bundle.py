@@ -104,6 +104,11 @@ class Bundle:
         del values["path"]
         return {"format_version": FORMAT_VERSION, "sha256": manifest_sha256(values)} | values
 
+    @property
+    def sha256(self) -> str:
+        """The checksum of the manifest, which holds those of all files: it tells one bundle from another."""
+        return str(self.to_json()["sha256"])
+
     def write_manifest(self) -> None:
         """Writes bundle.json, or replaces it at once; it is the last file of a bundle to be written."""
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
@@ -187,7 +192,7 @@ class Bundle:
     def _was_replaced(self) -> bool:
         """Whether another bundle took this one's place since it was opened."""
         try:
-            return bool(Bundle.open(self.path).to_json()["sha256"] != self.to_json()["sha256"])
+            return Bundle.open(self.path).sha256 != self.sha256
         except BundleError:
             return False
 

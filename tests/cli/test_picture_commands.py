@@ -23,12 +23,12 @@ def run(*arguments: object) -> Result:
 
 
 def reconstructed(bundle: Path, video: Path, *, seed: int, reading: Reading | None = None) -> Reconstruction:
-    with load(bundle, reading=reading) as model:
+    with load(bundle, task="masked-modeling", reading=reading) as model:
         return model.reconstruct(video, seed=seed)
 
 
 def explained(bundle: Path, video: Path, method: Method) -> Explanation:
-    with load(bundle) as model:
+    with load(bundle, task=None) as model:
         return model.explain(video, method=method)
 
 
@@ -117,8 +117,9 @@ def test_bundles_that_cannot(vivit_bundle: Path, video: Path, tmp_path: Path) ->
     result = run("reconstruct", vivit_bundle, video, "-o", tmp_path / "a.png")
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: {vivit_bundle} is for video-classification; reconstruct needs a bundle for masked-modeling\n"
-        "  fix: tubelet export --model ID --task masked-modeling, of a checkpoint that is for it\n"
+        f"Error: {vivit_bundle} is for video-classification, and a bundle for masked-modeling is needed here\n"
+        f"  fix: open it with load('{vivit_bundle}', task='video-classification'), or make one for masked-modeling: "
+        "tubelet export --model ID --task masked-modeling\n"
     )
     result = run("explain", vivit_bundle, video, "-o", tmp_path / "a.png")
     assert result.exit_code == 1

@@ -148,7 +148,7 @@ def test_a_model_at_work_leaves_videos_and_the_process_as_they_were(
         (masked_bundle, lambda model: model.reconstruct(pixels)),
     ]
     for path, use in uses:
-        with load(path) as model:
+        with load(path, task=None) as model:
             batch = model.prepare(model.read(pixels))
             before = batch.copy()
             use(model)

@@ -97,10 +97,10 @@ def test_frames_in_every_form(video, vivit_bundle, attentive_bundle, masked_bund
     given = FRAMES[kind](pixels)
     with load(vivit_bundle) as model:
         assert model.classify(given) == model.classify(pixels)
-    with load(attentive_bundle) as model:
+    with load(attentive_bundle, task="feature-extraction") as model:
         np.testing.assert_array_equal(model.explain(given).heat, model.explain(pixels).heat)
         np.testing.assert_array_equal(*(model.features(one)["last_hidden_state"] for one in (given, pixels)))
-    with load(masked_bundle) as model:
+    with load(masked_bundle, task="masked-modeling") as model:
         np.testing.assert_array_equal(model.reconstruct(given).masked, model.reconstruct(pixels).masked)
 
 

@@ -56,7 +56,7 @@ def explain(
     check_picture(output, force=force)
     with StatusLine() as progress, with_standard_input([video]) as (given,):
         progress("loading")
-        with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
+        with load(bundle, task=None, backend=backend, precision=precision, threads=threads, reading=reading) as model:
             progress(f"explaining {video}")
             found = model.explain(given, method=method)
         progress(f"writing {output}")

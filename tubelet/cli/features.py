@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..preprocess.errors import BundleError, VideoError
 from ..preprocess.sources import Source, is_url
+from ..runtime.encoder import VideoEncoder
 from ..runtime.load import load
-from ..runtime.model import VideoModel
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.storage.written import naming, written_file
@@ -62,7 +62,9 @@ def features(
     documents: list[dict[str, Any]] = []
     with StatusLine() as progress, with_standard_input(videos) as given:
         progress("loading")
-        with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
+        with load(
+            bundle, task="feature-extraction", backend=backend, precision=precision, threads=threads, reading=reading
+        ) as model:
             for named, video in zip(videos, given, strict=True):
                 progress(f"reading {video}")
                 documents.append(_document(model, video, targets.get(named)))
@@ -77,7 +79,7 @@ def features(
         raise click.exceptions.Exit(1)
 
 
-def _document(model: VideoModel, video: str | Source, target: Path | None) -> dict[str, Any]:
+def _document(model: VideoEncoder, video: str | Source, target: Path | None) -> dict[str, Any]:
     """What there is of a video, written to `target`; or the error in its place."""
     try:
         found = model.features(video)

@@ -48,7 +48,9 @@ def reconstruct(
     check_picture(output, force=force)
     with StatusLine() as progress, with_standard_input([video]) as (given,):
         progress("loading")
-        with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
+        with load(
+            bundle, task="masked-modeling", backend=backend, precision=precision, threads=threads, reading=reading
+        ) as model:
             progress(f"reconstructing {video}")
             found = model.reconstruct(given, seed=seed)
         progress(f"writing {output}")
