@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 
 from tubelet.cli.tree import main
 
+ROOT = Path(__file__).parents[2]
+
 COMMANDS = [
     "bench",
     "build",
@@ -36,11 +38,11 @@ def test_the_commands_are_these() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_an_example_and_stands_in_the_readme(name: str) -> None:
+def test_every_command_has_help_with_an_example_and_stands_in_the_manual(name: str) -> None:
     result = tubelet(name, "-h")
     assert result.exit_code == 0
     assert f"Example:\n    tubelet {name}" in result.output
-    assert f"tubelet {name}" in (Path(__file__).parents[2] / "README.md").read_text()
+    assert any(f"tubelet {name}" in page.read_text() for page in (ROOT / "docs").glob("*.md"))
     for parameter in main.commands[name].params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{parameter.name} has no help"
