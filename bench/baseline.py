@@ -1,4 +1,4 @@
-"""What every baseline in torch answers when it is measured; see runtime/bench/child.py."""
+"""What every baseline in torch answers when it is measured; see worker.py."""
 
 from collections.abc import Callable
 from dataclasses import replace

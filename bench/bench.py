@@ -61,7 +61,7 @@ def bench_bundle(
         if engine not in BACKENDS:
             raise BackendError(f"there is no backend {engine!r}; there are {', '.join(BACKENDS)}")
     if video is not None:
-        read_clip(video, bundle.spec)  # a file that is no video is told before anything is measured
+        read_clip(video, bundle.spec)  # a file that is no video is an error before anything is measured
     machine = examine_machine()
     baselines = tuple(dict.fromkeys(against))
     plan = Plan(

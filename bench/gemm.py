@@ -1,6 +1,6 @@
 """The machine's own limit: how fast an engine multiplies matrices of the model's shapes, and nothing else.
 
-python -m tubelet.bench.gemm SETTINGS answers like child.py; a run is one product of each shape.
+python -m tubelet.bench.gemm SETTINGS answers like worker.py; a run is one product of each shape.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ Shape = tuple[int, int, int]  # rows, inner, columns
 
 @dataclass(frozen=True)
 class GemmSettings:
-    """What a process is told; see child.Settings."""
+    """What a process computes; see worker.Settings."""
 
     engine: str
     precision: str
@@ -50,7 +50,7 @@ def heaviest_shapes(products: Iterable[MatrixProduct]) -> tuple[Shape, ...]:
 
 
 def gigaflop(shapes: Iterable[Shape]) -> float:
-    """Of one product of each shape, a multiplication and an addition being two."""
+    """Count the operations of one product of each shape, in billions; a multiplication and an addition are two."""
     return 2e-9 * sum(rows * inner * columns for rows, inner, columns in shapes)
 
 

@@ -117,7 +117,10 @@ class Tally:
 
 
 def smallest_cosine(got: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Of the angles between rows of (B, K) and (B, K). Raises BundleError for shapes that differ or hold no value."""
+    """The smallest cosine between rows of (B, K) and (B, K).
+
+    Raises BundleError for shapes that differ or hold no value.
+    """
     if got.shape != expected.shape or got.size == 0:
         raise BundleError(f"logits {got.shape} cannot be compared with torch's {expected.shape}")
     return float(cosines(got.astype(np.float64), expected.astype(np.float64)).min())

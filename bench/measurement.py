@@ -31,7 +31,7 @@ BASELINES = {
     ),
 }
 
-# The copies of engines that have memory of their own; see backends/steps.py.
+# The copies of engines that have memory of their own; see backends/timed_steps.py.
 STAGES = ("decode", "prepare", "copy in", "execute", "copy out", "rank")
 
 
@@ -55,7 +55,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of all the values there are: none is taken away as an outlier. Percentiles lie between the two nearest values
+    """What all the values are like: none is taken away as an outlier. Percentiles lie between the two nearest values
     where they fall between them, so p99 of fewer than 100 values is close to the largest."""
 
     count: int
@@ -77,7 +77,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Of two subjects, taken round by round: the median, and the quartiles that hold the middle half of rounds."""
+    """How two subjects compare, round by round: the median, and the quartiles that hold the middle half of rounds."""
 
     median: float
     lower: float

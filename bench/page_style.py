@@ -1,4 +1,4 @@
-"""The look of the page. Colours of subjects are told apart in light and in dark, and by most who see colours
+"""The look of the page. Colours of subjects differ in light and in dark, and by most who see colours
 differently; the names stand beside them everywhere."""
 
 STYLE = """\

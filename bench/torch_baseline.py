@@ -1,6 +1,6 @@
 """The checkpoint in torch, measured as a bundle is: python -m tubelet.bench.torch_baseline SETTINGS
 
-What it is told and what it answers: runtime/bench/child.py. The baselines are the very modules that bundles are
+Its settings and its answers are those of worker.py. The baselines are the very modules that bundles are
 exported from, so they too leave out of the last layer what no classifier reads; a few percent less work for ViViT than
 in transformers, which transformers_baseline.py measures.
 

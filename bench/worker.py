@@ -43,7 +43,7 @@ InferInSteps = Callable[[NDArray[Any], Lap], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a process is told.
+    """What a process measures.
 
     engine:  a backend, or a baseline in torch
     inputs:  an .npy file of as many clips as the batch has, as the subject takes them
@@ -73,7 +73,7 @@ class Loaded:
 
 
 def in_one_step(infer: Infer) -> InferInSteps:
-    """Of an engine that computes where the clips lie."""
+    """The steps of an engine that computes where the clips lie."""
 
     def infer_and_lap(batch: NDArray[Any], lap: Lap) -> NDArray[np.float32]:
         logits = infer(batch)

@@ -1,6 +1,6 @@
 """Finding frames without decoding: which frames a stream holds, and the way to each by seeking.
 
-MP4 and MOV list their frames, so that the file itself need not be read. Of other containers the packets are
+MP4 and MOV list their frames, so that the file itself need not be read. In other containers the packets are
 read undecoded for their timestamps and keyframes, which costs little beside decoding. Either can be missing or
 wrong, so every frame that arrives must carry the timestamp that was promised for its place. Where one does
 not, UnreliableIndex is raised, and the next slower way is taken: the packets instead of the list, and last of
@@ -57,7 +57,7 @@ def list_frames(video: OpenVideo) -> FrameIndex:
 
     The list is in decoding order and has decoding times. Display times are the same list later by a constant,
     where frames are evenly spaced or never reordered, and in groups of pictures that refer to no other. A file
-    for which this is not so is told from its first packet or when it is decoded.
+    for which this is not so shows it in its first packet or when it is decoded.
 
     Raises UnreliableIndex where there is no such list, CutShort where the file ends before what is listed.
     """
@@ -174,7 +174,7 @@ def nearest_frames(
     video: OpenVideo, index: FrameIndex, wanted: NDArray[np.int64]
 ) -> Iterator[tuple[int, int, VideoFrame]]:
     """For each of `wanted`, which rise: that position, the position of the nearest frame that can be decoded,
-    and the frame. Of two as near it is the earlier.
+    and the frame. Where two are as near, it is the earlier.
 
     Everything from the first to the last of them is decoded, or from the start of the file where nothing
     before the first can be: a damaged file costs at most to decode it twice. A frame that arrives out of its

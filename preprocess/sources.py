@@ -76,7 +76,7 @@ class Source:
 
     @property
     def max_pixels(self) -> int:
-        """Of one frame, in RGB; at most what FFmpeg can count."""
+        """How many pixels one frame may have in RGB; at most what FFmpeg can count."""
         return min(self.max_bytes // FRAME_SHARE // 3, 2**31 - 1)
 
     def check(self) -> None:

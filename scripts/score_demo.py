@@ -31,7 +31,7 @@ from tubelet.runtime.reading import Reading, ResizeName, read_clips
 from tubelet.runtime.visual.picture_files import write_video
 
 BATCH = 16
-# Of the files that are written to be scored: what a small camera would give.
+# The files that are written to be scored: what a small camera would give.
 FILE_SECONDS, FILE_RATE, FILE_HEIGHT, FILE_WIDTH = 2.4, 30, 120, 160
 
 Infer = Callable[[NDArray[Any]], NDArray[np.float32]]

@@ -212,7 +212,9 @@ def score_model(model: Model, spec: ClipSpec) -> Scores:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The checkpoint's folder.  [default: artifacts/demo/FAMILY]"
 )
-@click.option("--steps", type=click.IntRange(1), default=STEPS, show_default=True, help=f"Of {BATCH} clips each.")
+@click.option(
+    "--steps", type=click.IntRange(1), default=STEPS, show_default=True, help=f"How many, of {BATCH} clips each."
+)
 def main(family: Family, out: Path | None, steps: int) -> None:
     """Train the demo model of FAMILY and write it as a checkpoint."""
     torch.set_num_threads(1)

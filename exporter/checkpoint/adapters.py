@@ -181,7 +181,7 @@ def merge(weights: Mapping[str, Tensor], adapter: Adapter, family: Family) -> di
     """Adds the adapter into the weights of its base.
 
     Args:
-        weights: Of the base, by name; float32 after `to_float32` where they are added to.
+        weights: Those of the base, by name; float32 after `to_float32` where they are added to.
 
     Returns:
         The weights of the adapted model under their stored names.

@@ -71,13 +71,13 @@ def load_checkpoint(
     """Loads a checkpoint of a supported architecture.
 
     model:      a folder, a .pth file of the original VideoMAE (see originals.py; a config.json and a
-                preprocessor_config.json beside it are heeded), or a Hub id, perhaps with the revision behind it:
+                preprocessor_config.json beside it count), or a Hub id, perhaps with the revision behind it:
                 owner/name@revision
     revision:   branch, tag or commit on the Hub; the default branch where none is given
     task:       what the model is for; the one of config.json's `architectures` where none is given
     labels:     a file for `read_labels`, whose names stand instead of those of config.json
     overrides:  what stands instead of the values in config.json
-    report:     is told in a line each what was chosen on the way
+    report:     called with a line for each thing that was chosen on the way
     Raises CheckpointError where it cannot be found, read or accounted for key by key; MissingExtra.
     """
     source = locate(model, revision, report)

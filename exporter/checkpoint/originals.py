@@ -88,7 +88,7 @@ def hub_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same weights under the Hub's names: of VideoMAEForVideoClassification, of VideoMAEForPreTraining where there
     is a decoder, and with neither a head nor a decoder of the encoder, whose names begin with "videomae." all the same.
 
-    A "module." or "model." in front of all of them is left away. query, key and value, which lie in one matrix here,
+    A "module." or "model." in front of all of them is left out. query, key and value, which lie in one matrix here,
     become three. A weight that has no place keeps its name, for the gate to report. Raises CheckpointError for a
     variant with other mathematics.
     """

@@ -29,7 +29,7 @@ def read_processor(folder: Path, name: str, report: Callable[[str], None]) -> di
 
     Args:
         folder: Where the files lie.
-        name: Of the checkpoint, for the message where there is none.
+        name: What the checkpoint is called, for the message where there is none.
 
     Raises:
         CheckpointError: Where there is none, or it is no JSON object.

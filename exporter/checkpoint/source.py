@@ -53,7 +53,7 @@ class Source:
 def locate(model: str, revision: str | None, report: Callable[[str], None]) -> Source:
     """Finds the folder of a checkpoint.
 
-    Of one on the Hub only its config is fetched, so that an unknown architecture costs no more than that.
+    From the Hub only its config is fetched, so that an unknown architecture costs no more than that.
 
     Args:
         model: A folder, a .pth file, or a Hub id, perhaps with the revision behind it: owner/name@revision.

@@ -121,5 +121,5 @@ class TubeletEmbeddings(nn.Module):
 
 
 def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Of tokens (B, N, D) those with the indices int64 (B, M) of their own clip: (B, M, D)."""
+    """Take from tokens (B, N, D) those with the indices int64 (B, M) of their own clip: (B, M, D)."""
     return tokens.gather(1, indices.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))  # (B, M) -> (B, M, D)

@@ -147,5 +147,5 @@ def mask(model: Model, *, seed: int, batch: int = 1) -> dict[str, NDArray[np.int
 
 
 def attention_bytes(config: Config, num_tokens: int) -> int:
-    """Of the attention weights of one clip, all layers and heads, in float32; num_tokens: that the encoder looks at."""
+    """Bytes of the attention weights of one clip, all layers and heads, in float32, over the encoder's num_tokens."""
     return 4 * config.num_hidden_layers * config.num_attention_heads * num_tokens**2

@@ -85,7 +85,7 @@ def beyond_half(path: Path, magnitudes: Mapping[str, float]) -> list[str]:
     """The products of the graph at `path` that float16 cannot hold: those with an input, weight or output that comes
     within HEADROOM of its largest number.
 
-    magnitudes: by tensor, see `precision_graph.measure_magnitudes`.
+    magnitudes: by tensor, see `graph_edit.measure_magnitudes`.
     """
     found = []
     for node in products(open_graph(path)):

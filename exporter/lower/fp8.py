@@ -7,7 +7,7 @@ saturates, and DequantizeLinear, with scales in float16 as everything around the
 fp8 on GPUs of compute capability 8.9 and newer. ONNX Runtime's CPU provider follows the same graph step by step, too
 slowly for use, which proves it wherever it is made.
 
-As in int8 (precision_int8.py) the tubelet embedding, the classifier and attention are left out; they multiply in
+As in int8 (int8.py) the tubelet embedding, the classifier and attention are left out; they multiply in
 float16.
 """
 

@@ -1,9 +1,9 @@
 """fp32 graph -> graphs of lower precision, none of which is kept unless it is proven like the fp32 graph.
 
-    fp16          precision_fp16.py    what TensorRT and ONNX Runtime's CUDA provider are given
-    int8          precision_int8.py    dynamic activations: what ONNX Runtime runs fastest on a CPU
-    int8-static   precision_int8.py    calibrated: what OpenVINO and TensorRT read
-    fp8           precision_fp8.py     calibrated: for TensorRT on GPUs that multiply 8-bit floats
+    fp16          fp16.py    what TensorRT and ONNX Runtime's CUDA provider are given
+    int8          int8.py    dynamic activations: what ONNX Runtime runs fastest on a CPU
+    int8-static   int8.py    calibrated: what OpenVINO and TensorRT read
+    fp8           fp8.py     calibrated: for TensorRT on GPUs that multiply 8-bit floats
 
 A product that a precision cannot do stays in a wider one, and is listed in the bundle: in fp16 and fp8 every one whose
 values on real clips come near the end of float16's range; then, where the logits are still outside the limit, as few of
@@ -88,7 +88,7 @@ class Lowering:
 
 
 def _magnitudes_around_products(path: Path, clips: Clips) -> dict[str, float]:
-    """Of every activation that float16 would hold, by tensor name."""
+    """Measure the magnitude of every activation that float16 would hold, by tensor name."""
     nodes = products(open_graph(path))
     names = {name_of(value) for node in nodes for value in half_tensors(node) if not is_constant(value)}
     return measure_magnitudes(path, clips, names)

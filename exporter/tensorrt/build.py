@@ -87,7 +87,7 @@ def build_engine(
     """Builds the engine of `options` for the GPU that is here, into the bundle's engines/.
 
     Right after the build the engine runs the bundle's reference clips. Outside tolerance it is not kept, and with
-    `fallbacks` the next recipe is tried (see to_engine_recipes.py); what is kept is named after what it really is.
+    `fallbacks` the next recipe is tried (see recipes.py); what is kept is named after what it really is.
 
     Raises ParityError, with every table, where no recipe came within tolerance; BackendError where TensorRT cannot read
     or build the graph, where the GPU does not multiply in that precision, or where that engine exists (without

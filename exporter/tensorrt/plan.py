@@ -202,7 +202,7 @@ _NARROWEST_FIRST = list(_INSPECTED)
 
 
 def _types_in(tensors: list[Any]) -> set[str]:
-    """Of tensors in the inspector's JSON: "Format/Datatype" is "Half", or "Row major linear FP16 format"."""
+    """Types of tensors in the inspector's JSON: "Format/Datatype" is "Half", or "Row major linear FP16 format"."""
     described = [tensor for tensor in tensors if isinstance(tensor, dict)]
     written = [str(tensor.get("Format/Datatype") or tensor.get("Datatype") or "") for tensor in described]
     return {name for text in written for name, form in _INSPECTED.items() if form.search(text)}

@@ -40,7 +40,7 @@ PRODUCTS: dict[ElementType, frozenset[str]] = {
     "fp16": frozenset({"f16"}),
     "int8": frozenset({"i8", "u8"}),
 }
-# Of OPTIMIZATION_CAPABILITIES, and what a CPU has that lists them.
+# The name in OPTIMIZATION_CAPABILITIES, and what a CPU has that lists them.
 CAPABILITIES: dict[ElementType, tuple[str, str]] = {
     "bf16": ("BF16", "AVX512_BF16 or AMX-BF16"),
     "fp16": ("FP16", "AVX512_FP16 or AMX-FP16"),

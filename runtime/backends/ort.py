@@ -136,7 +136,7 @@ def multiply_integers_exactly(options: "onnxruntime.SessionOptions") -> None:
 
 
 def model_for_session(graph: Path | LinkedGraph | bytes, options: "onnxruntime.SessionOptions") -> str | bytes:
-    """What ONNX Runtime makes a session of; where weights are behind a link, it is told their folder in `options`."""
+    """What ONNX Runtime makes a session of. Where weights are behind a link, `options` name their folder."""
     if isinstance(graph, LinkedGraph):
         folder = str(graph.weights.parent)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)

@@ -55,8 +55,8 @@ class Bundle:
     the heaviest first. versions are those of the tools that made the bundle. overrides are what was set against the
     checkpoint's config.json, by the names of the export's options.
 
-    tubelet is what one token covers; readout, from which tokens the answer is read (rollout.py). Of a classifier there
-    are labels and a problem_type; of masked modeling there is norm_pix_loss: whether pixels come out normalised within
+    tubelet is what one token covers; readout, from which tokens the answer is read (rollout.py). A classifier has
+    labels and a problem_type. Masked modeling has norm_pix_loss: whether pixels come out normalised within
     each tubelet.
     """
 

@@ -141,7 +141,7 @@ class EngineRecord:
     """The JSON beside a plan.
 
     options.precision is what the engine really is, whatever was asked for; recipe says how its graph was made (see
-    exporter/to_engine_recipes.py). graph_sha256: of the graph's files in the bundle. layers: how many layers the
+    exporter/tensorrt/recipes.py). graph_sha256: of the graph's files in the bundle. layers: how many layers the
     engine computes in each type, HIDDEN for those that do not show theirs. parity: the report of the check that it was
     kept for. built: UTC, ISO 8601.
     """
@@ -188,7 +188,7 @@ def record_path(plan: Path) -> Path:
 
 
 def graph_sha256(graph: Graph) -> str:
-    """Of all the files of a graph, the weights beside it included."""
+    """Combine the checksums of all files of a graph, the weights beside it included."""
     return hashlib.sha256("".join(file.sha256 for file in graph.files).encode()).hexdigest()
 
 
@@ -213,7 +213,7 @@ def require_private(path: Path) -> None:
 
 
 def read_records(folder: Path) -> Iterator[EngineRecord]:
-    """Of every engine in `folder`. Raises BackendError for JSON that is no record."""
+    """Read the record of every engine in `folder`. Raises BackendError for JSON that is no record."""
     for path in sorted(folder.glob("*.json")):
         try:
             record = typed(read_json_object(path), EngineRecord, path.name)

@@ -29,7 +29,7 @@ class BundleFile:
 
 @dataclass(frozen=True)
 class RecordedVideo:
-    """What each stage gave for a video file where the bundle was made (see stages.py).
+    """What each stage gave for a video file where the bundle was made (see video_check.py).
 
     indices: of the frames taken; frames_sha256: of the pixels of each; input_sha256: of the model input;
     logits: torch's, K of them.

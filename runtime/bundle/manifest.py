@@ -25,7 +25,7 @@ _MOST = 2**31  # rows, columns and the like; what any engine counts tensors with
 
 
 def manifest_sha256(values: Mapping[str, Any]) -> str:
-    """Of everything in the manifest but the format version and this checksum itself."""
+    """Compute the checksum of a manifest: of all fields but the format version and the checksum itself."""
     content = {key: value for key, value in values.items() if key not in ("format_version", "sha256")}
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -42,7 +42,7 @@ class Reference:
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """Of a classifier: (number of clips, K)."""
+        """What a classifier answered: float32 (number of clips, K)."""
         return self.outputs["logits"]
 
     def save(self, path: Path) -> None:
@@ -75,7 +75,7 @@ def load_reference(bundle: Bundle) -> Reference:
 
 
 def _names(arrays: ArrayFile, bundle: Bundle) -> tuple[list[str], list[str], list[str]]:
-    """Of the clips, inputs and outputs in the file, once every header is that of what the manifest declares.
+    """Name the clips, inputs and outputs in the file, once every header is that of what the manifest declares.
 
     Raises BundleError for one that is missing, for one too many, and for one of another dtype or shape.
     """
@@ -134,5 +134,5 @@ def _kept_step(shape: Sequence[int]) -> int:
 
 
 def input_sha256(clip: NDArray[Any]) -> str:
-    """Of the bytes of one prepared clip, as they lie in memory on a little-endian machine."""
+    """Compute the checksum of the bytes of one prepared clip, as they lie in memory on a little-endian machine."""
     return hashlib.sha256(np.ascontiguousarray(clip).tobytes()).hexdigest()

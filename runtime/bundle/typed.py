@@ -54,7 +54,7 @@ def typed(values: Any, kind: type[Kind], where: str) -> Kind:
         raise BundleError(f"{where}: it is nested without end", fix=_AGAIN) from error
     except msgspec.ValidationError as error:
         raise BundleError(f"{where}: {_in_our_words(str(error), values, kind)}", fix=_AGAIN) from error
-    # Of a dataclass msgspec passes over unknown fields, and fills in those that have a default.
+    # In a dataclass msgspec passes over unknown fields, and fills in those that have a default.
     if difference := _other_fields(values, dataclasses.asdict(cast(Any, made)), ""):
         raise BundleError(f"{where}: {difference}", fix=_AGAIN)
     return made

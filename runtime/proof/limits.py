@@ -37,8 +37,11 @@ class Limit(Protocol):
 
 @dataclass(frozen=True)
 class ElementLimit:
-    """Of a graph in float32: |difference| <= absolute + relative * |torch| for each logit, and the same labels in the
-    same order among the best `top`."""
+    """The limit for a graph in float32.
+
+    |difference| <= absolute + relative * |torch| for each logit, and the same labels in the same order among the best
+    `top`.
+    """
 
     absolute: float
     relative: float
@@ -74,8 +77,10 @@ class ElementLimit:
 
 @dataclass(frozen=True)
 class CosineLimit:
-    """Of a graph in lower precision: the cosine between logits and torch's for each clip, and the same best label
-    wherever torch's margin between its best two is larger than the limit lets logits move apart.
+    """The limit for a graph in lower precision.
+
+    It is on the cosine between logits and torch's for each clip. The best label must be the same wherever torch's
+    margin between its best two is larger than the limit lets logits move apart.
 
     Two logits move apart by up to twice the root mean square difference that the cosine stands for,
     |torch| * sqrt(2 * (1 - cosine) / K). Measured differences cannot take its place: a margin of more than twice the

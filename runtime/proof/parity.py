@@ -116,7 +116,7 @@ class ParityReport:
         return "\n".join([*lines, "", f"limit: {limit}: {'PASS' if self.passed else 'FAIL'}"])
 
     def _ranked_rows(self) -> list[str]:
-        """Of a classifier."""
+        """Show the rows of a classifier."""
         lines = [f"batch   largest difference      of limit    cosine      top-{self.limit.top}"]
         for batch in self.batches:
             top = "equal" if batch.top_equal else "DIFFERENT"
@@ -128,7 +128,7 @@ class ParityReport:
         return lines
 
     def _value_rows(self) -> list[str]:
-        """Of other outputs; of a numbered row, such as hidden_states.0 to hidden_states.12, the worst."""
+        """Show the rows of other outputs: the worst of a numbered row, such as hidden_states.0 to hidden_states.12."""
         groups: dict[tuple[int, str], list[BatchParity]] = {}
         for batch in self.batches:
             groups.setdefault((batch.batch, batch.output.partition(".")[0]), []).append(batch)

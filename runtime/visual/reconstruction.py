@@ -21,7 +21,7 @@ from ..tokens import Indices, TubeletSize, TubeMask, patchify, token_grid, tube_
 Pixels = NDArray[np.uint8]
 Reals = NDArray[np.float32]
 
-# Of the reference loss, for every checkpoint.
+# What the reference loss normalises with, for every checkpoint.
 MEAN = np.array(IMAGENET_MEAN, np.float32)
 STD = np.array(IMAGENET_STD, np.float32)
 

@@ -45,7 +45,7 @@ from .options import Bounded, bundle_argument, json_option, print_json
     show_default=True,
     help="Clips at once; may be repeated.",
 )
-@click.option("--threads", type=Bounded(THREADS), help="Of each subject.  [default: the cores there are]")
+@click.option("--threads", type=Bounded(THREADS), help="CPU threads of each subject.  [default: the cores there are]")
 @click.option(
     "--against",
     multiple=True,

@@ -53,7 +53,7 @@ class Bounded(click.ParamType[int]):
 def engine_options(command: Command) -> Command:
     """--backend, --precision and --threads, the same for every command that runs one graph."""
     command = click.option(
-        "--threads", type=Bounded(THREADS), help="Of the CPU, for one batch.  [default: the engine's]"
+        "--threads", type=Bounded(THREADS), help="CPU threads that compute one batch.  [default: the engine's]"
     )(command)
     command = click.option(
         "--precision", default="fp32", show_default=True, help="Which of the bundle's graphs to run."
