@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import platform
-import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from .backends.cuda import Cuda
 from .backends.ort import import_onnxruntime, open_session
 from .backends.ort_cuda import CUDA_PROVIDER, TENSORRT_PROVIDER, open_gpu_session
 from .backends.trt_library import load_tensorrt
+from .system import ask_nvidia_smi
 
 # Distributions that matter, each with the extra of tubelet that brings it (None: always installed).
 PACKAGES: dict[str, str | None] = {
@@ -122,16 +122,7 @@ def examine_libraries() -> tuple[Provider, ...]:
 
 def examine_gpus() -> tuple[tuple[str, ...], str | None]:
     """One line a GPU as the driver's own tool names it; without any, a note that says why."""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    except FileNotFoundError:
-        return (), "nvidia-smi is not installed"
-    except subprocess.TimeoutExpired:
-        return (), "nvidia-smi did not answer within 20 seconds"
-    if answer.returncode != 0:
-        return (), (answer.stdout + answer.stderr).strip() or f"nvidia-smi ended with {answer.returncode}"
-    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip()), None
+    return ask_nvidia_smi("name", "driver_version", "memory.total")
 
 
 def _advice(packages: dict[str, str | None], *, gpu: bool) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
-"""What the system lets this process use: cores, and memory."""
+"""What the system lets this process use: cores, memory, and what its GPU driver says."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,6 +44,27 @@ def usable_memory_bytes() -> int | None:
         limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
         known += [limit for limit in limits if limit != resource.RLIM_INFINITY]
     return min((size for size in known if size is not None), default=None)
+
+
+def ask_nvidia_smi(*fields: str) -> tuple[tuple[str, ...], str | None]:
+    """Asks the GPU driver's own tool.
+
+    Args:
+        fields: what is asked of each GPU, such as "driver_version".
+
+    Returns:
+        One line for each GPU; and, where there is no answer, a note that says why.
+    """
+    query = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    except FileNotFoundError:
+        return (), "nvidia-smi is not installed"
+    except subprocess.TimeoutExpired:
+        return (), "nvidia-smi did not answer within 20 seconds"
+    if answer.returncode != 0:
+        return (), (answer.stdout + answer.stderr).strip() or f"nvidia-smi ended with {answer.returncode}"
+    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip()), None
 
 
 def lines(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from tubelet.exporter.checkpoint.processor import spec_from_hub
 from tubelet.exporter.families.videomae import VideoMAEConfig, VideoMAEForVideoClassification
 from tubelet.exporter.families.vivit import VivitConfig, VivitForVideoClassification
 from tubelet.preprocess.sampling import published_evaluation
-from tubelet.preprocess.spec import ClipSpec, Family
+from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec, Family
 
 Model = VideoMAEForVideoClassification | VivitForVideoClassification
 
@@ -44,8 +44,8 @@ PROCESSORS: dict[Family, dict[str, Any]] = {
         "image_processor_type": "VideoMAEImageProcessor",
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": [0.485, 0.456, 0.406],
-        "image_std": [0.229, 0.224, 0.225],
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
     },
     "vivit": _PROCESSOR
     | {

@@ -7,7 +7,6 @@ import ctypes
 import importlib
 import math
 import operator
-import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError, MissingExtra, NotAvailable
+from ..system import ask_nvidia_smi
 
 # The GPU that work goes to is the first that the process sees; CUDA_VISIBLE_DEVICES chooses which that is.
 DEVICE = 0
@@ -203,9 +203,5 @@ class CapturedGraph:
 
 def driver_version() -> str | None:
     """The driver's own version, such as "580.159.04"; None where its tool is absent, as on Jetson."""
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.splitlines()[0].strip() if answer.returncode == 0 and answer.stdout.strip() else None
+    versions, _ = ask_nvidia_smi("driver_version")
+    return versions[0] if versions else None

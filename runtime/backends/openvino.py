@@ -3,7 +3,6 @@
 import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -135,18 +134,12 @@ def open_openvino(bundle: Bundle, precision: str, threads: int | None) -> OpenVi
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[wanted.floats]}
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    # Hashing releases the interpreter, so the checksums cost no time beside the compilation.
-    with ThreadPoolExecutor(len(graph.files)) as pool:
-        checks = [pool.submit(bundle.verified, file) for file in graph.files]
+    with bundle.verifying(graph):
         try:
             compiled = core.compile_model(_model(core, find_graph(bundle, graph)), DEVICE, settings)
         except RuntimeError as error:
             raise_shortage(error)
             raise BackendError(f"OpenVINO could not compile the {graph.precision} graph: {error}") from error
-        finally:
-            # A damaged file is the cause of whatever OpenVINO made of it, so its error comes first.
-            for check in checks:
-                check.result()
     given, returned = _tensor_infos(compiled.inputs, graph.inputs), _tensor_infos(compiled.outputs, graph.outputs)
     require_signature(bundle, graph, given, returned)
     require_precision(compiled, wanted)

@@ -3,7 +3,6 @@
 import functools
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -64,21 +63,14 @@ class OnnxRuntimeBackend(Backend):
 def open_onnxruntime(bundle: Bundle, precision: str, threads: int | None) -> OnnxRuntimeBackend:
     """The bundle's graph of that precision on ONNX Runtime's CPU provider."""
     graph = bundle.graph(precision)
-    # Hashing releases the interpreter, so the checksums cost no time beside the loading of the session.
-    with ThreadPoolExecutor(len(graph.files)) as pool:
-        checks = [pool.submit(bundle.verified, file) for file in graph.files]
-        try:
-            session = open_session(
-                find_graph(bundle, graph),
-                CPU_PROVIDER,
-                threads=threads,
-                # In float32, and beside the graph: see open_session.
-                weights_as_they_lie=graph.precision == "fp32" and len(graph.files) > 1,
-            )
-        finally:
-            # A damaged file is the cause of whatever ONNX Runtime made of it, so its error comes first.
-            for check in checks:
-                check.result()
+    with bundle.verifying(graph):
+        session = open_session(
+            find_graph(bundle, graph),
+            CPU_PROVIDER,
+            threads=threads,
+            # In float32, and beside the graph: see open_session.
+            weights_as_they_lie=graph.precision == "fp32" and len(graph.files) > 1,
+        )
     require_session_signature(bundle, graph, session)
     return OnnxRuntimeBackend(session)
 

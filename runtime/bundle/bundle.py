@@ -12,6 +12,9 @@ changed in place, and every file is checked before it is used.
 import dataclasses
 import json
 import shlex
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -188,6 +191,21 @@ class Bundle:
                 raise BundleError(f"{self.path} was replaced while it was being read", fix="try again") from error
             raise
         return path
+
+    @contextmanager
+    def verifying(self, graph: Graph) -> Iterator[None]:
+        """Checks the files of a graph while the block loads it: hashing releases the interpreter, and costs no time.
+
+        Raises:
+            BundleError: for a damaged file. It takes the place of the block's own error, whose cause it is.
+        """
+        with ThreadPoolExecutor(len(graph.files)) as pool:
+            checks = [pool.submit(self.verified, file) for file in graph.files]
+            try:
+                yield
+            finally:
+                for check in checks:
+                    check.result()
 
     def _was_replaced(self) -> bool:
         """Whether another bundle took this one's place since it was opened."""

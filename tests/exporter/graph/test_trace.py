@@ -17,7 +17,7 @@ from tubelet.exporter.graph.tasks import answers
 from tubelet.exporter.graph.trace import save_graph, trace
 from tubelet.preprocess.prepare import normalise
 from tubelet.preprocess.sampling import published_evaluation
-from tubelet.preprocess.spec import ClipSpec, Family, ShortestEdge
+from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec, Family, ShortestEdge
 
 SPEC = ClipSpec(
     num_frames=4,
@@ -28,8 +28,8 @@ SPEC = ClipSpec(
     crop=(32, 32),
     rescale_factor=1 / 255,
     rescale_offset=0.0,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
 )
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 4, 32, 32, 3), dtype=np.uint8)  # (B, T, H, W, C)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import normalise
 from tubelet.preprocess.sampling import published_evaluation
-from tubelet.preprocess.spec import ClipSpec
+from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec
 from tubelet.runtime.tokens import TubeletSize, TubeMask, patchify, token_grid, tube_mask
 from tubelet.runtime.visual.reconstruction import (
     Pretraining,
@@ -33,8 +33,8 @@ IMAGENET = ClipSpec(
     crop=(16, 16),
     rescale_factor=1 / 255,
     rescale_offset=0.0,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
 )
 CENTRED = replace(IMAGENET, rescale_factor=1 / 127.5, rescale_offset=-1.0, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.5))
 PLAIN = replace(IMAGENET, mean=None, std=None)
