@@ -14,7 +14,10 @@ def upgraded(values: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 def _from_2(values: dict[str, Any]) -> dict[str, Any]:
-    """Format 2 told an evaluation from its sampling, and knew no arithmetic but Pillow's of that time."""
+    """Format 2 told an evaluation from its sampling, and knew no arithmetic but Pillow's of that time.
+
+    It called a model of one label a classifier, whose only score is 1 whatever it sees.
+    """
     match values.get("spec"):
         case {"sampling": {"policy": policy} as sampling, **spec}:
             is_vivit = policy == "centre-loop"
@@ -25,4 +28,7 @@ def _from_2(values: dict[str, Any]) -> dict[str, Any]:
         "crop_rounding": "up" if is_vivit else "down",
         "averages": "logits" if is_vivit else "scores",
     }
-    return values | {"spec": spec | {"arithmetic": "pillow"}}
+    values = values | {"spec": spec | {"arithmetic": "pillow"}}
+    if values.get("problem_type") == "single_label_classification" and len(values.get("labels") or ()) == 1:
+        values["problem_type"] = "regression"
+    return values

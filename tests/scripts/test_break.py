@@ -8,7 +8,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 KINDS = sorted(path.stem.removeprefix("break_") for path in ROOT.glob("tests/support/break_*.py"))
-COUNT = {"kills": 4}  # cases of a kind whose cases take long; minutes of each are for scripts/break.py
+COUNT = {
+    "checkpoints": 8,
+    "kills": 4,
+}  # of a kind whose cases take long; scripts/break.py has minutes
 USUAL_COUNT = 25
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is looked up in /proc")

@@ -12,6 +12,7 @@ from tampered import mutated, sign
 
 from tubelet.preprocess.errors import BundleError
 from tubelet.runtime.bundle.bundle import Bundle
+from tubelet.runtime.bundle.formats import upgraded
 from tubelet.runtime.bundle.manifest import FORMAT_VERSION, manifest_sha256
 from tubelet.runtime.load import load
 from tubelet.runtime.reading import Reading
@@ -133,6 +134,12 @@ def test_a_bundle_of_format_2_that_lacks_a_field_is_refused(copy: Path) -> None:
     (copy / "bundle.json").write_text(json.dumps(values | {"sha256": manifest_sha256(values)}))
     with pytest.raises(BundleError, match=r"bundle.json, of format 2: spec.sampling.policy is missing"):
         Bundle.open(copy)
+
+
+def test_a_model_of_one_label_in_format_2_gives_a_value() -> None:
+    values = json.loads((Path(__file__).parent / "manifests" / "format-2-vivit.json").read_text())
+    assert upgraded(values, 2)["problem_type"] == "single_label_classification"
+    assert upgraded(values | {"labels": ["LABEL_0"]}, 2)["problem_type"] == "regression"
 
 
 def test_a_changed_manifest_is_refused(copy: Path) -> None:
