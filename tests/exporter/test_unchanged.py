@@ -36,6 +36,7 @@ from tubelet.preprocess.spec import ClipSpec, Evaluation, Family, Sampling
 from tubelet.runtime import predictions
 from tubelet.runtime import tokens as masking
 from tubelet.runtime.bundle.bundle import Bundle, Task
+from tubelet.runtime.bundle.files import Precision
 from tubelet.runtime.bundle.reference import kept_values
 from tubelet.runtime.bundle.typed import typed
 from tubelet.runtime.load import load
@@ -83,7 +84,7 @@ def state_of_the_process() -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("family", "task"), MODELS)
+@pytest.mark.parametrize(("family", "task"), MODELS[:2])
 def test_an_export_with_attentions_leaves_the_next_one_as_it_would_have_been(
     family: Family, task: Task, tmp_path: Path
 ) -> None:
@@ -104,8 +105,9 @@ def test_an_export_leaves_the_model_and_the_process_as_they_were(family: Family,
     checkpoint.model.train()  # as a caller has it between two epochs
     spec, settings = clip_spec(checkpoint, "frames"), copy.deepcopy(dict(checkpoint.processor))
     model, process = state_of(checkpoint.model), state_of_the_process()
+    precisions: tuple[Precision, ...] = ("fp16",) if task == "video-classification" else ()
     export_bundle(
-        checkpoint, tmp_path / "bundle", ExportOptions(extras=("hidden_states", "attentions"), precisions=("fp16",))
+        checkpoint, tmp_path / "bundle", ExportOptions(extras=("hidden_states", "attentions"), precisions=precisions)
     )
     asked = answers(checkpoint.model)
     asked.train()

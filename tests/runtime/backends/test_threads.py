@@ -48,7 +48,9 @@ def opened(request: pytest.FixtureRequest, bundle: Bundle, monkeypatch: pytest.M
     if request.param in OVER_DOUBLES:
         plug_in(monkeypatch, VERSIONS[-1])
         monkeypatch.setattr(ort_cuda, "DEVICE", "cpu")
-        monkeypatch.setattr(ort_cuda, "open_gpu_session", lambda path, _: open_session(Path(path), CPU_PROVIDER))
+        monkeypatch.setattr(
+            ort_cuda, "open_gpu_session", lambda path, _: open_session(Path(path), CPU_PROVIDER, threads=1)
+        )
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA_PROVIDER, TENSORRT_PROVIDER])
     if backend == "tensorrt":
         build_engine(bundle, EngineOptions(precision, (Profile(1, 2, 2),)))
@@ -58,7 +60,8 @@ def opened(request: pytest.FixtureRequest, bundle: Bundle, monkeypatch: pytest.M
 def open_here(bundle: Bundle, backend: str, precision: str) -> Backend:
     """Skips the test where the CPU has no instructions for the precision; nothing else may be amiss."""
     try:
-        return open_backend(backend, bundle, precision)
+        # One thread of the engine for each caller: more would spin, waiting for cores that the callers have.
+        return open_backend(backend, bundle, precision, threads=None if (backend, precision) in OVER_DOUBLES else 1)
     except BackendError as error:
         if backend == "openvino" and precision != "fp32" and "cannot compute in" in str(error):
             pytest.skip(str(error))
