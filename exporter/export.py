@@ -19,13 +19,10 @@ from ..runtime.proof.parity import ParityReport, check_bundle
 from ..runtime.proof.video_check import record_video
 from ..runtime.storage.exchange import is_mount_point, restored, written_folder
 from ..runtime.tokens import TubeletSize
-from ..runtime.visual.rollout import Readout
 from .checkpoint.load import Checkpoint
-from .families.videomae import VideoMAEConfig
-from .families.vivit import VivitConfig
 from .graph.cost import matrix_products
 from .graph.record import record_reference, torch_run
-from .graph.tasks import answers
+from .graph.tasks import exported_model
 from .graph.trace import save_graph, trace
 from .lower.search import add_graph, require_opset
 from .options import AS_PUBLISHED, ExportOptions
@@ -56,20 +53,6 @@ def check_target(output: Path, *, force: bool) -> None:
             f"{output} is a mount point, and a bundle is replaced by another folder in its place",
             fix="export to a folder inside or outside of it with -o",
         )
-
-
-def _readout(checkpoint: Checkpoint) -> Readout:
-    """From which tokens the answer is read; of a VideoMAE without a classifier, from all of them alike."""
-    if isinstance(checkpoint.config, VivitConfig):
-        return "class-token"
-    classifies = checkpoint.task == "video-classification"
-    return "first-token" if classifies and not checkpoint.config.use_mean_pooling else "mean"
-
-
-def _norm_pix_loss(checkpoint: Checkpoint) -> bool | None:
-    """None for a model that draws no pixels."""
-    config = checkpoint.config
-    return config.norm_pix_loss if isinstance(config, VideoMAEConfig) and checkpoint.task == "masked-modeling" else None
 
 
 def _prove(bundle: Bundle, reference: Reference, progress: Progress) -> ParityReport:
@@ -113,7 +96,7 @@ def export_bundle(
     check_videos(checkpoint, options.videos)
     for precision in options.precisions:
         require_opset(precision, options.opset)
-    asked = answers(checkpoint.model, options.extras)
+    asked = exported_model(checkpoint.model, options.extras)
     with written_folder(place, check=lambda: check_target(output, force=force), say=say) as folder:
         reference = record_reference(asked, spec, progress=progress)
         for name, values in reference.outputs.items():
@@ -136,8 +119,8 @@ def export_bundle(
             spec=spec,
             labels=checkpoint.labels,
             tubelet=TubeletSize(*checkpoint.config.tubelet),
-            readout=_readout(checkpoint),
-            norm_pix_loss=_norm_pix_loss(checkpoint),
+            readout=checkpoint.model.readout,
+            norm_pix_loss=checkpoint.model.norm_pix_loss,
             graphs=(graph,),
             products=matrix_products(asked),
             reference=BundleFile.of(folder / "reference.npz"),

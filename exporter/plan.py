@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ..preprocess.errors import BundleError, CheckpointError
-from ..preprocess.sampling import published_evaluation
 from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
 from ..runtime.bundle.bundle import Task
 from .checkpoint.load import Checkpoint
@@ -25,6 +24,7 @@ def pixels_choice(checkpoint: Checkpoint) -> PixelsChoice:
         family=checkpoint.family,
         transformers_version=checkpoint.transformers_version,
         asked=checkpoint.overrides.pixels,
+        file=checkpoint.processor_file,
     )
 
 
@@ -39,9 +39,10 @@ def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
         checkpoint.processor,
         family=checkpoint.family,
         num_frames=config.num_frames,
-        evaluation=published_evaluation(checkpoint.family, config.num_labels),
+        evaluation=checkpoint.family.evaluation(config),
         arithmetic=pixels_choice(checkpoint).arithmetic,
         layout=LAYOUTS[input_name],
+        file=checkpoint.processor_file,
     )
     if config.num_channels != 3:
         raise CheckpointError(f"the model takes {config.num_channels} channels; videos are read as 3, RGB")
@@ -49,8 +50,8 @@ def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
         made = "frames of any width" if spec.size is None else "{}x{} pixels".format(*spec.size)
         raise CheckpointError(
             f"the model takes {checkpoint.native_size[0]}x{checkpoint.native_size[1]} pixels (height x width), "
-            f"preprocessor_config.json makes {made}",
-            fix="correct crop_size (or size) in preprocessor_config.json",
+            f"{checkpoint.processor_file} makes {made}",
+            fix=f"correct crop_size (or size) in {checkpoint.processor_file}",
         )
     return at_size(spec, config.image_size)
 
@@ -83,7 +84,7 @@ def seen_tokens(checkpoint: Checkpoint) -> int:
     hidden = mask(checkpoint.model, seed=0)
     if hidden:
         return int(hidden["visible"].shape[1])
-    return prod(checkpoint.config.grid) + (checkpoint.family == "vivit")
+    return prod(checkpoint.config.grid) + checkpoint.family.tokens_in_front
 
 
 @dataclass(frozen=True)

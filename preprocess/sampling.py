@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from .errors import VideoError
 from .frames import Timeline
-from .spec import Evaluation, Family, Policy, Sampling
+from .spec import Policy, Sampling
 
 Indices = NDArray[np.int64]
 
-SOMETHING_SOMETHING_V2_LABELS = 174
 MAX_LISTED = 10_000_000  # frames at a rate: four days at 30 a second. Damaged timestamps may span centuries
 
 
@@ -157,19 +156,3 @@ def at_rate(timeline: Timeline, fps: float) -> Indices:
         )
     indices: Indices = np.searchsorted(shown_from, np.arange(math.floor(count)) / fps, side="right") - 1
     return indices
-
-
-def published_evaluation(family: Family, num_labels: int) -> Evaluation:
-    """Say how the published evaluation of a checkpoint looks at a file.
-
-    ViViT takes every 2nd frame, rounds crops up and averages the logits of views (google-research/scenic:
-    projects/vivit, dataset_lib/video_ops.py, and test_step in projects/vivit/train_utils.py). VideoMAE rounds crops
-    down and averages the softmax of each view (MCG-NJU/VideoMAE: kinetics.py, ssv2.py, and merge in
-    engine_for_finetuning.py). It takes every 4th frame on Kinetics. Configurations do not name the data set, but
-    174 labels are Something-Something v2, for which VideoMAE looks at the whole file.
-    """
-    if family == "vivit":
-        return Evaluation(Sampling("centre-loop", stride=2), crop_rounding="up", averages="logits")
-    if num_labels == SOMETHING_SOMETHING_V2_LABELS:
-        return Evaluation(Sampling("segments", stride=1), crop_rounding="down", averages="scores")
-    return Evaluation(Sampling("centre-hold", stride=4), crop_rounding="down", averages="scores")

@@ -15,7 +15,6 @@ Arithmetic = Literal["pillow", "pillow-13", "torchvision"]
 TORCHVISION_RESAMPLES: tuple[Resample, ...] = ("lanczos", "bilinear", "bicubic")
 Layout = Literal["TCHW", "THWC"]
 InputName = Literal["pixel_values", "frames"]
-Family = Literal["vivit", "videomae"]
 
 # Far beyond any model, and near enough that a clip of that many frames or pixels can be refused by its size.
 MOST = 2**20

@@ -25,12 +25,12 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from tubelet.exporter.checkpoint.processor import spec_from_hub
+from tubelet.exporter.families.vivit import FAMILY, VivitConfig
 from tubelet.preprocess.convert import Scaling
 from tubelet.preprocess.decode import probe, read_frames
 from tubelet.preprocess.frames import Frames, Timeline
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.resize import resize, resized_size
-from tubelet.preprocess.sampling import published_evaluation
 from tubelet.preprocess.spec import ShortestEdge
 
 RATE = 30
@@ -169,7 +169,7 @@ def bench_prepare() -> None:
 
     processor = VivitImageProcessor(**VIVIT)
     spec = spec_from_hub(
-        VIVIT, family="vivit", num_frames=32, evaluation=published_evaluation("vivit", 400), arithmetic="pillow"
+        VIVIT, family=FAMILY, num_frames=32, evaluation=FAMILY.evaluation(VivitConfig()), arithmetic="pillow"
     )
     print(f"\n{'prepare 32 frames':20}{'ours s':>9}{'theirs s':>10}")
     for width, height in ((340, 256), (WIDTH, HEIGHT)):

@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from score_demo import Score
 
 from tubelet.exporter.checkpoint.processor import spec_from_hub
-from tubelet.exporter.families.videomae import VideoMAEConfig, VideoMAEForVideoClassification
-from tubelet.exporter.families.vivit import VivitConfig, VivitForVideoClassification
-from tubelet.preprocess.sampling import published_evaluation
-from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec, Family
-
-Model = VideoMAEForVideoClassification | VivitForVideoClassification
+from tubelet.exporter.families.config import TransformerConfig
+from tubelet.exporter.families.model import Model
+from tubelet.exporter.families.registry import family_named
+from tubelet.exporter.families.videomae_encoder import VideoMAEConfig
+from tubelet.exporter.families.vivit import VivitConfig
+from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec
 
 IMAGE, PATCH, TUBELET_FRAMES = 48, 12, 2
 SIZE: dict[str, Any] = {
@@ -29,6 +29,11 @@ SIZE: dict[str, Any] = {
     "num_labels": len(LABELS),
 }
 
+CONFIGS: dict[str, TransformerConfig] = {
+    "videomae": VideoMAEConfig(**SIZE, tubelet_size=TUBELET_FRAMES, patch_size=(PATCH, PATCH)),
+    "vivit": VivitConfig(**SIZE, tubelet_size=(TUBELET_FRAMES, PATCH, PATCH)),
+}
+
 # Pixel values as the two families' published checkpoints have them, but that ViViT's are centred once only.
 _PROCESSOR: dict[str, Any] = {
     "do_resize": True,
@@ -38,7 +43,7 @@ _PROCESSOR: dict[str, Any] = {
     "crop_size": {"height": IMAGE, "width": IMAGE},
     "do_rescale": True,
 }
-PROCESSORS: dict[Family, dict[str, Any]] = {
+PROCESSORS: dict[str, dict[str, Any]] = {
     "videomae": _PROCESSOR
     | {
         "image_processor_type": "VideoMAEImageProcessor",
@@ -79,27 +84,23 @@ class Scores:
     single_frame: Score
 
 
-def build(family: Family) -> Model:
+def build(family: str) -> Model:
     """The model of that family with torch's own random weights."""
-    if family == "videomae":
-        return VideoMAEForVideoClassification(
-            VideoMAEConfig(**SIZE, tubelet_size=TUBELET_FRAMES, patch_size=(PATCH, PATCH))
-        )
-    return VivitForVideoClassification(VivitConfig(**SIZE, tubelet_size=(TUBELET_FRAMES, PATCH, PATCH)))
+    return family_named(family).class_of("video-classification")(CONFIGS[family])
 
 
-def demo_spec(family: Family) -> ClipSpec:
+def demo_spec(family: str) -> ClipSpec:
     """The input contract that an export of the checkpoint will find."""
     return spec_from_hub(
         PROCESSORS[family],
-        family=family,
+        family=family_named(family),
         num_frames=SIZE["num_frames"],
         arithmetic="pillow",
-        evaluation=published_evaluation(family, len(LABELS)),
+        evaluation=family_named(family).evaluation(CONFIGS[family]),
     )
 
 
-def hub_config(model: Model) -> dict[str, Any]:
+def hub_config(model: Model, family: str) -> dict[str, Any]:
     """The config.json of the model: its config under the Hub's names, and the labels."""
     values = asdict(model.config)
     for name in list(values):
@@ -112,7 +113,7 @@ def hub_config(model: Model) -> dict[str, Any]:
             values[name] = values[name][0]
     return {
         "architectures": [type(model).__name__],
-        "model_type": "videomae" if isinstance(model, VideoMAEForVideoClassification) else "vivit",
+        "model_type": family,
         "torch_dtype": "float32",
         **values,
         "id2label": {str(index): label for index, label in enumerate(LABELS)},
@@ -120,19 +121,19 @@ def hub_config(model: Model) -> dict[str, Any]:
     }
 
 
-def write_checkpoint(folder: Path, model: Model, family: Family, training: Training, scores: Scores) -> None:
+def write_checkpoint(folder: Path, model: Model, family: str, training: Training, scores: Scores) -> None:
     """Writes config.json, preprocessor_config.json, model.safetensors and README.md into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, values in (("config", hub_config(model)), ("preprocessor_config", PROCESSORS[family])):
+    for name, values in (("config", hub_config(model, family)), ("preprocessor_config", PROCESSORS[family])):
         (folder / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     weights = {name: value.detach().to(torch.float32).contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "README.md").write_text(model_card(model, family, training, scores), encoding="utf-8")
 
 
-def model_card(model: Model, family: Family, training: Training, scores: Scores) -> str:
+def model_card(model: Model, family: str, training: Training, scores: Scores) -> str:
     """The README.md of the checkpoint."""
-    name = {"videomae": "VideoMAE", "vivit": "ViViT"}[family]
+    name = family_named(family).title
     spec = demo_spec(family)
     rate = 30
     window_seconds = (spec.num_frames - 1) * spec.evaluation.sampling.stride / rate

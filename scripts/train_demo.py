@@ -14,22 +14,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from demo_checkpoint import TUBELET_FRAMES, Model, Scores, Training, build, demo_spec, write_checkpoint
+from demo_checkpoint import CONFIGS, TUBELET_FRAMES, Model, Scores, Training, build, demo_spec, write_checkpoint
 from motion import FIRST_TRAINING_SEED, LABELS, Shape, clip_seconds, label_of, pose, random_scene, render
 from numpy.typing import NDArray
 from score_demo import filmed_frames, rendered_frames, score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from tubelet.exporter.families.videomae import VideoMAEForVideoClassification, sinusoid_table
+from tubelet.exporter.families.transformer import Encoder
+from tubelet.exporter.families.videomae_encoder import sinusoid_table
 from tubelet.preprocess.prepare import normalise
-from tubelet.preprocess.spec import ClipSpec, Family
+from tubelet.preprocess.spec import ClipSpec
 from tubelet.runtime.progress import StatusLine
 from tubelet.runtime.storage.written import written_file
 
@@ -88,8 +89,7 @@ class PoseProbe(nn.Module):
         super().__init__()
         self.read = nn.Linear(model.config.hidden_size, 5)
         self.times = model.config.num_frames // TUBELET_FRAMES
-        base = model.videomae if isinstance(model, VideoMAEForVideoClassification) else model.vivit
-        layers = base.encoder.layer
+        layers = next(module for module in model.modules() if isinstance(module, Encoder)).layer
         layers[len(layers) // 2 - 1].register_forward_hook(self._keep)
 
     def _keep(self, _layer: nn.Module, _given: tuple[Tensor, ...], tokens: Tensor) -> None:
@@ -145,7 +145,7 @@ def initialise(model: Model) -> None:
             parameter.data[:, 1:] = sinusoid_table(tokens - 1, width)
 
 
-def start(family: Family, steps: int) -> Run:
+def start(family: str, steps: int) -> Run:
     """A run at its beginning: AdamW under a one-cycle schedule, everything seeded."""
     torch.manual_seed(0)
     model = build(family)
@@ -208,14 +208,14 @@ def score_model(model: Model, spec: ClipSpec) -> Scores:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("family", type=click.Choice(get_args(Family)))
+@click.argument("family", type=click.Choice(list(CONFIGS)))
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The checkpoint's folder.  [default: artifacts/demo/FAMILY]"
 )
 @click.option(
     "--steps", type=click.IntRange(1), default=STEPS, show_default=True, help=f"How many, of {BATCH} clips each."
 )
-def main(family: Family, out: Path | None, steps: int) -> None:
+def main(family: str, out: Path | None, steps: int) -> None:
     """Train the demo model of FAMILY and write it as a checkpoint."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

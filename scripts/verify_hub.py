@@ -25,11 +25,11 @@ from tubelet.exporter.checkpoint.hub import fetch_from_dataset, fetch_from_model
 from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
 from tubelet.exporter.checkpoint.processor import spec_from_hub
 from tubelet.exporter.export import export_bundle
+from tubelet.exporter.families.registry import family_named
 from tubelet.exporter.families.videomae_pretraining import VideoMAEForPreTraining, split_tokens
 from tubelet.preprocess.errors import CheckpointError, TubeletError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
-from tubelet.preprocess.spec import Family
 from tubelet.runtime.backends import DEFAULT_BACKEND, open_backend
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.progress import Progress, StatusLine
@@ -51,7 +51,7 @@ class Classifier:
     """
 
     model: str
-    family: Family
+    family: str
     logits: Sequence[float] = ()
     clip: str = CLIP_OF_16
     processor: Mapping[str, Any] = field(default_factory=lambda: HALF)
@@ -173,13 +173,13 @@ def exported(model: str, folder: Path, progress: Progress) -> tuple[Bundle, Chec
     return bundle, checkpoint
 
 
-def published_clip(name: str, processor: Mapping[str, Any], family: Family, bundle: Bundle) -> NDArray[np.float32]:
+def published_clip(name: str, processor: Mapping[str, Any], family: str, bundle: Bundle) -> NDArray[np.float32]:
     """The published clip as the published test prepares it: float32 (1, T, C, H, W)."""
     pixels = np.load(fetch_from_dataset(CLIPS, name))  # uint8 (T, H, W, 3)
     made = bundle.spec
     spec = spec_from_hub(
         processor,
-        family=family,
+        family=family_named(family),
         num_frames=made.num_frames,
         evaluation=made.evaluation,
         arithmetic=made.arithmetic,

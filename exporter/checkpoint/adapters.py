@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...preprocess.errors import CheckpointError
-from ...preprocess.spec import Family
-from ..graph.tasks import ARCHITECTURES
+from ..families.family import Family
 from .hub import fetch_weights
 from .small_files import read_json_object
 from .source import ADAPTER_CONFIG, ADAPTER_FILES, Source, locate
@@ -170,7 +168,7 @@ def adapted_settings(settings: Mapping[str, Any], adapter: Adapter, family: Fami
     classifier = adapter.weights.get("classifier.weight")
     if classifier is None or classifier.ndim != 2:
         return settings
-    changed = {**settings, "architectures": [ARCHITECTURES[family]["video-classification"]]}
+    changed = {**settings, "architectures": [family.architecture("video-classification")]}
     id2label = settings.get("id2label")
     if not isinstance(id2label, Mapping) or len(id2label) != classifier.shape[0]:
         changed |= {"id2label": None, "label2id": None, "num_labels": classifier.shape[0]}
@@ -235,15 +233,8 @@ def _scale(module: str, rank: int, settings: Mapping[str, Any]) -> float:
 
 
 def _as_classifier(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
-    """The encoder's weights, without another head, under the names that they have in a classifier.
-
-    A pretrained VideoMAE has no fc_norm: transformers starts it with ones and zeros, and there it stays unless it was
-    trained.
-    """
+    """The encoder's weights, without another head, under the names that they have in a classifier, with what that has
+    beside them."""
     encoder, _ = of_encoder(weights, family)
-    kept = {f"{family}.{name}": value for name, value in encoder.items() if not name.startswith("fc_norm.")}
-    if family == "videomae" and f"{family}.layernorm.weight" not in kept:
-        width = kept.get("videomae.embeddings.patch_embeddings.projection.weight", torch.zeros(1)).shape[0]
-        kept["fc_norm.weight"] = weights.get("fc_norm.weight", torch.ones(width))
-        kept["fc_norm.bias"] = weights.get("fc_norm.bias", torch.zeros(width))
-    return kept
+    beside = family.beside_encoder(encoder)
+    return {f"{family.name}.{name}": value for name, value in encoder.items() if name not in beside} | beside

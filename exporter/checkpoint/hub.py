@@ -111,12 +111,9 @@ def _instead(missed: Sequence[str], found: Sequence[str]) -> str:
     )
 
 
-def fetch_kinetics400_labels() -> Path:
-    """Fetches the 400 names of Kinetics-400 in the order that checkpoints use, from huggingface/label-files.
-
-    A JSON object of index to label. Raises CheckpointError, MissingExtra.
-    """
-    return fetch_from_dataset("huggingface/label-files", "kinetics400-id2label.json")
+def fetch_label_file(name: str) -> Path:
+    """Fetches a JSON object of index to label from huggingface/label-files. Raises CheckpointError, MissingExtra."""
+    return fetch_from_dataset("huggingface/label-files", name)
 
 
 def fetch_from_dataset(dataset: str, name: str) -> Path:

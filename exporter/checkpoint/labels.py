@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...preprocess.errors import CheckpointError
-from ...preprocess.spec import Family
-from .hub import fetch_kinetics400_labels
+from ..families.family import Family
+from .hub import fetch_label_file
 from .small_files import parse_json, read_small_text
 
 _MOST = 1_000_000
@@ -190,9 +190,9 @@ def choose_labels(
 ) -> tuple[str, ...]:
     """The names in the caller's `file`; else those of config.json, `settings`.
 
-    Where its id2label holds no names and its label2id does, those stand. A ViViT of the Hub with 400 labels and no
-    names for them gets those of Kinetics-400, on which both published ones were trained. `report` takes a line where
-    either is done, and where labels stay unnamed.
+    Where its id2label holds no names and its label2id does, those stand. A checkpoint of the Hub that names none gets
+    those that its family's published ones of as many labels were trained on. `report` takes a line where either is
+    done, and where labels stay unnamed.
     """
     if file is not None:
         return read_labels(file, count)
@@ -208,16 +208,17 @@ def choose_labels(
             report("the labels are those of label2id in config.json; its id2label names none")
             return named
     why = "the checkpoint gives no others"
-    if family == "vivit" and count == 400 and from_hub:
+    if from_hub and count in family.label_files:
         try:
-            path = fetch_kinetics400_labels()
-            kinetics = read_labels(path, count)
+            path = fetch_label_file(family.label_files[count])
+            published = read_labels(path, count)
         except CheckpointError as error:
             why = error.message
         else:
             report(f"config.json names no labels; they are taken from {path.name} of huggingface/label-files")
-            return kinetics
-    report(f"labels remain {names[0]} to {names[-1]}: {why}; pass --labels FILE to name them")
+            return published
+    remain = f"labels remain {names[0]} to {names[-1]}" if count > 1 else f"the label remains {names[0]}"
+    report(f"{remain}: {why}; pass --labels FILE to name {'them' if count > 1 else 'it'}")
     return names
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ...preprocess.errors import CheckpointError
 from ...preprocess.spec import IMAGENET_MEAN, IMAGENET_STD
-from ..families.videomae import VideoMAEConfig
 from .overrides import Overrides, check_sizes
 from .weight_files import check_plain, load_pickle, odd_entries
 
@@ -172,15 +171,17 @@ def infer_settings(
     return settings | _unseen_settings(width, overrides, report)
 
 
-def inference_note(config: VideoMAEConfig, *, draws: bool) -> str:
-    """What a user of the bundle should know about a config that `infer_settings` made; `draws` says whether the model
-    has a decoder."""
-    height, width = config.image_size
-    drawn = f", {config.decoder_num_attention_heads} heads in the decoder, norm_pix_loss" if draws else ""
+def inference_note(settings: Mapping[str, Any]) -> str:
+    """What a user of the bundle should know about the `settings` of `infer_settings`."""
+    size = settings["image_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    drawn = ""
+    if "decoder_num_attention_heads" in settings:
+        drawn = f", {settings['decoder_num_attention_heads']} heads in the decoder, norm_pix_loss"
     return (
-        f"there was no config.json: {config.num_attention_heads} attention heads{drawn}, layer_norm_eps "
-        f"{config.layer_norm_eps:g} and clips of {config.num_frames} frames of {height}x{width} are those of the "
-        "original code, or as asked for; no weight shows them"
+        f"there was no config.json: {settings['num_attention_heads']} attention heads{drawn}, layer_norm_eps "
+        f"{settings['layer_norm_eps']:g} and clips of {settings['num_frames']} frames of {height}x{width} are those of "
+        "the original code, or as asked for; no weight shows them"
     )
 
 

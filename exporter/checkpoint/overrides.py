@@ -1,30 +1,20 @@
 """What a caller may set against the checkpoint's files: clips of another size, other heads, other pixels.
 
 A model that runs on another size than it was trained for is an extension of tubelet's: no published evaluation says how
-good it is. What changes with the size is here; how learned positions follow it is in models/positions.py.
+good it is. What changes with the size is here; how learned positions follow it is in families/positions.py.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
-
-from torch import Tensor, nn
 
 from ...preprocess.errors import CheckpointError
 from ...preprocess.spec import Arithmetic, ClipSpec, ExactSize, ShortestEdge
 from ...runtime.bounds import IMAGE_SIDE, NUM_FRAMES
 from ...runtime.bundle.typed import typed
-from ..families.positions import interpolate_positions
-from ..families.videomae import VideoMAEConfig, sinusoid_table
-from ..families.vivit import VivitConfig
-
-Config = VivitConfig | VideoMAEConfig
-
-# The small VideoMAE: its width, the heads that it was trained with, and those that its config.json on the Hub has.
-_SMALL_WIDTH, _SMALL_HEADS_TRAINED, _SMALL_HEADS_PUBLISHED = 384, 6, 16
-
+from ..families.config import TransformerConfig
+from ..families.family import Family
 
 Positions = Literal["recomputed", "interpolated"]
 
@@ -67,15 +57,16 @@ class Overrides:
 AS_PUBLISHED = Overrides()
 
 
-def apply_overrides(native: Config, overrides: Overrides) -> Config:
+def apply_overrides(family: Family, native: TransformerConfig, overrides: Overrides) -> TransformerConfig:
     """`native`, which is what config.json says, with the overrides in their places.
 
     Raises CheckpointError for a size that its tubelets do not divide, naming the nearest that they do, for a number of
     heads that does not divide hidden_size, and for positions that the family cannot have.
     """
-    if isinstance(native, VivitConfig) and overrides.positions == "recomputed":
+    if family.resize_stored is not None and overrides.positions == "recomputed":
         raise CheckpointError(
-            "ViViT's positions are learned, so they cannot be recomputed", fix="leave --positions away: interpolated"
+            f"{family.title}'s positions are learned, so they cannot be recomputed",
+            fix="leave --positions away: interpolated",
         )
     wanted = {name: value for name, value in overrides.to_json().items() if value != getattr(native, name, value)}
     sizes = Overrides(wanted.get("image_size"), wanted.get("num_frames"))
@@ -104,68 +95,40 @@ def _check_divides(name: str, size: tuple[int, ...], tubelet: tuple[int, ...]) -
     )
 
 
-def override_notes(native: Config, config: Config, overrides: Overrides) -> tuple[str, ...]:
+def are_recomputed(family: Family, overrides: Overrides) -> bool:
+    """Whether a model of another size has positions computed for that size, and not those of its training."""
+    computed_only = family.resize_stored is None and family.resize_computed is None
+    return computed_only or overrides.positions == "recomputed"
+
+
+def override_notes(
+    family: Family, native: TransformerConfig, config: TransformerConfig, overrides: Overrides
+) -> tuple[str, ...]:
     """What a user of the bundle should know about `config`, which the overrides made of `native`, the config.json."""
     notes = []
     if config.clip_shape != native.clip_shape:
-        interpolated = isinstance(config, VivitConfig) or overrides.positions != "recomputed"
+        positions = "recomputed" if are_recomputed(family, overrides) else "interpolated"
         notes.append(
             f"an extension that no published evaluation covers: clips are {_clip(config)}, the checkpoint's are "
-            f"{_clip(native)}; its positions are {'interpolated' if interpolated else 'recomputed'}"
+            f"{_clip(native)}; its positions are {positions}"
         )
     if config.num_attention_heads != native.num_attention_heads:
         notes.append(
             f"num_attention_heads is {config.num_attention_heads}, as asked for; config.json says "
             f"{native.num_attention_heads}"
         )
-    elif (
-        isinstance(config, VideoMAEConfig)
-        and (config.hidden_size, config.num_attention_heads) == (_SMALL_WIDTH, _SMALL_HEADS_PUBLISHED)
-    ):  # fmt: skip
-        notes.append(
-            f"config.json gives this small VideoMAE {_SMALL_HEADS_PUBLISHED} attention heads, and the original was "
-            f"trained with {_SMALL_HEADS_TRAINED}: followed as published; "
-            f"--num-attention-heads {_SMALL_HEADS_TRAINED} overrides it"
-        )
+    elif (note := family.note(config)) is not None:
+        notes.append(note)
     return tuple(notes)
 
 
-def _clip(config: Config) -> str:
+def _clip(config: TransformerConfig) -> str:
     return f"{config.num_frames} frames of {_times(config.image_size)}"
 
 
 def _times(sides: tuple[int, ...]) -> str:
     """height x width, or the one number of equal sides."""
     return str(sides[0]) if len(set(sides)) == 1 else "x".join(map(str, sides))
-
-
-def resize_positions(weights: Mapping[str, Tensor], native: Config, config: Config) -> dict[str, Tensor]:
-    """The weights of a model of `native`, float32, for one of `config`: a learned table of positions is interpolated.
-
-    VideoMAE has none: its module computes them from the size, or see `interpolate_sinusoids`.
-    """
-    before, after = native.grid, config.grid
-    return {
-        name: interpolate_positions(value, before, after) if name.endswith("position_embeddings") else value
-        for name, value in weights.items()
-    }
-
-
-def interpolate_sinusoids(model: nn.Module, native: Config, config: Config) -> None:
-    """Puts interpolated positions in the place of those that `model`, a VideoMAE of `config`, computed from its size:
-    the ones that it was trained with, of `native`; in its encoder, and in its decoder where it has one.
-
-    They number tubelets through time and space in one row. Recomputed for another size, a number means another place
-    than it did in training; interpolated, each place keeps its meaning.
-    """
-    before, after = native.grid, config.grid
-    for module in model.modules():
-        table = dict(module.named_buffers(recurse=False)).get("position_embeddings")  # (1, N', D)
-        if table is not None:
-            trained = sinusoid_table(math.prod(before), table.shape[-1])  # (1, N, D)
-            module.register_buffer(
-                "position_embeddings", interpolate_positions(trained, before, after), persistent=False
-            )
 
 
 def at_size(spec: ClipSpec, size: tuple[int, int]) -> ClipSpec:

@@ -1,6 +1,7 @@
 """How to prepare a clip: which of the files beside a checkpoint says it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,20 @@ _PLACES = (
 )
 
 
+@dataclass(frozen=True)
+class ProcessorFile:
+    """How to prepare a clip, as a file says it: `values`, read at `place`, such as preprocessor_config.json."""
+
+    place: str
+    values: Mapping[str, Any]
+
+
 def has_processor(folder: Path) -> bool:
     """Whether one of the files is there, and says how to prepare a clip."""
     return bool(_found(folder))
 
 
-def read_processor(folder: Path, name: str, report: Callable[[str], None]) -> dict[str, Any]:
+def read_processor(folder: Path, name: str, report: Callable[[str], None]) -> ProcessorFile:
     """Reads the processor that transformers would take; where there are others beside it, that is reported.
 
     Args:
@@ -41,24 +50,24 @@ def read_processor(folder: Path, name: str, report: Callable[[str], None]) -> di
             "prepare a clip is not known",
             fix="copy preprocessor_config.json from the checkpoint that this one was fine-tuned from",
         )
-    (place, processor), *others = found
+    processor, *others = found
     if others:
-        left = ", ".join(other for other, _ in others)
-        report(f"clips are prepared as {place} says, which transformers 5 takes before {left}")
+        left = ", ".join(other.place for other in others)
+        report(f"clips are prepared as {processor.place} says, which transformers 5 takes before {left}")
     return processor
 
 
-def _found(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Every processor that there is, with the place that it was found in, best first."""
-    found: list[tuple[str, dict[str, Any]]] = []
+def _found(folder: Path) -> list[ProcessorFile]:
+    """Every processor that there is, best first."""
+    found: list[ProcessorFile] = []
     for name, key in _PLACES:
         if not (folder / name).exists():
             continue
         content = read_json_object(folder / name)
         if key is None:
-            found.append((name, content))
+            found.append(ProcessorFile(name, content))
         elif content.get(key) is not None:
-            found.append((f"{key} in {name}", _object(content[key], f"{key} in {folder / name}")))
+            found.append(ProcessorFile(f"{key} in {name}", _object(content[key], f"{key} in {folder / name}")))
     return found
 
 

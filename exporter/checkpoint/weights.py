@@ -10,32 +10,12 @@ import torch
 from torch import Tensor
 
 from ...preprocess.errors import CheckpointError
-from ...preprocess.spec import Family
+from ..families.family import Family
 from .weight_files import shortened
-
-# Names that transformers 5 gives to weights in memory, and those of the files, which it still writes.
-_STORED_NAMES: dict[Family, dict[str, str]] = {
-    "vivit": {
-        "vivit.layers.": "vivit.encoder.layer.",
-        ".attention.q_proj.": ".attention.attention.query.",
-        ".attention.k_proj.": ".attention.attention.key.",
-        ".attention.v_proj.": ".attention.attention.value.",
-        ".attention.o_proj.": ".attention.output.dense.",
-        ".mlp.fc1.": ".intermediate.dense.",
-        ".mlp.fc2.": ".output.dense.",
-    },
-    "videomae": {
-        ".attention.attention.query.bias": ".attention.attention.q_bias",
-        ".attention.attention.value.bias": ".attention.attention.v_bias",
-    },
-}
 
 # What wraps a module and shows in the names of its weights: in front of all of them, or anywhere.
 _WRAPPERS = ("module.", "model.")
 _MARKS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-
-# Weights that only a head has: what an encoder alone leaves out.
-_HEADS = ("classifier.", "decoder.", "encoder_to_decoder.", "mask_token")
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -75,13 +55,9 @@ def stored_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Ten
     """
     renamed: dict[str, Tensor] = {}
     for name, tensor in weights.items():
-        stored = name
-        if family == "vivit" and stored.startswith("layers."):  # of a bare encoder
-            stored = f"encoder.layer.{stored.removeprefix('layers.')}"
-        for held, replacement in _STORED_NAMES[family].items():
-            stored = stored.replace(held, replacement)
+        stored = family.stored_name(name)
         if stored in renamed:
-            raise CheckpointError(f"{family}: two weights are both {stored}; one of them is {name}")
+            raise CheckpointError(f"{family.name}: two weights are both {stored}; one of them is {name}")
         renamed[stored] = tensor
     return renamed
 
@@ -89,8 +65,9 @@ def stored_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Ten
 def of_encoder(weights: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Tensor], list[str]]:
     """What a bare encoder has of these weights, under its names, which lack the family's in front; and the names of
     those of a head, which it has no use for."""
-    heads = [name for name in weights if name.startswith(_HEADS)]
-    return {name.removeprefix(f"{family}."): weights[name] for name in weights if name not in heads}, heads
+    prefixes = tuple(prefix for of_task in family.heads.values() for prefix in of_task)
+    heads = [name for name in weights if name.startswith(prefixes)]
+    return {name.removeprefix(f"{family.name}."): weights[name] for name in weights if name not in heads}, heads
 
 
 def account_for(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], family: Family) -> None:
@@ -98,12 +75,13 @@ def account_for(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size],
 
     Raises CheckpointError with the list of what is missing, unexpected or mis-shaped.
     """
-    if "classifier.weight" in shapes and "classifier.weight" not in weights:
+    classifies, draws = ("classifier.weight" in shapes), ("mask_token" in shapes)
+    if classifies and "classifier.weight" not in weights:
         _refuse_other_models(weights, family)
-    if "mask_token" in shapes and not any(name.startswith(("decoder.", "mask_token")) for name in weights):
+    if draws and not _has_decoder(weights, family):
         raise CheckpointError(
-            f"{family}: this checkpoint has no decoder: it is a classifier or an encoder, which draws no pixels",
-            fix="take one that is pretrained only, such as MCG-NJU/videomae-base, or --task feature-extraction",
+            f"{family.name}: this checkpoint has no decoder: it is a classifier or an encoder, which draws no pixels",
+            fix=f"take one that is pretrained only{family.such_as('masked-modeling')}, or --task feature-extraction",
         )
     missing = [name for name in shapes if name not in weights]
     unexpected = [name for name in weights if name not in shapes]
@@ -120,22 +98,27 @@ def account_for(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size],
         counts[0] = f"{number} {'key' if number == '1' else 'keys'} {first}"
         lines = [f"\n  {what + ':':<11} {shortened(names)}" for what, names in found.items()]
         raise CheckpointError(
-            f"{family}: {', '.join(counts)}{''.join(lines)}",
+            f"{family.name}: {', '.join(counts)}{''.join(lines)}",
             fix="take config.json and the weights from one and the same checkpoint",
         )
 
 
+def _has_decoder(weights: Mapping[str, Tensor], family: Family) -> bool:
+    prefixes = family.heads.get("masked-modeling", ())
+    return any(name.startswith(prefixes) for name in weights)
+
+
 def _refuse_other_models(weights: Mapping[str, Tensor], family: Family) -> None:
     """Says what a file without a classifier is, where its names tell."""
-    if any(name.startswith(("decoder.", "encoder_to_decoder.")) for name in weights):
+    if _has_decoder(weights, family):
         raise CheckpointError(
-            f"{family}: this is a pretraining checkpoint, with a decoder that draws pixels and no classifier",
-            fix="export it with --task masked-modeling or feature-extraction, or take one that is fine-tuned, such as "
-            "MCG-NJU/videomae-base-finetuned-kinetics",
+            f"{family.name}: this is a pretraining checkpoint, with a decoder that draws pixels and no classifier",
+            fix="export it with --task masked-modeling or feature-extraction, or take one that is fine-tuned"
+            f"{family.such_as('video-classification')}",
         )
     if any(name.startswith("embeddings.") for name in weights):
         raise CheckpointError(
-            f"{family}: this is a bare encoder without a classifier; its names do not start with {family!r}",
+            f"{family.name}: this is a bare encoder without a classifier; its names do not start with {family.name!r}",
             fix="export it with --task feature-extraction, or take a fine-tuned classifier",
         )
 

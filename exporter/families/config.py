@@ -1,17 +1,18 @@
-"""What config.json says of a model of either family."""
+"""What config.json says of a model of any family."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...preprocess.errors import CheckpointError
+from ...runtime.bundle.bundle import Task
 
 # No width, side or count of a config is larger, so that products of them stay exact.
 MOST = 1_000_000
@@ -66,13 +67,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """What the config.json of both families says, under its own names.
+    """What the config.json of every family says, under its own names.
 
     image_size:  (height, width) in pixels
     qkv_bias:    whether the attention projections have biases
     num_labels:  K, which config.json gives as the length of id2label
     Raises CheckpointError for a value that no model can have.
     """
+
+    tubelet_fields: ClassVar[tuple[str, ...]]  # those that say how large a tubelet is
+    further_layers: ClassVar[Mapping[Task, tuple[str, ...]]] = {}  # those that count layers beside num_hidden_layers
 
     image_size: tuple[int, int] = (224, 224)
     num_frames: int = 16
@@ -128,6 +132,15 @@ class TransformerConfig:
     def clip_shape(self) -> tuple[int, int, int, int]:
         """(T, C, H, W) of the one clip size that the model takes."""
         return self.num_frames, self.num_channels, *self.image_size
+
+    def large_weights(self, task: Task) -> Iterator[tuple[tuple[str, ...], int]]:
+        """The fields that make up a weight, and how many values it has: of every kind of weight that is large."""
+        width = self.hidden_size
+        yield ("hidden_size",), width * width
+        yield ("hidden_size", *self.tubelet_fields, "num_channels"), width * prod(self.tubelet) * self.num_channels
+        yield ("hidden_size", "intermediate_size"), width * self.intermediate_size
+        if task == "video-classification":
+            yield ("hidden_size", "num_labels"), width * self.num_labels
 
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> Self:

@@ -4,9 +4,13 @@ transformers has `interpolate_pos_encoding` for this, which as of 5.23 fails for
 as it is, and takes space and time for one square; what is here is our own.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .config import TransformerConfig
 
 # (T', H', W'): how many tubelets a clip has along time, height and width.
 Grid = tuple[int, int, int]
@@ -46,3 +50,16 @@ def interpolate_positions(table: Tensor, grid: Grid, wanted: Grid) -> Tensor:
         positions = F.interpolate(lines, size=wanted[0], mode="linear", align_corners=False)[0].T
     rows = positions.reshape(1, -1, depth).to(table.dtype)  # (1, N', D)
     return torch.cat([class_token, rows], dim=1)
+
+
+def resize_tables(
+    weights: Mapping[str, Tensor], native: TransformerConfig, config: TransformerConfig
+) -> dict[str, Tensor]:
+    """The weights of a model of `native`, float32, for one of `config`: its learned table of positions is interpolated.
+
+    For families whose one table covers all tubelets of a clip.
+    """
+    return {
+        name: interpolate_positions(value, native.grid, config.grid) if name.endswith("position_embeddings") else value
+        for name, value in weights.items()
+    }

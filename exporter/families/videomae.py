@@ -1,166 +1,47 @@
-"""VideoMAE (Tong et al. 2022, arXiv:2203.12602): the encoder, and the classifier that is fine-tuned from it.
+"""VideoMAE (Tong et al. 2022, arXiv:2203.12602): the classifier that is fine-tuned from it, and the family.
 
 The published weights are MCG-NJU/videomae-*-finetuned-*; names and numbers follow `VideoMAEModel` and
-`VideoMAEForVideoClassification` of transformers. Its pretraining is in videomae_pretraining.py.
+`VideoMAEForVideoClassification` of transformers. The encoder is in videomae_encoder.py, the pretraining in
+videomae_pretraining.py.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Self, cast
+from math import prod
+from typing import cast
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import TransformerConfig, height_and_width
-from .transformer import Encoder, TubeletEmbeddings, gather_tokens
+from ...preprocess.spec import Evaluation, Sampling
+from ...runtime.visual.rollout import Readout
+from .config import TransformerConfig
+from .family import COMMON_DEFAULTS, Family, Processor, Weights
+from .model import Model
+from .positions import interpolate_positions
+from .videomae_encoder import VideoMAEConfig, VideoMAEModel, sinusoid_table
+from .videomae_pretraining import VideoMAEForPreTraining
+
+SOMETHING_SOMETHING_V2_LABELS = 174
+
+# The small VideoMAE: its width, the heads that it was trained with, and those that its config.json on the Hub has.
+_SMALL_WIDTH, _SMALL_HEADS_TRAINED, _SMALL_HEADS_PUBLISHED = 384, 6, 16
 
 
-@dataclass(frozen=True, kw_only=True)
-class VideoMAEConfig(TransformerConfig):
-    """Defaults are VideoMAE-B for Kinetics-400.
+class VideoMAEForVideoClassification(Model):
+    """VideoMAE with a linear classifier on the mean of the tokens, or on the first one."""
 
-    patch_size:        (height, width) of a tubelet
-    tubelet_size:      frames of a tubelet
-    qkv_bias:          whether queries and values have biases; keys never do
-    use_mean_pooling:  whether the mean of all tokens is classified, or the first token
-    decoder_*:         of the decoder that `VideoMAEForPreTraining` has (videomae_pretraining.py)
-    norm_pix_loss:     whether that learns the pixels of each tubelet normalised, or as they are
-    head_norm_eps:     of the norm right before a head, `fc_norm`. transformers leaves it at torch's default whatever
-                       layer_norm_eps says, and knows no such key; in the original code the two are one
-    """
-
-    patch_size: tuple[int, int] = (16, 16)
-    tubelet_size: int = 2
-    layer_norm_eps: float = 1e-12
-    use_mean_pooling: bool = True
-    decoder_num_attention_heads: int = 6
-    decoder_hidden_size: int = 384
-    decoder_num_hidden_layers: int = 4
-    decoder_intermediate_size: int = 1536
-    norm_pix_loss: bool = True
-    head_norm_eps: float = 1e-5
-
-    @property
-    def tubelet(self) -> tuple[int, int, int]:
-        return self.tubelet_size, *self.patch_size
-
-    @classmethod
-    def from_hub(cls, config: Mapping[str, Any]) -> Self:
-        if "patch_size" in config:
-            config = {**config, "patch_size": height_and_width(config["patch_size"])}
-        return super().from_hub(config)
-
-
-def sinusoid_table(num_tokens: int, width: int) -> Tensor:
-    """Fixed positions (1, N, D), float32: sin(n / 10000^(2i/D)) at column 2i and the cosine of it at 2i + 1.
-
-    From "Attention Is All You Need" (arXiv:1706.03762), section 3.5. Computed in float64: in float32 the
-    angles of far tokens would be off, and the weights were trained with these.
-    """
-    columns = np.arange(width)
-    angles = np.arange(num_tokens)[:, None] / np.power(10000, 2 * (columns // 2) / width)  # (N, D)
-    table = np.where(columns % 2 == 0, np.sin(angles), np.cos(angles))
-    return torch.from_numpy(table.astype(np.float32))[None]  # (N, D) -> (1, N, D)
-
-
-class VideoMAEProjections(nn.Module):
-    """Tokens that ask (B, M, D) and all tokens (B, N, D), to query (B, M, D), key and value (B, N, D).
-
-    Keys have no bias.
-    """
-
-    q_bias: nn.Parameter | None
-    v_bias: nn.Parameter | None
-
-    def __init__(self, config: VideoMAEConfig) -> None:
-        super().__init__()
-        width = config.hidden_size
-        self.query = nn.Linear(width, width, bias=False)
-        self.key = nn.Linear(width, width, bias=False)
-        self.value = nn.Linear(width, width, bias=False)
-        self.q_bias = nn.Parameter(torch.zeros(width)) if config.qkv_bias else None
-        self.v_bias = nn.Parameter(torch.zeros(width)) if config.qkv_bias else None
-
-    def forward(self, asking: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query = F.linear(asking, self.query.weight, self.q_bias)
-        value = F.linear(tokens, self.value.weight, self.v_bias)
-        return query, self.key(tokens), value
-
-
-class VideoMAEEmbeddings(nn.Module):
-    """Tubelet tokens plus fixed positions: (B, T, C, H, W) to (B, N, D). There is no class token."""
-
-    position_embeddings: Tensor
-
-    def __init__(self, config: VideoMAEConfig) -> None:
-        super().__init__()
-        self.patch_embeddings = TubeletEmbeddings(config)
-        table = sinusoid_table(self.patch_embeddings.num_tokens, config.hidden_size)
-        self.register_buffer("position_embeddings", table, persistent=False)  # checkpoints do not hold it
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        return cast(Tensor, self.patch_embeddings(pixel_values) + self.position_embeddings)
-
-
-class VideoMAEModel(nn.Module):
-    """The encoder: (B, T, C, H, W) to tokens (B, N, D), or the first alone, normalised unless they will be averaged."""
-
-    def __init__(self, config: VideoMAEConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.embeddings = VideoMAEEmbeddings(config)
-        self.encoder = Encoder(config, partial(VideoMAEProjections, config))
-        self.layernorm: nn.LayerNorm | None = None
-        if not config.use_mean_pooling:
-            self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-
-    def forward(self, pixel_values: Tensor, visible: Tensor | None = None, *, first_only: bool = False) -> Tensor:
-        """visible: int64 (B, V), the tokens that the encoder is shown, for pretraining; all of them without it."""
-        tokens = self.encoder(self._embed(pixel_values, visible), first_only=first_only)
-        return cast(Tensor, tokens if self.layernorm is None else self.layernorm(tokens))
-
-    def outputs(self, pixel_values: Tensor, visible: Tensor | None = None) -> dict[str, Tensor]:
-        """last_hidden_state (B, N, D), or (B, V, D), and the encoder's `States`."""
-        states = self.encoder.states(self._embed(pixel_values, visible))
-        tokens = states.hidden_states[-1]
-        return {"last_hidden_state": tokens if self.layernorm is None else self.layernorm(tokens), **states.named()}
-
-    def _embed(self, pixel_values: Tensor, visible: Tensor | None) -> Tensor:
-        tokens: Tensor = self.embeddings(pixel_values)  # (B, N, D)
-        return tokens if visible is None else gather_tokens(tokens, visible)  # (B, V, D)
-
-
-class PooledVideoMAEModel(VideoMAEModel):
-    """The encoder with the norm that a classifier reads the mean of its tokens through: one vector (B, D) a clip.
-
-    It is what the code of VideoMAE v2 on the Hub calls the features of a video (OpenGVLab/VideoMAEv2,
-    models/modeling_finetune.py, forward_features); transformers has no such class.
-    """
+    config: VideoMAEConfig
 
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__(config)
-        self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.head_norm_eps)
-
-    def outputs(self, pixel_values: Tensor, visible: Tensor | None = None) -> dict[str, Tensor]:
-        """As of the encoder, and pooler_output (B, D)."""
-        outputs = super().outputs(pixel_values, visible)
-        return {**outputs, "pooler_output": self.fc_norm(outputs["last_hidden_state"].mean(1))}
-
-
-class VideoMAEForVideoClassification(nn.Module):
-    """VideoMAE with a linear classifier on the mean of the tokens, or on the first one."""
-
-    def __init__(self, config: VideoMAEConfig) -> None:
-        super().__init__()
-        self.config = config
         self.videomae = VideoMAEModel(config)
         self.fc_norm: nn.LayerNorm | None = None
         if config.use_mean_pooling:
             self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.head_norm_eps)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    @property
+    def readout(self) -> Readout:
+        return "first-token" if self.fc_norm is None else "mean"
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """float32 (B, T, C, H, W), normalised, to logits float32 (B, K).
@@ -179,3 +60,89 @@ class VideoMAEForVideoClassification(nn.Module):
         """(B, N, D) -> (B, K)."""
         pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(1))  # (B, D)
         return cast(Tensor, self.classifier(pooled))
+
+
+def stored_name(name: str) -> str:
+    """The name of a weight in files; it may be that already, or the one that transformers 5 has in memory."""
+    for part in ("query", "value"):
+        name = name.replace(f".attention.attention.{part}.bias", f".attention.attention.{part[0]}_bias")
+    return name
+
+
+def published_evaluation(config: TransformerConfig) -> Evaluation:
+    """Crops are rounded down and the softmax of each view averaged.
+
+    On Kinetics it takes every 4th frame; of Something-Something v2 it looks at the whole file. Configurations do not
+    name the data set, but 174 labels are the latter. Source: MCG-NJU/VideoMAE, kinetics.py, ssv2.py, and merge in
+    engine_for_finetuning.py.
+    """
+    if config.num_labels == SOMETHING_SOMETHING_V2_LABELS:
+        return Evaluation(Sampling("segments", stride=1), crop_rounding="down", averages="scores")
+    return Evaluation(Sampling("centre-hold", stride=4), crop_rounding="down", averages="scores")
+
+
+def beside_encoder(encoder: Weights) -> dict[str, Tensor]:
+    """The norm before the classifier. A pretrained encoder has none: transformers starts it with ones and zeros, and
+    there it stays unless it was trained.
+
+    An encoder with a norm of its own has a classifier that reads one token, without that norm.
+    """
+    if "layernorm.weight" in encoder:
+        return {}
+    width = encoder.get("embeddings.patch_embeddings.projection.weight", torch.zeros(1)).shape[0]
+    return {
+        "fc_norm.weight": encoder.get("fc_norm.weight", torch.ones(width)),
+        "fc_norm.bias": encoder.get("fc_norm.bias", torch.zeros(width)),
+    }
+
+
+def interpolate_sinusoids(model: nn.Module, native: TransformerConfig, config: TransformerConfig) -> None:
+    """Puts interpolated positions in the place of those that `model`, of `config`, computed from its size: the ones
+    that it was trained with, of `native`; in its encoder, and in its decoder where it has one.
+
+    They number tubelets through time and space in one row. Recomputed for another size, a number means another place
+    than it did in training; interpolated, each place keeps its meaning.
+    """
+    for module in model.modules():
+        table = dict(module.named_buffers(recurse=False)).get("position_embeddings")  # (1, N', D)
+        if table is not None:
+            trained = sinusoid_table(prod(native.grid), table.shape[-1])  # (1, N, D)
+            interpolated = interpolate_positions(trained, native.grid, config.grid)
+            module.register_buffer("position_embeddings", interpolated, persistent=False)
+
+
+def note_on_heads(config: TransformerConfig) -> str | None:
+    """Says that the small VideoMAE on the Hub has other heads than it was trained with."""
+    if (config.hidden_size, config.num_attention_heads) != (_SMALL_WIDTH, _SMALL_HEADS_PUBLISHED):
+        return None
+    return (
+        f"config.json gives this small VideoMAE {_SMALL_HEADS_PUBLISHED} attention heads, and the original was "
+        f"trained with {_SMALL_HEADS_TRAINED}: followed as published; "
+        f"--num-attention-heads {_SMALL_HEADS_TRAINED} overrides it"
+    )
+
+
+FAMILY = Family(
+    name="videomae",
+    title="VideoMAE",
+    config=VideoMAEConfig,
+    classes={
+        "video-classification": VideoMAEForVideoClassification,
+        "feature-extraction": VideoMAEModel,
+        "masked-modeling": VideoMAEForPreTraining,
+    },
+    examples={
+        "video-classification": "MCG-NJU/videomae-base-finetuned-kinetics",
+        "masked-modeling": "MCG-NJU/videomae-base",
+    },
+    processor=Processor(stem="VideoMAE", defaults=COMMON_DEFAULTS | {"size": {"shortest_edge": 224}}),
+    evaluation=published_evaluation,
+    heads={
+        "video-classification": ("classifier.",),
+        "masked-modeling": ("decoder.", "encoder_to_decoder.", "mask_token"),
+    },
+    stored_name=stored_name,
+    beside_encoder=beside_encoder,
+    resize_computed=interpolate_sinusoids,
+    note=note_on_heads,
+)

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from ...preprocess.errors import CheckpointError
 from ...preprocess.spec import IMAGENET_MEAN, IMAGENET_STD
+from ...runtime.visual.rollout import Readout
+from .model import Model
 from .transformer import Layer, gather_tokens
-from .videomae import VideoMAEConfig, VideoMAEModel, VideoMAEProjections, sinusoid_table
+from .videomae_encoder import VideoMAEConfig, VideoMAEModel, VideoMAEProjections, sinusoid_table
 
 
 def decoder_config(config: VideoMAEConfig) -> VideoMAEConfig:
@@ -68,14 +70,14 @@ class VideoMAEDecoder(nn.Module):
         return cast(Tensor, self.head(self.norm(x[:, -num_masked:])))  # (B, N, d) -> (B, M, d) -> (B, M, P)
 
 
-class VideoMAEForPreTraining(nn.Module):
+class VideoMAEForPreTraining(Model):
     """VideoMAE with the decoder that it is pretrained with."""
 
+    config: VideoMAEConfig
     position_embeddings: Tensor
 
     def __init__(self, config: VideoMAEConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.videomae = VideoMAEModel(config)
         width = config.decoder_hidden_size
         self.encoder_to_decoder = nn.Linear(config.hidden_size, width, bias=False)
@@ -83,6 +85,22 @@ class VideoMAEForPreTraining(nn.Module):
         table = sinusoid_table(self.videomae.embeddings.patch_embeddings.num_tokens, width)
         self.register_buffer("position_embeddings", table, persistent=False)  # checkpoints do not hold it
         self.decoder = VideoMAEDecoder(config)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return ("visible", "masked")
+
+    @property
+    def readout(self) -> Readout:
+        return "mean"
+
+    @property
+    def norm_pix_loss(self) -> bool:
+        return self.config.norm_pix_loss
+
+    @property
+    def encoding(self) -> nn.Module:
+        return self.videomae
 
     def forward(self, pixel_values: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
         """float32 (B, T, C, H, W), normalised, and the int64 indices (B, V) and (B, M) of `split_tokens`, to logits

@@ -5,17 +5,24 @@ google-research/scenic; names and numbers follow `VivitModel` and
 `VivitForVideoClassification` of transformers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self, cast
+from math import prod
+from typing import Any, ClassVar, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...preprocess.errors import CheckpointError
+from ...preprocess.spec import Evaluation, Sampling
+from ...runtime.bundle.bundle import Task
+from ...runtime.visual.rollout import Readout
 from .config import ACTIVATIONS, TransformerConfig
+from .family import COMMON_DEFAULTS, Family, Processor
+from .model import Model
+from .positions import resize_tables
 from .transformer import Encoder, TubeletEmbeddings
 
 
@@ -27,6 +34,8 @@ class VivitConfig(TransformerConfig):
     pooler_output_size:  P, the width that the pooler of a bare `VivitModel` gives; None stands for hidden_size
     pooler_act:          the activation behind it
     """
+
+    tubelet_fields: ClassVar[tuple[str, ...]] = ("tubelet_size",)
 
     num_frames: int = 32
     tubelet_size: tuple[int, int, int] = (2, 16, 16)
@@ -46,6 +55,13 @@ class VivitConfig(TransformerConfig):
     @property
     def tubelet(self) -> tuple[int, int, int]:
         return self.tubelet_size
+
+    def large_weights(self, task: Task) -> Iterator[tuple[tuple[str, ...], int]]:
+        yield from super().large_weights(task)
+        width = self.hidden_size
+        yield ("num_frames", "image_size", "hidden_size"), (1 + prod(self.grid)) * width  # positions, which are stored
+        if task == "feature-extraction" and self.pooler_output_size is not None:
+            yield ("hidden_size", "pooler_output_size"), width * self.pooler_output_size
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,16 +119,29 @@ class VivitPooler(nn.Module):
         return self.activation(self.dense(tokens[:, 0]))
 
 
-class VivitModel(nn.Module):
+class VivitModel(Model):
     """The encoder: (B, T, C, H, W) to normalised tokens (B, 1 + N, D), or the class token, the first, alone."""
 
+    config: VivitConfig
+
+    @classmethod
+    def of_weights(cls, config: TransformerConfig, names: Collection[str]) -> "VivitModel":
+        return cls(cast(VivitConfig, config), add_pooling_layer="pooler.dense.weight" in names)
+
     def __init__(self, config: VivitConfig, *, add_pooling_layer: bool = True) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.embeddings = VivitEmbeddings(config)
         self.encoder = Encoder(config, partial(VivitProjections, config))
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.pooler = VivitPooler(config) if add_pooling_layer else None
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return ("last_hidden_state",) if self.pooler is None else ("last_hidden_state", "pooler_output")
+
+    @property
+    def readout(self) -> Readout:
+        return "class-token"
 
     def forward(self, pixel_values: Tensor, *, first_only: bool = False) -> Tensor:
         tokens = self.encoder(self.embeddings(pixel_values), first_only=first_only)
@@ -126,14 +155,19 @@ class VivitModel(nn.Module):
         return {"last_hidden_state": tokens, **pooled, **states.named()}
 
 
-class VivitForVideoClassification(nn.Module):
+class VivitForVideoClassification(Model):
     """ViViT with a linear classifier on the class token."""
 
+    config: VivitConfig
+
     def __init__(self, config: VivitConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.vivit = VivitModel(config, add_pooling_layer=False)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    @property
+    def readout(self) -> Readout:
+        return "class-token"
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """float32 (B, T, C, H, W), normalised, to logits float32 (B, K).
@@ -147,3 +181,56 @@ class VivitForVideoClassification(nn.Module):
         """logits (B, K), and the encoder's `States`."""
         encoded = self.vivit.outputs(pixel_values)
         return {"logits": self.classifier(encoded.pop("last_hidden_state")[:, 0]), **encoded}
+
+
+# What transformers 5 calls weights in memory, and the files, which it still writes so.
+_STORED_NAMES = {
+    "vivit.layers.": "vivit.encoder.layer.",
+    ".attention.q_proj.": ".attention.attention.query.",
+    ".attention.k_proj.": ".attention.attention.key.",
+    ".attention.v_proj.": ".attention.attention.value.",
+    ".attention.o_proj.": ".attention.output.dense.",
+    ".mlp.fc1.": ".intermediate.dense.",
+    ".mlp.fc2.": ".output.dense.",
+}
+
+
+def stored_name(name: str) -> str:
+    """The name of a weight in files; it may be that already, or the one that transformers 5 has in memory."""
+    if name.startswith("layers."):  # of a bare encoder
+        name = f"encoder.layer.{name.removeprefix('layers.')}"
+    for held, stored in _STORED_NAMES.items():
+        name = name.replace(held, stored)
+    return name
+
+
+def published_evaluation(_config: TransformerConfig) -> Evaluation:
+    """Every 2nd frame; crops are rounded up and the logits of views averaged.
+
+    Source: google-research/scenic, projects/vivit, dataset_lib/video_ops.py, and test_step in
+    projects/vivit/train_utils.py.
+    """
+    return Evaluation(Sampling("centre-loop", stride=2), crop_rounding="up", averages="logits")
+
+
+FAMILY = Family(
+    name="vivit",
+    title="ViViT",
+    config=VivitConfig,
+    classes={"video-classification": VivitForVideoClassification, "feature-extraction": VivitModel},
+    examples={"video-classification": "google/vivit-b-16x2-kinetics400"},
+    processor=Processor(
+        stem="Vivit",
+        defaults=COMMON_DEFAULTS | {"size": {"shortest_edge": 256}, "rescale_factor": 1 / 127.5, "offset": True},
+        offset=True,
+        nullable=("size", "crop_size", "image_mean", "image_std"),
+        unread={"default_to_square": False},
+        always_pillow=True,
+    ),
+    evaluation=published_evaluation,
+    tokens_in_front=1,
+    heads={"video-classification": ("classifier.",)},
+    stored_name=stored_name,
+    resize_stored=resize_tables,
+    label_files={400: "kinetics400-id2label.json"},  # on which both published ones were trained
+)

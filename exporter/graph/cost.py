@@ -9,8 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...runtime.bundle.files import MatrixProduct
 from ..families.attention import attend_with, eager_attention
-from ..families.vivit import VivitModel
-from .tasks import Answers, Model, mask
+from .tasks import ExportedModel, mask
 
 aten = torch.ops.aten
 
@@ -44,15 +43,8 @@ class _ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def _twin(model: Model) -> Model:
-    """Another model of the same class and config."""
-    if isinstance(model, VivitModel):
-        return VivitModel(model.config, add_pooling_layer=model.pooler is not None)
-    return type(model)(model.config)  # type: ignore[arg-type]  # each with its own config
-
-
-def matrix_products(asked: Answers) -> tuple[MatrixProduct, ...]:
-    """Every product that those answers take for one clip, the heaviest kind first; a convolution counts as the product
+def matrix_products(asked: ExportedModel) -> tuple[MatrixProduct, ...]:
+    """Every product that the model takes for one clip, the heaviest kind first; a convolution counts as the product
     that it is of patches and kernels.
 
     Nothing is computed: a model of the same config is run on the meta device, where tensors have shapes only.
@@ -60,7 +52,7 @@ def matrix_products(asked: Answers) -> tuple[MatrixProduct, ...]:
     model = asked.model
     indices = [torch.from_numpy(array).to("meta") for array in mask(model, seed=0).values()]
     with torch.device("meta"):
-        twin = Answers(_twin(model), asked.names).to("meta").eval()
+        twin = ExportedModel(model.twin(), asked.names).to("meta").eval()
         attend_with(twin, eager_attention)
         clip = torch.empty((1, *model.config.clip_shape))
         with torch.no_grad(), _ProductCounter() as counter:

@@ -14,7 +14,7 @@ from ...preprocess.spec import ClipSpec
 from ...runtime.bundle.reference import Reference, input_sha256, kept_values
 from ...runtime.progress import Progress, silent
 from ...runtime.proof.parity import Run
-from .tasks import Answers, input_names, mask
+from .tasks import ExportedModel, mask
 
 # (height, width): landscape as in Kinetics, portrait, small enough to be enlarged, odd in both.
 FRAME_SIZES = ((256, 340), (352, 198), (120, 160), (263, 275))
@@ -71,13 +71,13 @@ def moving_clip(num_frames: int, height: int, width: int, *, seed: int) -> NDArr
     return pixels
 
 
-def torch_run(asked: Answers, spec: ClipSpec) -> Run:
+def torch_run(asked: ExportedModel, spec: ClipSpec) -> Run:
     """What the graph of `asked` computes, by torch in float32 on the CPU: its inputs by name, clips as `spec` prepares
     them (B, ...), to its outputs by name, float32 (B, ...). Frames in uint8 are normalised before the model sees them.
     """
 
     def run(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        clips, *indices = (inputs[name] for name in (spec.input_name, *input_names(asked.model)))
+        clips, *indices = (inputs[name] for name in (spec.input_name, *asked.model.input_names))
         pixel_values = clips if spec.layout == "TCHW" else normalise(clips, spec)
         with torch.inference_mode():
             outputs = asked(torch.from_numpy(pixel_values), *map(torch.from_numpy, indices))
@@ -86,7 +86,7 @@ def torch_run(asked: Answers, spec: ClipSpec) -> Run:
     return run
 
 
-def record_reference(asked: Answers, spec: ClipSpec, *, progress: Progress = silent) -> Reference:
+def record_reference(asked: ExportedModel, spec: ClipSpec, *, progress: Progress = silent) -> Reference:
     """Asks torch about one moving clip of each of FRAME_SIZES, one by one."""
     run = torch_run(asked, spec)
     clips, checksums, masks, answers = [], [], [], []

@@ -16,73 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...preprocess.errors import CheckpointError
-from ...preprocess.spec import Family
-from ...runtime.bundle.bundle import Task
 from ...runtime.bundle.files import Extra
 from ...runtime.tokens import Grid, masked_tokens, tube_mask
 from ..families.attention import attend_with, eager_attention, sdpa_attention
-from ..families.videomae import PooledVideoMAEModel, VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel
-from ..families.videomae_pretraining import VideoMAEForPreTraining
-from ..families.vivit import VivitConfig, VivitForVideoClassification, VivitModel
+from ..families.config import TransformerConfig
+from ..families.model import Model
 from .sharing import sharing_weights
 
-Classifier = VivitForVideoClassification | VideoMAEForVideoClassification
-Model = Classifier | VivitModel | VideoMAEModel | VideoMAEForPreTraining
-Config = VivitConfig | VideoMAEConfig
-
 MASK_RATIO = 0.9  # of the tokens: what the published models were pretrained with
-
-# The class of each task, under the name that config.json gives it in `architectures`.
-ARCHITECTURES: dict[Family, dict[Task, str]] = {
-    "vivit": {"video-classification": "VivitForVideoClassification", "feature-extraction": "VivitModel"},
-    "videomae": {
-        "video-classification": "VideoMAEForVideoClassification",
-        "feature-extraction": "VideoMAEModel",
-        "masked-modeling": "VideoMAEForPreTraining",
-    },
-}
-
-
-def task_of(architectures: Sequence[str], family: Family) -> Task:
-    """The task that config.json names; where it names none that there is, classification."""
-    named = [task for task, name in ARCHITECTURES[family].items() if name in architectures]
-    return named[0] if named else "video-classification"
-
-
-def require_task(task: Task, family: Family) -> None:
-    """Raises CheckpointError for a task that the family has no class for."""
-    if task not in ARCHITECTURES[family]:
-        raise CheckpointError(f"{family} is trained on labels only: there is no {task} of it")
-
-
-def build(config: Config, task: Task, *, pooler: bool = False) -> Model:
-    """An instance of the task's class. pooler: whether an encoder has one.
-
-    Raises CheckpointError for a task that the family has no class for.
-    """
-    match config, task:
-        case VivitConfig(), "video-classification":
-            return VivitForVideoClassification(config)
-        case VivitConfig(), "feature-extraction":
-            return VivitModel(config, add_pooling_layer=pooler)
-        case VideoMAEConfig(), "video-classification":
-            return VideoMAEForVideoClassification(config)
-        case VideoMAEConfig(), "feature-extraction":
-            return PooledVideoMAEModel(config) if pooler else VideoMAEModel(config)
-        case VideoMAEConfig(), "masked-modeling":
-            return VideoMAEForPreTraining(config)
-    raise CheckpointError(f"there is no class for {task} of {type(config).__name__}")
 
 
 def output_names(model: Model, extras: Sequence[Extra] = ()) -> tuple[str, ...]:
     """What an export of `model` gives: what its task is for, then the extras."""
-    match model:
-        case VivitModel(pooler=nn.Module()) | PooledVideoMAEModel():
-            names = ["last_hidden_state", "pooler_output"]
-        case VivitModel() | VideoMAEModel():
-            names = ["last_hidden_state"]
-        case _:
-            names = ["logits"]
+    names = list(model.output_names)
     layers = model.config.num_hidden_layers
     if "hidden_states" in extras:
         names += [f"hidden_states.{i}" for i in range(layers + 1)]
@@ -91,7 +37,7 @@ def output_names(model: Model, extras: Sequence[Extra] = ()) -> tuple[str, ...]:
     return tuple(names)
 
 
-class Answers(nn.Module):
+class ExportedModel(nn.Module):
     """A model that gives its outputs by name: forward returns those of `names`, in their order.
 
     Its modules are its own, its weights those of `model`, which stays as it is. Attention weights are only there in the
@@ -104,8 +50,7 @@ class Answers(nn.Module):
         self.names = tuple(names)
         attend_with(self.model, sdpa_attention)
         if any(name.startswith("attentions.") for name in names):
-            encoder = self.model.videomae if isinstance(self.model, VideoMAEForPreTraining) else self.model
-            attend_with(encoder, eager_attention)
+            attend_with(self.model.encoding, eager_attention)
 
     def forward(self, pixel_values: Tensor, *indices: Tensor) -> tuple[Tensor, ...]:
         """float32 (B, T, C, H, W); and for masked modeling the int64 token numbers visible (B, V) and masked (B, M)."""
@@ -115,21 +60,16 @@ class Answers(nn.Module):
         return tuple(outputs[name] for name in self.names)
 
 
-def answers(model: Model, extras: Sequence[Extra] = ()) -> Answers:
+def exported_model(model: Model, extras: Sequence[Extra] = ()) -> ExportedModel:
     """What an export of `model` with these extras computes."""
-    return Answers(model, output_names(model, extras)).eval()
-
-
-def input_names(model: Model) -> tuple[str, ...]:
-    """What the graph of `model` takes beside clips, in the order of `Answers.forward`."""
-    return ("visible", "masked") if isinstance(model, VideoMAEForPreTraining) else ()
+    return ExportedModel(model, output_names(model, extras)).eval()
 
 
 def mask(model: Model, *, seed: int, batch: int = 1) -> dict[str, NDArray[np.int64]]:
     """What the graph of `model` takes beside clips, int64 (batch, ...) by name: for masked modeling a tube mask drawn
     from `seed`, which hides MASK_RATIO of the tokens; else nothing. Raises CheckpointError for a clip of so few tokens
     that there is no such mask, or one that is not whole tubelets."""
-    if not isinstance(model, VideoMAEForPreTraining):
+    if not model.input_names:
         return {}
     config = model.config
     sides = zip((config.num_frames, *config.image_size), config.tubelet, strict=True)
@@ -146,6 +86,6 @@ def mask(model: Model, *, seed: int, batch: int = 1) -> dict[str, NDArray[np.int
         raise CheckpointError(f"clips of this model cannot be masked: {error}") from error
 
 
-def attention_bytes(config: Config, num_tokens: int) -> int:
+def attention_bytes(config: TransformerConfig, num_tokens: int) -> int:
     """Bytes of the attention weights of one clip, all layers and heads, in float32, over the encoder's num_tokens."""
     return 4 * config.num_hidden_layers * config.num_attention_heads * num_tokens**2

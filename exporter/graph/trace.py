@@ -28,7 +28,7 @@ from ..families.attention import Attended, Attention, eager_attention
 from ..options import OPSET
 from .older_opsets import FIRST_WITH_ATTENTION, OLDEST, OLDEST_TRACED, write_for
 from .sharing import sharing_weights
-from .tasks import Answers, mask
+from .tasks import ExportedModel, mask
 from .write import write_graph
 
 OPSETS = range(OLDEST, 25)
@@ -51,9 +51,9 @@ class NormalisedInside(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, answers: Answers, spec: ClipSpec) -> None:
+    def __init__(self, exported: ExportedModel, spec: ClipSpec) -> None:
         super().__init__()
-        self.answers = answers
+        self.exported = exported
         # ((x * factor + offset) - mean) / std as one multiplication and one addition, folded in float64.
         mean, std = np.array(spec.mean or (0.0,) * 3), np.array(spec.std or (1.0,) * 3)
         scale, shift = spec.rescale_factor / std, (spec.rescale_offset - mean) / std
@@ -65,7 +65,7 @@ class NormalisedInside(nn.Module):
         # Cast first: some readers allow uint8 at the border of a graph and nowhere inside. Transpose last, so that
         # it merges with the one that the model begins with.
         pixels = frames.to(torch.float32) * self.scale + self.shift  # (B, T, H, W, C)
-        outputs: tuple[Tensor, ...] = self.answers(pixels.permute(0, 1, 4, 2, 3), *indices)  # (B, T, C, H, W)
+        outputs: tuple[Tensor, ...] = self.exported(pixels.permute(0, 1, 4, 2, 3), *indices)  # (B, T, C, H, W)
         return outputs
 
 
@@ -82,7 +82,7 @@ def onnx_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int,
     return Attended(context, None)
 
 
-def _with_fused_attention(asked: Answers) -> Answers:
+def _with_fused_attention(asked: ExportedModel) -> ExportedModel:
     """`asked` in eval mode, with attention as one node, and `asked` itself as it was. Eager attention, whose weights
     are asked for, stays eager."""
     fused = sharing_weights(asked).eval()
@@ -109,7 +109,7 @@ def _quiet_tracing() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def trace(asked: Answers, spec: ClipSpec, *, opset: int = OPSET) -> ir.Model:
+def trace(asked: ExportedModel, spec: ClipSpec, *, opset: int = OPSET) -> ir.Model:
     """The graph of `asked` (on the CPU) for the input layout of `spec`, weights included by reference.
 
     TCHW: float32 `pixel_values` (batch, T, C, H, W); THWC: uint8 `frames` (batch, T, H, W, C), normalised
@@ -165,8 +165,8 @@ def _module_of(node: ir.Node) -> str:
 
 
 def _checkpoint_name(name: str) -> str:
-    """A module's or parameter's name without the wrapping of NormalisedInside and Answers."""
-    return name.removeprefix("answers.").removeprefix("model.")
+    """A module's or parameter's name without the wrapping of NormalisedInside and ExportedModel."""
+    return name.removeprefix("exported.").removeprefix("model.")
 
 
 def _name_after_modules(model: ir.Model) -> None:

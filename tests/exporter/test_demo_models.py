@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, get_args
+from typing import Any
 
 import av
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from annotate import ScoreTrack, annotate, text_ink
 from click.testing import CliRunner
 from demo import changing_scene, classify_over_time
-from demo_checkpoint import PROCESSORS, build, demo_spec, hub_config
+from demo_checkpoint import CONFIGS, PROCESSORS, build, demo_spec, hub_config
 from motion import LABELS, clip_seconds, random_scene, render
 from numpy.typing import NDArray
 from score_demo import Score, filmed_frames, rendered_frames, score, wilson_interval
@@ -32,7 +32,6 @@ from tubelet.exporter.tensorrt.recipes import Recipe, make_graph
 from tubelet.preprocess.decode import probe, read_frames
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
-from tubelet.preprocess.spec import Family
 from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.load import load
@@ -46,7 +45,7 @@ CLIPS = 132
 class Demo:
     """A demo checkpoint, where it lies, and a bundle of it."""
 
-    family: Family
+    family: str
     folder: Path
     checkpoint: Checkpoint
     bundle: Path
@@ -62,7 +61,7 @@ def whole(path: Path) -> Frames:
     return read_frames(path, lambda timeline: np.arange(len(timeline)))
 
 
-@pytest.fixture(scope="module", params=get_args(Family))
+@pytest.fixture(scope="module", params=list(CONFIGS))
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = DEMO / request.param
     checkpoint = load_checkpoint(str(folder), report=lambda _: None)
@@ -74,7 +73,7 @@ def test_the_checkpoint_is_small_and_says_what_it_is(demo: Demo) -> None:
     assert (demo.folder / "model.safetensors").stat().st_size < 5_000_000
     assert json.loads((demo.folder / "preprocessor_config.json").read_text()) == PROCESSORS[demo.family]
     assert json.loads((demo.folder / "config.json").read_text()) == json.loads(
-        json.dumps(hub_config(build(demo.family)))
+        json.dumps(hub_config(build(demo.family), demo.family))
     )
     assert clip_spec(demo.checkpoint, "pixel_values") == demo_spec(demo.family)
     card = (demo.folder / "README.md").read_text()

@@ -11,13 +11,13 @@ from tubelet.exporter import export
 from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.graph.record import FRAME_SIZES, moving_clip, record_reference
-from tubelet.exporter.graph.tasks import answers
+from tubelet.exporter.graph.tasks import exported_model
 from tubelet.exporter.options import ExportOptions
 from tubelet.exporter.plan import clip_spec, default_output, plan_export
 from tubelet.preprocess.errors import BundleError, CheckpointError, NotWritten, ParityError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
-from tubelet.preprocess.spec import Evaluation, Family, Sampling
+from tubelet.preprocess.spec import Evaluation, Sampling
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.reference import Reference
 
@@ -37,7 +37,7 @@ def entries(folder: Path) -> list[str]:
 
 def test_the_reference_is_what_torch_answers(checkpoint: export.Checkpoint) -> None:
     spec = clip_spec(checkpoint, "pixel_values")
-    reference = record_reference(answers(checkpoint.model), spec)
+    reference = record_reference(exported_model(checkpoint.model), spec)
     assert [clip.shape for clip in reference.clips] == [(4, *size, 3) for size in FRAME_SIZES]
     batch = np.stack([prepare(Frames.from_array(clip), spec) for clip in reference.clips])
     with torch.inference_mode():
@@ -64,9 +64,7 @@ def test_reference_clips_move_and_fill_the_range_of_values() -> None:
         ("videomae", 174, Evaluation(Sampling("segments", 1), "down", "scores")),
     ],
 )
-def test_the_evaluation_is_the_published_one(
-    tmp_path: Path, family: Family, labels: int, evaluation: Evaluation
-) -> None:
+def test_the_evaluation_is_the_published_one(tmp_path: Path, family: str, labels: int, evaluation: Evaluation) -> None:
     checkpoint = load(write_checkpoint(tmp_path / "m", family, num_labels=labels))
     assert clip_spec(checkpoint, "frames").evaluation == evaluation
 

@@ -25,14 +25,15 @@ from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
 from tubelet.exporter.checkpoint.processor import spec_from_hub
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.families.attention import Attention, attend_with, eager_attention, sdpa_attention
+from tubelet.exporter.families.registry import family_named
 from tubelet.exporter.graph.cost import matrix_products
 from tubelet.exporter.graph.sharing import sharing_weights
-from tubelet.exporter.graph.tasks import answers
+from tubelet.exporter.graph.tasks import exported_model
 from tubelet.exporter.graph.trace import trace
 from tubelet.exporter.lower import search as precision
 from tubelet.exporter.options import ExportOptions
 from tubelet.exporter.plan import clip_spec
-from tubelet.preprocess.spec import ClipSpec, Evaluation, Family, Sampling
+from tubelet.preprocess.spec import ClipSpec, Evaluation, Sampling
 from tubelet.runtime import predictions
 from tubelet.runtime import tokens as masking
 from tubelet.runtime.bundle.bundle import Bundle, Task
@@ -43,14 +44,14 @@ from tubelet.runtime.load import load
 from tubelet.runtime.visual import drawing as pictures
 from tubelet.runtime.visual import reconstruction, rollout
 
-MODELS: list[tuple[Family, Task]] = [
+MODELS: list[tuple[str, Task]] = [
     ("vivit", "video-classification"),
     ("videomae", "feature-extraction"),
     ("videomae", "masked-modeling"),
 ]
 
 
-def load_tiny(folder: Path, family: Family, task: Task = "video-classification", **changes: Any) -> Checkpoint:
+def load_tiny(folder: Path, family: str, task: Task = "video-classification", **changes: Any) -> Checkpoint:
     mean = {"use_mean_pooling": False} if task == "masked-modeling" else {}
     written = checkpoints.write_checkpoint(folder, family, task=task, **mean, **changes)
     return load_checkpoint(str(written), report=lambda _: None)
@@ -86,7 +87,7 @@ def state_of_the_process() -> dict[str, Any]:
 
 @pytest.mark.parametrize(("family", "task"), MODELS[:2])
 def test_an_export_with_attentions_leaves_the_next_one_as_it_would_have_been(
-    family: Family, task: Task, tmp_path: Path
+    family: str, task: Task, tmp_path: Path
 ) -> None:
     checkpoint = load_tiny(tmp_path / "checkpoint", family, task)
     plain, attentive, again = (
@@ -100,7 +101,7 @@ def test_an_export_with_attentions_leaves_the_next_one_as_it_would_have_been(
 
 
 @pytest.mark.parametrize(("family", "task"), MODELS)
-def test_an_export_leaves_the_model_and_the_process_as_they_were(family: Family, task: Task, tmp_path: Path) -> None:
+def test_an_export_leaves_the_model_and_the_process_as_they_were(family: str, task: Task, tmp_path: Path) -> None:
     checkpoint = load_tiny(tmp_path / "checkpoint", family, task, hidden_dropout_prob=0.5)
     checkpoint.model.train()  # as a caller has it between two epochs
     spec, settings = clip_spec(checkpoint, "frames"), copy.deepcopy(dict(checkpoint.processor))
@@ -109,7 +110,7 @@ def test_an_export_leaves_the_model_and_the_process_as_they_were(family: Family,
     export_bundle(
         checkpoint, tmp_path / "bundle", ExportOptions(extras=("hidden_states", "attentions"), precisions=precisions)
     )
-    asked = answers(checkpoint.model)
+    asked = exported_model(checkpoint.model)
     asked.train()
     asked_before = state_of(asked)
     trace(asked, spec)
@@ -183,7 +184,12 @@ MASKED = np.arange(28).reshape(1, 28)
 PRETRAINING = reconstruction.Pretraining(TUBELET, 28, norm_pix_loss=True)
 PROCESSOR = checkpoints._PROCESSOR["vivit"] | {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
 EVALUATION = Evaluation(Sampling("uniform", 1), "up", "logits")
-CONTRACT: dict[str, Any] = {"family": "vivit", "num_frames": 4, "evaluation": EVALUATION, "arithmetic": "pillow"}
+CONTRACT: dict[str, Any] = {
+    "family": family_named("vivit"),
+    "num_frames": 4,
+    "evaluation": EVALUATION,
+    "arithmetic": "pillow",
+}
 SPEC = spec_from_hub(PROCESSOR, **CONTRACT)
 STORED = checkpoints.seeded_weights(checkpoints.tiny_config("videomae"))
 
@@ -203,8 +209,8 @@ CALLS: dict[str, tuple[Callable[..., object], tuple[Any, ...]]] = {
         (PROCESSOR,),
     ),
     "typed": (lambda values: typed(values, ClipSpec, "spec"), (dataclasses.asdict(SPEC),)),
-    "stored_names": (weights.stored_names, (STORED, "videomae")),
-    "of_encoder": (weights.of_encoder, (STORED, "videomae")),
+    "stored_names": (weights.stored_names, (STORED, family_named("videomae"))),
+    "of_encoder": (weights.of_encoder, (STORED, family_named("videomae"))),
     "to_float32": (weights.to_float32, ({name: tensor.half() for name, tensor in STORED.items()},)),
     "overrides": (overrides.Overrides.from_json, (overrides.Overrides((48, 48)).to_json(),)),
     "original_names": (originals.has_original_names, (STORED,)),

@@ -8,8 +8,8 @@ import pytest
 
 from tubelet.preprocess.errors import VideoError
 from tubelet.preprocess.frames import Frames, Timeline
-from tubelet.preprocess.sampling import POLICIES, at_rate, clip_views, published_evaluation, sample
-from tubelet.preprocess.spec import Evaluation, Sampling
+from tubelet.preprocess.sampling import POLICIES, at_rate, clip_views, sample
+from tubelet.preprocess.spec import Sampling
 
 FRAMES = [1, 2, 8, 16, 32]
 STRIDES = [1, 2, 3, 4, 7]
@@ -236,17 +236,3 @@ def test_pixels_have_a_timeline_of_frames_without_times():
 def test_nothing_to_take_from(available):
     with pytest.raises(VideoError, match=f"^a clip of 16 frames needs at least 1 frame to take from, got {available}$"):
         sample(Sampling("uniform", 1), num_frames=16, available=available)
-
-
-@pytest.mark.parametrize(
-    ("family", "num_labels", "expected"),
-    [
-        ("vivit", 400, Evaluation(Sampling("centre-loop", 2), crop_rounding="up", averages="logits")),
-        ("vivit", 174, Evaluation(Sampling("centre-loop", 2), crop_rounding="up", averages="logits")),
-        ("videomae", 400, Evaluation(Sampling("centre-hold", 4), crop_rounding="down", averages="scores")),
-        ("videomae", 2, Evaluation(Sampling("centre-hold", 4), crop_rounding="down", averages="scores")),
-        ("videomae", 174, Evaluation(Sampling("segments", 1), crop_rounding="down", averages="scores")),
-    ],
-)
-def test_published_evaluation(family, num_labels, expected):
-    assert published_evaluation(family, num_labels) == expected

@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tubelet.exporter.families.videomae import VideoMAEConfig, VideoMAEForVideoClassification
-from tubelet.exporter.families.vivit import VivitConfig, VivitForVideoClassification
-from tubelet.exporter.graph import tasks
-from tubelet.preprocess.spec import Family
+from tubelet.exporter.families.family import Family
+from tubelet.exporter.families.model import Model
+from tubelet.exporter.families.registry import FAMILIES, family_named
+from tubelet.exporter.families.videomae_encoder import VideoMAEConfig
+from tubelet.exporter.families.vivit import VivitConfig
+from tubelet.preprocess.spec import Evaluation
 from tubelet.runtime.bundle.bundle import Task
 
 WeightsForm = Literal["safetensors", "safetensors-sharded", "bin", "bin-sharded"]
@@ -29,14 +31,14 @@ _SIZE: dict[str, Any] = {
     "intermediate_size": 48,
     "num_labels": 5,
 }
-TINY: dict[Family, dict[str, Any]] = {
+TINY: dict[str, dict[str, Any]] = {
     "vivit": {**_SIZE, "tubelet_size": (2, 16, 16)},
     "videomae": {**_SIZE, "tubelet_size": 2, "patch_size": (8, 8)},
 }
 
 # preprocessor_config.json of google/vivit-b-16x2-kinetics400 and of MCG-NJU/videomae-base-finetuned-kinetics,
 # but for the sizes.
-_PROCESSOR: dict[Family, dict[str, Any]] = {
+_PROCESSOR: dict[str, dict[str, Any]] = {
     "vivit": {
         "do_center_crop": True,
         "do_normalize": True,
@@ -63,13 +65,24 @@ _PROCESSOR: dict[Family, dict[str, Any]] = {
 }
 
 Config = VivitConfig | VideoMAEConfig
-Model = VivitForVideoClassification | VideoMAEForVideoClassification
 
 
-def tiny_config(family: Family, **changes: Any) -> Config:
+def tiny_config(family: str, **changes: Any) -> Config:
     """A config of the family that computes in milliseconds, with some fields changed."""
-    values = {**TINY[family], **changes}
-    return VivitConfig(**values) if family == "vivit" else VideoMAEConfig(**values)
+    config = family_named(family).config(**{**TINY[family], **changes})
+    assert isinstance(config, VivitConfig | VideoMAEConfig)
+    return config
+
+
+def published_evaluation(family: str, num_labels: int) -> Evaluation:
+    """How the published evaluation of a family looks at a file, for a model of so many labels."""
+    named = family_named(family)
+    return named.evaluation(named.config(num_labels=num_labels))
+
+
+def family_with(config: Config) -> Family:
+    """The family whose config that is."""
+    return next(family for family in FAMILIES if isinstance(config, family.config))
 
 
 def hub_config(config: Config) -> dict[str, Any]:
@@ -79,21 +92,21 @@ def hub_config(config: Config) -> dict[str, Any]:
     for name in ("image_size", "patch_size"):
         if name in values and values[name][0] == values[name][1]:
             values[name] = values[name][0]
-    vivit = isinstance(config, VivitConfig)
+    family = family_with(config)
     return {
-        "architectures": ["VivitForVideoClassification" if vivit else "VideoMAEForVideoClassification"],
+        "architectures": [family.architecture("video-classification")],
         "initializer_range": 0.02,
-        "model_type": "vivit" if vivit else "videomae",
+        "model_type": family.name,
         "torch_dtype": "float32",
         "transformers_version": "4.33.0",
         **values,
     }
 
 
-def build(config: Config) -> Model:
-    if isinstance(config, VivitConfig):
-        return VivitForVideoClassification(config)
-    return VideoMAEForVideoClassification(config)
+def build(config: Config, task: Task = "video-classification", *, pooler: bool = False) -> Model:
+    """The module of a task; pooler: whether an encoder has one."""
+    names = ("pooler.dense.weight", "fc_norm.weight") if pooler else ()
+    return family_with(config).class_of(task).of_weights(config, names)
 
 
 def seeded_weights(
@@ -101,7 +114,7 @@ def seeded_weights(
 ) -> dict[str, Tensor]:
     """Weights under their names on the Hub, large enough that every one of them shows in the logits."""
     with torch.device("meta"):
-        model = tasks.build(config, task, pooler=pooler)
+        model = build(config, task, pooler=pooler)
         shapes = {name: value.shape for name, value in model.state_dict().items()}
     generator = torch.Generator().manual_seed(seed)
     weights: dict[str, Tensor] = {}
@@ -136,7 +149,7 @@ def write_weights(folder: Path, weights: Mapping[str, Tensor], form: WeightsForm
 
 def write_checkpoint(
     folder: Path,
-    family: Family,
+    family: str,
     *,
     seed: int = 0,
     weights: WeightsForm = "safetensors",
@@ -161,7 +174,7 @@ def write_checkpoint(
     id2label = {str(index): name for index, name in enumerate(names)}
     label2id = {name: index for index, name in enumerate(names)}
     settings = {**hub_config(config), "id2label": id2label, "label2id": label2id}
-    settings |= {"architectures": [tasks.ARCHITECTURES[family][task]], **(extra or {})}
+    settings |= {"architectures": [family_named(family).architecture(task)], **(extra or {})}
     height, width = config.image_size
     sizes = {
         "size": {"shortest_edge": min(height, width)},

@@ -19,8 +19,6 @@ import checkpoints
 import torch
 from safetensors.torch import load_file, save_file
 
-from tubelet.preprocess.spec import Family
-
 VALUES: tuple[Any, ...] = (
     None,
     True,
@@ -76,7 +74,7 @@ _TEXTS: tuple[bytes, ...] = (
 def write_hostile(folder: Path, seed: int) -> str:
     """Writes a checkpoint of number `seed` into `folder`, which may not exist yet, and returns what was done to it."""
     chance = random.Random(f"checkpoint {seed}")
-    family: Family = chance.choice(("vivit", "videomae"))
+    family: str = chance.choice(("vivit", "videomae"))
     form: checkpoints.WeightsForm = chance.choice(("safetensors", "bin", "safetensors-sharded", "bin-sharded"))
     checkpoints.write_checkpoint(folder, family, weights=form)
     count = chance.choice((1, 1, 1, 2, 3))

@@ -1,13 +1,14 @@
 """The preprocessor_config.json of published checkpoints, and `transformers` as the oracle for any config."""
 
 import numpy as np
+from checkpoints import published_evaluation
 from oracle import oracle
 from pillow_oracle import PILLOWS
 
 from tubelet.exporter.checkpoint.processor import spec_from_hub
+from tubelet.exporter.families.registry import family_named
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
-from tubelet.preprocess.sampling import published_evaluation
 
 KINETICS = {  # google/vivit-b-16x2-kinetics400
     "crop_size": {"height": 224, "width": 224},
@@ -76,7 +77,7 @@ def noise(height, width, count=2):
 def spec_of(family, config, num_frames=2, layout="TCHW", arithmetic="pillow"):
     return spec_from_hub(
         config,
-        family=family,
+        family=family_named(family),
         num_frames=num_frames,
         evaluation=EVALUATION[family],
         arithmetic=arithmetic,

@@ -8,9 +8,8 @@ import transformers
 from torch import Tensor
 
 from tubelet.exporter.families.attention import attend_with, eager_attention
+from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.videomae_pretraining import VideoMAEForPreTraining
-from tubelet.exporter.graph import tasks
-from tubelet.preprocess.spec import Family
 from tubelet.runtime.bundle.bundle import Task
 
 LIMIT = 1e-5  # largest difference of any logit, float32
@@ -48,7 +47,7 @@ def clips(config: checkpoints.Config, batch: int = 2, seed: int = 1) -> Tensor:
     return torch.randn(batch, *config.clip_shape, generator=torch.Generator().manual_seed(seed))
 
 
-def oracle(config: checkpoints.Config, family: Family, task: Task, weights: dict[str, Tensor]) -> Any:
+def oracle(config: checkpoints.Config, family: str, task: Task, weights: dict[str, Tensor]) -> Any:
     """transformers' model with these weights, in the eager form, which keeps attention weights."""
     values = {**checkpoints.hub_config(config), "num_labels": config.num_labels, "attn_implementation": "eager"}
     kind = transformers.VivitConfig if family == "vivit" else transformers.VideoMAEConfig
@@ -59,17 +58,17 @@ def oracle(config: checkpoints.Config, family: Family, task: Task, weights: dict
     return model.eval()
 
 
-def seeded(family: Family, task: Task, changes: dict[str, Any]) -> tuple[tasks.Model, Any]:
+def seeded(family: str, task: Task, changes: dict[str, Any]) -> tuple[Model, Any]:
     config = checkpoints.tiny_config(family, **changes)
     pooler = family == "vivit" and task == "feature-extraction"
     weights = checkpoints.seeded_weights(config, task=task, pooler=pooler)
-    ours = tasks.build(config, task, pooler=pooler).eval()
+    ours = checkpoints.build(config, task, pooler=pooler).eval()
     ours.load_state_dict(weights)
     attend_with(ours, eager_attention)
     return ours, oracle(config, family, task, weights)
 
 
-def masks(model: tasks.Model, batch: int) -> Tensor:
+def masks(model: Model, batch: int) -> Tensor:
     """bool (B, N), most of each row True."""
     assert isinstance(model, VideoMAEForPreTraining)
     num_tokens = model.videomae.embeddings.patch_embeddings.num_tokens

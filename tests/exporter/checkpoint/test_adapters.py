@@ -15,15 +15,14 @@ from torch import Tensor
 
 from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
 from tubelet.preprocess.errors import CheckpointError
-from tubelet.preprocess.spec import Family
 
 # What peft calls of transformers.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 # Names of the modules that transformers 5 has in memory, which are those that an adapter is trained with.
-QUERY_VALUE: dict[Family, list[str]] = {"vivit": ["q_proj", "v_proj"], "videomae": ["query", "value"]}
+QUERY_VALUE: dict[str, list[str]] = {"vivit": ["q_proj", "v_proj"], "videomae": ["query", "value"]}
 LIMIT = 1e-5
-CLASSES: dict[Family, Any] = {
+CLASSES: dict[str, Any] = {
     "vivit": transformers.VivitForVideoClassification,
     "videomae": transformers.VideoMAEForVideoClassification,
 }
@@ -85,7 +84,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("family", ["vivit", "videomae"])
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True but the target module")
-def test_what_is_merged_is_what_peft_merges(family: Family, variant: str, tmp_path: Path) -> None:
+def test_what_is_merged_is_what_peft_merges(family: str, variant: str, tmp_path: Path) -> None:
     base = checkpoints.write_checkpoint(tmp_path / "base", family)
     theirs = CLASSES[family].from_pretrained(base)
     modules = [name for name, _ in theirs.named_modules() if name.rpartition(".")[2] in QUERY_VALUE[family]]
@@ -105,7 +104,7 @@ def test_what_is_merged_is_what_peft_merges(family: Family, variant: str, tmp_pa
 
 @pytest.mark.parametrize("targets", ["all-linear", ["projection"], ["fc1", "fc2", "dense", "classifier"]])
 @pytest.mark.parametrize("family", ["vivit", "videomae"])
-def test_every_layer_can_be_adapted(family: Family, targets: Any, tmp_path: Path) -> None:
+def test_every_layer_can_be_adapted(family: str, targets: Any, tmp_path: Path) -> None:
     """The tubelet projection, a convolution in three dimensions, among them."""
     base = checkpoints.write_checkpoint(tmp_path / "base", family)
     theirs = CLASSES[family].from_pretrained(base)

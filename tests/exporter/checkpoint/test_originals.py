@@ -19,7 +19,7 @@ from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
 from tubelet.exporter.checkpoint.originals import hub_names, infer_settings
 from tubelet.exporter.checkpoint.overrides import Overrides
 from tubelet.exporter.families.positions import interpolate_positions
-from tubelet.exporter.families.videomae import VideoMAEConfig, sinusoid_table
+from tubelet.exporter.families.videomae_encoder import VideoMAEConfig, sinusoid_table
 from tubelet.exporter.families.videomae_pretraining import split_tokens
 from tubelet.exporter.plan import clip_spec, default_output
 from tubelet.preprocess.errors import CheckpointError

@@ -18,17 +18,17 @@ from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
 from tubelet.exporter.checkpoint.overrides import AS_PUBLISHED, Overrides, at_size, override_notes
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.families.positions import interpolate_positions
-from tubelet.exporter.families.videomae import sinusoid_table
+from tubelet.exporter.families.registry import family_named
+from tubelet.exporter.families.videomae_encoder import sinusoid_table
 from tubelet.exporter.plan import clip_spec
 from tubelet.preprocess.errors import BundleError, CheckpointError
-from tubelet.preprocess.sampling import published_evaluation
-from tubelet.preprocess.spec import ClipSpec, ExactSize, Family, ShortestEdge
+from tubelet.preprocess.spec import ClipSpec, ExactSize, ShortestEdge
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.load import load
 
 LIMIT = 1e-5
 TABLE = "vivit.embeddings.position_embeddings"
-ARCHITECTURES: dict[Family, Any] = {
+ARCHITECTURES: dict[str, Any] = {
     "vivit": transformers.VivitForVideoClassification,
     "videomae": transformers.VideoMAEForVideoClassification,
 }
@@ -38,7 +38,7 @@ def changed(folder: Path, **overrides: Any) -> Checkpoint:
     return load_checkpoint(str(folder), overrides=Overrides(**overrides), report=lambda _: None)
 
 
-def oracle(folder: Path, checkpoint: Checkpoint, family: Family) -> Any:
+def oracle(folder: Path, checkpoint: Checkpoint, family: str) -> Any:
     """transformers with the weights of the folder, at the sizes and heads of `checkpoint`."""
     config = transformers.AutoConfig.from_pretrained(
         folder,
@@ -57,7 +57,7 @@ def oracle(folder: Path, checkpoint: Checkpoint, family: Family) -> Any:
     return model.eval()
 
 
-def compare(folder: Path, checkpoint: Checkpoint, family: Family) -> None:
+def compare(folder: Path, checkpoint: Checkpoint, family: str) -> None:
     clip = torch.randn(2, *checkpoint.config.clip_shape, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         ours, theirs = checkpoint.model(clip), oracle(folder, checkpoint, family)(clip).logits
@@ -79,7 +79,7 @@ def compare(folder: Path, checkpoint: Checkpoint, family: Family) -> None:
     ],
 )
 def test_at_another_size_it_is_the_model_that_transformers_would_be(
-    family: Family, overrides: dict[str, Any], tmp_path: Path
+    family: str, overrides: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, family)
     recomputed = {"positions": "recomputed"} if family == "videomae" else {}
@@ -91,7 +91,7 @@ def test_at_another_size_it_is_the_model_that_transformers_would_be(
 
 @pytest.mark.parametrize("family", ["vivit", "videomae"])
 @pytest.mark.parametrize("overrides", [{}, {"image_size": (32, 32), "num_frames": 4, "num_attention_heads": 4}])
-def test_as_published_nothing_changes(family: Family, overrides: dict[str, Any], tmp_path: Path) -> None:
+def test_as_published_nothing_changes(family: str, overrides: dict[str, Any], tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, family)
     checkpoint = changed(folder, **overrides)
     assert checkpoint.notes == ()
@@ -203,7 +203,7 @@ def test_other_videomaes_have_no_such_note(changes: dict[str, Any], tmp_path: Pa
 
 def test_a_vivit_of_that_width_has_no_such_note() -> None:
     config = checkpoints.tiny_config("vivit", hidden_size=384, num_attention_heads=16)
-    assert override_notes(config, config, AS_PUBLISHED) == ()
+    assert override_notes(family_named("vivit"), config, config, AS_PUBLISHED) == ()
 
 
 # The input contract
@@ -212,7 +212,7 @@ def test_a_vivit_of_that_width_has_no_such_note() -> None:
 def spec(**changes: Any) -> ClipSpec:
     values: dict[str, Any] = {
         "num_frames": 4,
-        "evaluation": published_evaluation("vivit", 400),
+        "evaluation": checkpoints.published_evaluation("vivit", 400),
         "arithmetic": "pillow",
         "resize": ShortestEdge(256),
         "resample": "bilinear",
@@ -248,7 +248,7 @@ def test_the_contract_shows_as_much_of_a_frame_as_before(
 
 
 @pytest.mark.parametrize("family", ["vivit", "videomae"])
-def test_a_processor_that_does_not_make_the_native_size_is_refused_still(family: Family, tmp_path: Path) -> None:
+def test_a_processor_that_does_not_make_the_native_size_is_refused_still(family: str, tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, family, processor={"crop_size": 48})
     with pytest.raises(CheckpointError, match="the model takes 32x32 pixels"):
         clip_spec(changed(folder), "frames")
@@ -260,7 +260,7 @@ def test_a_processor_that_does_not_make_the_native_size_is_refused_still(family:
 
 
 @pytest.mark.parametrize("family", ["vivit", "videomae"])
-def test_a_bundle_of_another_size_is_proven_and_classifies(family: Family, video: Path, tmp_path: Path) -> None:
+def test_a_bundle_of_another_size_is_proven_and_classifies(family: str, video: Path, tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path / "m", family, processor={"size": {"shortest_edge": 40}})
     path = tmp_path / "bundle"
     options = ["--image-size", "48x64", "--num-frames", "6", "--num-attention-heads", "2"]

@@ -8,6 +8,7 @@ from oracle import oracle
 from published_configs import EVALUATION, KINETICS, PUBLISHED, VIDEOMAE, VIVIT, noise, ours, spec_of, theirs
 
 from tubelet.exporter.checkpoint.processor import choose_arithmetic, spec_from_hub
+from tubelet.exporter.families.registry import family_named
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.spec import ClipSpec, Evaluation, ExactSize, Sampling, ShortestEdge
 
@@ -186,7 +187,12 @@ def test_keys_that_say_nothing_about_pixels_are_ignored(name):
 
 def test_the_callers_part_is_kept():
     spec = spec_from_hub(
-        {}, family="vivit", num_frames=7, evaluation=EVALUATION["videomae"], arithmetic="pillow", layout="THWC"
+        {},
+        family=family_named("vivit"),
+        num_frames=7,
+        evaluation=EVALUATION["videomae"],
+        arithmetic="pillow",
+        layout="THWC",
     )
     assert (spec.num_frames, spec.evaluation, spec.layout) == (7, EVALUATION["videomae"], "THWC")
 
@@ -239,7 +245,7 @@ def test_an_offset_that_makes_no_sense_is_refused(config, message):
 
 
 def chosen(family, config, version, asked=None):
-    return choose_arithmetic(config, family=family, transformers_version=version, asked=asked)
+    return choose_arithmetic(config, family=family_named(family), transformers_version=version, asked=asked)
 
 
 @pytest.mark.parametrize("version", [None, "4.57.1", "5.23.0"])

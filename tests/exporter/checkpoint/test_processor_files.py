@@ -34,7 +34,7 @@ def test_the_one_that_transformers_takes(
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
     reported: list[str] = []
-    assert read_processor(tmp_path, "mine", reported.append) == expected
+    assert read_processor(tmp_path, "mine", reported.append).values == expected
     assert len(reported) == others
     if expected is IMAGE:  # a video processor's lookup needs torchvision
         assert ImageProcessingMixin.get_image_processor_dict(tmp_path)[0] == expected
@@ -42,7 +42,7 @@ def test_the_one_that_transformers_takes(
 
 def test_what_transformers_writes_is_read(tmp_path: Path) -> None:
     VideoMAEImageProcessorPil(size={"shortest_edge": 40}).save_pretrained(tmp_path)
-    assert read_processor(tmp_path, "mine", [].append)["size"] == {"shortest_edge": 40}
+    assert read_processor(tmp_path, "mine", [].append).values["size"] == {"shortest_edge": 40}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from original_videomae import LIMIT, OriginalVideoMAE, clips, config_v2, differe
 from tubelet.cli.tree import main
 from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
 from tubelet.exporter.checkpoint.videomae_v2 import videomae_settings
-from tubelet.exporter.families.videomae import VideoMAEConfig
+from tubelet.exporter.families.videomae_encoder import VideoMAEConfig
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.load import load

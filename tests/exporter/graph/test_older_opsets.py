@@ -18,7 +18,7 @@ from tensorrt_double import VERSIONS, _session
 from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.graph.record import torch_run
-from tubelet.exporter.graph.tasks import answers
+from tubelet.exporter.graph.tasks import exported_model
 from tubelet.exporter.graph.trace import save_graph, trace
 from tubelet.exporter.lower.search import add_graph
 from tubelet.exporter.options import ExportOptions
@@ -27,7 +27,6 @@ from tubelet.exporter.tensorrt.build import build_engine
 from tubelet.exporter.tensorrt.inline import require_documented
 from tubelet.exporter.tensorrt.recipes import make_graph, recipes_for
 from tubelet.preprocess.errors import BundleError
-from tubelet.preprocess.spec import Family
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle, Task
 from tubelet.runtime.bundle.engines import EngineOptions, Profile
@@ -37,7 +36,7 @@ from tubelet.runtime.load import load
 IR_VERSIONS = {opset: helper.OP_SET_ID_VERSION_MAP["ai.onnx", opset] for opset in range(17, 23)}
 
 
-def export(folder: Path, family: Family, opset: int, *, task: Task = "video-classification", **options: Any) -> Bundle:
+def export(folder: Path, family: str, opset: int, *, task: Task = "video-classification", **options: Any) -> Bundle:
     changes = {"use_mean_pooling": False} if task == "masked-modeling" else options.pop("changes", {})
     written = write_checkpoint(folder / "checkpoint", family, task=task, **changes)
     checkpoint = load_checkpoint(str(written), report=lambda _: None)
@@ -108,7 +107,7 @@ def test_every_opset_between(opset: int, tmp_path: Path) -> None:
     ("family", "task", "opset", "input_name"),
     [("vivit", "feature-extraction", 17, "frames"), ("videomae", "masked-modeling", 17, "pixel_values")],
 )
-def test_every_task_and_output(family: Family, task: Task, opset: int, input_name: str, tmp_path: Path) -> None:
+def test_every_task_and_output(family: str, task: Task, opset: int, input_name: str, tmp_path: Path) -> None:
     extras = ("hidden_states", "attentions")
     bundle = export(tmp_path, family, opset, task=task, input_name=input_name, extras=extras)
     require_standard(bundle.path / "model.onnx", opset)
@@ -118,7 +117,7 @@ def test_every_task_and_output(family: Family, task: Task, opset: int, input_nam
 def test_activations_of_opset_17(activation: str, tmp_path: Path) -> None:
     changes = {"hidden_act": activation, "num_hidden_layers": 1}
     checkpoint = load_checkpoint(str(write_checkpoint(tmp_path / "m", "videomae", **changes)), report=lambda _: None)
-    asked, spec = answers(checkpoint.model), clip_spec(checkpoint, "pixel_values")
+    asked, spec = exported_model(checkpoint.model), clip_spec(checkpoint, "pixel_values")
     save_graph(trace(asked, spec, opset=17), tmp_path / "model.onnx")
     require_standard(tmp_path / "model.onnx", 17)
     batch = {"pixel_values": np.random.default_rng(0).normal(size=(2, 4, 3, 32, 32)).astype(np.float32)}

@@ -18,14 +18,13 @@ from tubelet.cli.tree import main
 from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.families.attention import attend_with, eager_attention
+from tubelet.exporter.families.registry import family_named
 from tubelet.exporter.families.videomae_pretraining import VideoMAEForPreTraining, split_tokens
 from tubelet.exporter.families.vivit import VivitModel
-from tubelet.exporter.graph import tasks
 from tubelet.exporter.lower.search import add_graph
 from tubelet.exporter.options import ExportOptions
 from tubelet.exporter.plan import plan_export
 from tubelet.preprocess.errors import BackendError, BundleError, CheckpointError, VideoError
-from tubelet.preprocess.spec import Family
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle, Task
 from tubelet.runtime.bundle.reference import KEPT, kept_values, load_reference
@@ -78,7 +77,7 @@ VARIANTS = [
 
 @pytest.mark.parametrize(("family", "task", "changes"), VARIANTS)
 @torch.inference_mode()
-def test_every_output_equals_that_of_transformers(family: Family, task: Task, changes: dict[str, Any]) -> None:
+def test_every_output_equals_that_of_transformers(family: str, task: Task, changes: dict[str, Any]) -> None:
     ours, theirs = seeded(family, task, changes)
     pixel_values = clips(ours.config, batch=3)
     given: dict[str, Any] = {}
@@ -97,7 +96,7 @@ def test_every_output_equals_that_of_transformers(family: Family, task: Task, ch
     for name, value in names.items():
         assert found[name].shape == value.shape
         assert (found[name] - value).abs().max() <= LIMIT, name
-    primary = tasks.output_names(ours)[0]
+    primary = ours.output_names[0]
     assert (ours(pixel_values, *indices) - found[primary]).abs().max() <= LIMIT
     if isinstance(ours, VideoMAEForPreTraining):
         loss = ours.loss(found["logits"], pixel_values, indices[1])
@@ -111,9 +110,9 @@ def test_default_configs_give_the_published_base_models() -> None:
         ("videomae", "feature-extraction"),
         ("videomae", "masked-modeling"),
     ):
-        config = tasks.VivitConfig() if family == "vivit" else tasks.VideoMAEConfig()
+        config = family_named(family).config()
         with torch.device("meta"):
-            ours = tasks.build(config, task, pooler=family == "vivit")
+            ours = checkpoints.build(config, task, pooler=family == "vivit")
             kind = transformers.VivitConfig if family == "vivit" else transformers.VideoMAEConfig
             theirs = ORACLES[family, task](kind())
         assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
@@ -135,7 +134,7 @@ def test_split_tokens_keeps_the_order_of_boolean_indexing() -> None:
 
 def exported(
     folder: Path,
-    family: Family,
+    family: str,
     task: Task,
     *,
     extras: tuple[str, ...] = (),
@@ -208,7 +207,7 @@ def test_a_missing_weight_of_the_encoder_is_an_error_for_features_too(tmp_path: 
 
 
 @pytest.mark.parametrize("family", ["vivit", "videomae"])
-def test_what_transformers_saves_of_a_bare_encoder_becomes_features(family: Family, tmp_path: Path) -> None:
+def test_what_transformers_saves_of_a_bare_encoder_becomes_features(family: str, tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, family)
     config = transformers.AutoConfig.from_pretrained(folder)
     theirs = ORACLES[family, "feature-extraction"](config).eval()

@@ -9,15 +9,14 @@ import onnx.reference
 import onnxruntime
 import pytest
 import torch
-from checkpoints import build, seeded_weights, tiny_config
+from checkpoints import build, published_evaluation, seeded_weights, tiny_config
 from numpy.typing import NDArray
 
 from tubelet.exporter.graph import write as graph_file
-from tubelet.exporter.graph.tasks import answers
+from tubelet.exporter.graph.tasks import exported_model
 from tubelet.exporter.graph.trace import save_graph, trace
 from tubelet.preprocess.prepare import normalise
-from tubelet.preprocess.sampling import published_evaluation
-from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec, Family, ShortestEdge
+from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec, ShortestEdge
 
 SPEC = ClipSpec(
     num_frames=4,
@@ -42,7 +41,7 @@ EXPECTED_OPERATORS = {
 }  # fmt: skip
 
 
-def seeded_model(family: Family) -> torch.nn.Module:
+def seeded_model(family: str) -> torch.nn.Module:
     config = tiny_config(family)
     model = build(config)
     model.load_state_dict(seeded_weights(config))
@@ -50,19 +49,19 @@ def seeded_model(family: Family) -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module", params=["vivit", "videomae"])
-def family(request: pytest.FixtureRequest) -> Family:
+def family(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
-def model(family: Family) -> torch.nn.Module:
+def model(family: str) -> torch.nn.Module:
     return seeded_model(family)
 
 
 @pytest.fixture(scope="module")
 def graph(model: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("graph") / "model.onnx"
-    save_graph(trace(answers(model), SPEC), path)
+    save_graph(trace(exported_model(model), SPEC), path)
     return path
 
 
@@ -78,7 +77,7 @@ def test_onnx_runtime_agrees_with_torch_at_every_batch(model: torch.nn.Module, g
     np.testing.assert_allclose(logits, ask_torch(model, PIXELS[:batch]), atol=1e-5)
 
 
-def test_the_graph_holds_these_operators_and_no_others(family: Family, graph: Path) -> None:
+def test_the_graph_holds_these_operators_and_no_others(family: str, graph: Path) -> None:
     loaded = onnx.load(graph)
     assert Counter(node.op_type for node in loaded.graph.node) == EXPECTED_OPERATORS[family]
     contrib = {node.op_type for node in loaded.graph.node if node.domain}
@@ -111,7 +110,7 @@ def test_inlined_the_graph_is_standard_and_computes_the_same(model: torch.nn.Mod
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
-def test_nodes_and_weights_carry_the_names_of_the_checkpoint(family: Family, graph: Path) -> None:
+def test_nodes_and_weights_carry_the_names_of_the_checkpoint(family: str, graph: Path) -> None:
     loaded = onnx.load(graph)
     names = [node.name for node in loaded.graph.node]
     assert len(set(names)) == len(names)
@@ -122,9 +121,9 @@ def test_nodes_and_weights_carry_the_names_of_the_checkpoint(family: Family, gra
     assert not any(node.metadata_props or node.doc_string for node in loaded.graph.node)
 
 
-def test_frames_are_normalised_inside(family: Family, model: torch.nn.Module, tmp_path: Path) -> None:
+def test_frames_are_normalised_inside(family: str, model: torch.nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    described = save_graph(trace(answers(model), replace(SPEC, layout="THWC")), path)
+    described = save_graph(trace(exported_model(model), replace(SPEC, layout="THWC")), path)
     assert described.inputs[0].describe() == "frames uint8 (batch, 4, 32, 32, 3)"
     nodes = onnx.load(path).graph.node
     first = next(node for node in nodes if "frames" in node.input)
@@ -146,7 +145,7 @@ def test_the_model_is_as_it_was_after_tracing(model: torch.nn.Module, graph: Pat
 def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_file, "EXTERNAL_DATA_BYTES", 1000)
     model = seeded_model("videomae")
-    described = save_graph(trace(answers(model), SPEC), tmp_path / "model.onnx")
+    described = save_graph(trace(exported_model(model), SPEC), tmp_path / "model.onnx")
     assert [file.name for file in described.files] == ["model.onnx", "model.onnx.data"]
     assert described.files[0].bytes < described.files[1].bytes
     (logits,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(
@@ -157,7 +156,7 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.
 
 def test_opset_24(tmp_path: Path) -> None:
     model = seeded_model("vivit")
-    described = save_graph(trace(answers(model), SPEC, opset=24), tmp_path / "model.onnx")
+    described = save_graph(trace(exported_model(model), SPEC, opset=24), tmp_path / "model.onnx")
     assert described.opset == 24
     (logits,) = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(
         None, {"pixel_values": normalise(PIXELS[:2], SPEC)}

@@ -17,7 +17,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tensorrt_double import _session
 
 from tubelet.exporter.checkpoint.load import load_checkpoint
-from tubelet.exporter.graph.tasks import answers
+from tubelet.exporter.graph.tasks import exported_model
 from tubelet.exporter.graph.trace import trace
 from tubelet.exporter.plan import clip_spec
 from tubelet.exporter.tensorrt.inline import (
@@ -106,7 +106,7 @@ def test_every_recipe_computes_the_same_with_documented_operators(
 def test_other_activations_are_documented_too(activation: str, tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "videomae", hidden_act=activation, num_hidden_layers=1)
     checkpoint = load_checkpoint(str(folder), report=lambda _: None)
-    ir.save(trace(answers(checkpoint.model), clip_spec(checkpoint, "frames")), tmp_path / "model.onnx")
+    ir.save(trace(exported_model(checkpoint.model), clip_spec(checkpoint, "frames")), tmp_path / "model.onnx")
     require_documented(load_standard_graph(tmp_path / "model.onnx"))
 
 

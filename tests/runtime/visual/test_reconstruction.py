@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoints import published_evaluation
 from numpy.typing import NDArray
 
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import normalise
-from tubelet.preprocess.sampling import published_evaluation
 from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec
 from tubelet.runtime.tokens import TubeletSize, TubeMask, patchify, token_grid, tube_mask
 from tubelet.runtime.visual.reconstruction import (

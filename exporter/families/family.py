@@ -1,0 +1,130 @@
+"""What a family of video transformers is to the rest of the exporter: one record, at the end of the family's file.
+
+Nothing else asks which family a model is of. What differs between families is a field here, a property of its config
+(config.py) or one of its modules (model.py).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...preprocess.errors import CheckpointError
+from ...preprocess.spec import Evaluation
+from ...runtime.bundle.bundle import Task
+from .config import TransformerConfig
+from .model import Model
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processor:
+    """What transformers' image and video processor of one name make of the keys of their file.
+
+    stem:           what their names begin with: VivitImageProcessor and VivitVideoProcessor have the stem Vivit
+    defaults:       what an absent key means
+    offset:         whether 1 is taken from rescaled values: by the video processor always, by the image processor
+                    where `offset` is true
+    nullable:       keys of which null means the default to the image processor
+    unread:         keys that the image processor does not read, and what it computes with instead
+    always_pillow:  whether the image processor computes with Pillow in every version of transformers
+    """
+
+    stem: str
+    defaults: Mapping[str, Any]
+    offset: bool = False
+    nullable: tuple[str, ...] = ()
+    unread: Mapping[str, Any] = field(default_factory=dict)
+    always_pillow: bool = False
+
+
+# What most processors take for an absent key.
+COMMON_DEFAULTS: dict[str, Any] = {
+    "do_resize": True,
+    "resample": 2,
+    "default_to_square": False,
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": 0.5,
+    "image_std": 0.5,
+}
+
+
+def as_stored(name: str) -> str:
+    """The name of a weight where memory and files agree."""
+    return name
+
+
+def nothing_more(_weights: Weights) -> dict[str, Tensor]:
+    """What a classifier has beside an encoder and its head, where that is nothing."""
+    return {}
+
+
+def no_note(_config: TransformerConfig) -> str | None:
+    """What is unusual about a published config, where nothing is known to be."""
+    return None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Family:
+    """A family of video transformers.
+
+    name:            its `model_type` in config.json, which the names of its weights begin with
+    title:           what people call it
+    config:          what its config.json is read into
+    classes:         the module of each task. Their names are those in `architectures` of config.json
+    examples:        a published checkpoint of a task, for messages
+    processor:       of clips: what transformers takes where a file names no class
+    evaluation:      how its published evaluation looks at a file
+    tokens_in_front: how many tokens stand before those of tubelets
+    heads:           what the names of weights that an encoder lacks begin with, by the task that has them
+    stored_name:     the name in files of a weight, given that or the one that transformers 5 has in memory
+    beside_encoder:  what a classifier has beside the weights of an encoder, which are the argument, and its head
+    resize_stored:   turns weights that were stored with one config into those for another: positions that are learned.
+                     None where no weight depends on the size of a clip
+    resize_computed: gives a module of another size the positions that it was trained with, interpolated, instead of
+                     those that it computed. None where it has only one kind
+    label_files:     the file in huggingface/label-files with the labels of checkpoints on the Hub that name none, by
+                     how many there are
+    note:            what a user should know about a published config
+    """
+
+    name: str
+    title: str
+    config: type[TransformerConfig]
+    classes: Mapping[Task, type[Model]]
+    processor: Processor
+    evaluation: Callable[[TransformerConfig], Evaluation]
+    heads: Mapping[Task, tuple[str, ...]]
+    examples: Mapping[Task, str] = field(default_factory=dict)
+    tokens_in_front: int = 0
+    stored_name: Callable[[str], str] = as_stored
+    beside_encoder: Callable[[Weights], dict[str, Tensor]] = nothing_more
+    resize_stored: Callable[[Weights, TransformerConfig, TransformerConfig], dict[str, Tensor]] | None = None
+    resize_computed: Callable[[nn.Module, TransformerConfig, TransformerConfig], None] | None = None
+    label_files: Mapping[int, str] = field(default_factory=dict)
+    note: Callable[[TransformerConfig], str | None] = no_note
+
+    def architecture(self, task: Task) -> str:
+        """Returns the name that `architectures` of config.json has for a task."""
+        return self.class_of(task).__name__
+
+    def class_of(self, task: Task) -> type[Model]:
+        """Returns the module's class. Raises CheckpointError for a task that the family has no class for."""
+        if task not in self.classes:
+            raise CheckpointError(f"there is no {task} of {self.name}; there is {', '.join(self.classes)}")
+        return self.classes[task]
+
+    def such_as(self, task: Task) -> str:
+        """Returns the end of a phrase that names a published checkpoint, empty where none is known."""
+        return f", such as {self.examples[task]}" if task in self.examples else ""
+
+    def task_of(self, architectures: Sequence[str]) -> Task:
+        """Returns the task that config.json names; where it names none that there is, classification."""
+        named = [task for task, kind in self.classes.items() if kind.__name__ in architectures]
+        return named[0] if named else "video-classification"

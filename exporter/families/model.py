@@ -1,0 +1,62 @@
+"""What every module that a checkpoint becomes says of itself, so that an export need not know its class."""
+
+from collections.abc import Callable, Collection
+from typing import Self
+
+from torch import Tensor, nn
+
+from ...runtime.visual.rollout import Readout
+from .config import TransformerConfig
+
+
+class Model(nn.Module):
+    """A model of one family for one task, in plain torch.
+
+    `forward` gives what the task is for, `outputs` everything, by name. Both take clips, float32 (B, T, C, H, W), and
+    behind them what `input_names` lists.
+    """
+
+    config: TransformerConfig
+    # Of the arguments of `forward`: the outputs of `output_names`, and the encoder's `States`.
+    outputs: Callable[..., dict[str, Tensor]]
+
+    @classmethod
+    def of_weights(cls, config: TransformerConfig, _names: Collection[str]) -> "Model":
+        """Builds the module for weights of these names; some parts, such as a pooler, show in nothing else."""
+        return cls(config)
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What the task is for, the primary output first."""
+        return ("logits",)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """What the model takes beside clips: nothing, or the token numbers `visible` and `masked`."""
+        return ()
+
+    @property
+    def readout(self) -> Readout:
+        """From which tokens the answer is read."""
+        raise NotImplementedError
+
+    @property
+    def norm_pix_loss(self) -> bool | None:
+        """Whether pixels are drawn normalised within each tubelet; None for a model that draws none."""
+        return None
+
+    @property
+    def encoding(self) -> nn.Module:
+        """The part whose attention weights are among `outputs`."""
+        return self
+
+    def twin(self) -> Self:
+        """Builds another module of the same config and parts, with weights of its own."""
+        built = self.of_weights(self.config, self.state_dict().keys())
+        if not isinstance(built, type(self)):
+            raise TypeError(f"{type(self).__name__}.of_weights built a {type(built).__name__}")
+        return built
