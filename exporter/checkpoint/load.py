@@ -270,7 +270,7 @@ def _notes(files: _Files, wanted: _Wanted, overrides: Overrides) -> tuple[str, .
     if files.adapter is not None:
         notes = (adapter_note(files.adapter), *notes)
     if files.source.is_lone_file:
-        inferred = inference_note(files.settings)
+        inferred = inference_note(files.settings, draws=wanted.task == "masked-modeling")
         notes = (inferred, *(notes if wanted.config != wanted.native else ()))  # there is no config.json to speak of
     return notes
 

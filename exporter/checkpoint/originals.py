@@ -171,12 +171,12 @@ def infer_settings(
     return settings | _unseen_settings(width, overrides, report)
 
 
-def inference_note(settings: Mapping[str, Any]) -> str:
+def inference_note(settings: Mapping[str, Any], *, draws: bool) -> str:
     """What a user of the bundle should know about the `settings` of `infer_settings`."""
     size = settings["image_size"]
     height, width = (size, size) if isinstance(size, int) else size
     drawn = ""
-    if "decoder_num_attention_heads" in settings:
+    if draws:
         drawn = f", {settings['decoder_num_attention_heads']} heads in the decoder, norm_pix_loss"
     return (
         f"there was no config.json: {settings['num_attention_heads']} attention heads{drawn}, layer_norm_eps "
