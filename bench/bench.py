@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ..preprocess.errors import BackendError, CheckpointError, MissingExtra
 from ..runtime.backends import BACKENDS
-from ..runtime.bounds import ROUNDS, STARTS, THREADS, clips_at_once
+from ..runtime.bounds import ROUNDS, STARTS, THREADS
 from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.memory import clips_at_once
 from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
 from .gemm import heaviest_shapes

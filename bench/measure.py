@@ -21,8 +21,8 @@ from ..preprocess.errors import BundleError
 from ..preprocess.prepare import normalise, prepare
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.reference import load_reference
+from ..runtime.limits import cosines
 from ..runtime.progress import Progress, silent
-from ..runtime.proof.limits import cosines
 from ..runtime.proof.parity import clips_of_batch
 from .gemm import GemmSettings, gemm_engines, gigaflop, heaviest_shapes
 from .machine import Machine, clock_mhz

@@ -2,14 +2,10 @@
 
 import operator
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
-import numpy as np
-
 from ..preprocess.errors import OutOfBounds
-from .bundle.bundle import Bundle
-from .system import cores_allowed, usable_memory_bytes
+from .system import cores_allowed
 
 # More digits than any number that is meant; Python itself stops at 4300.
 _DIGITS = 20
@@ -65,15 +61,3 @@ STARTS = Bound("starts", 1, 1000, "each is a process")
 NUM_FRAMES = Bound("num_frames", 1, 4096, "published models see up to 64")
 IMAGE_SIDE = Bound("image_size", 1, 8192, "published models see up to 512 pixels")
 MOST_FPS = 100_000  # finer than the clocks of files
-
-
-def clips_at_once(bundle: Bundle, name: str) -> Bound:
-    """How many clips a batch may be of, by the memory there is: half of it, because the model and what it computes need
-    more than the clips. name: of the number that is bounded."""
-    clip = bundle.graphs[0].inputs[0]
-    size = prod(side for side in clip.shape[1:] if isinstance(side, int)) * np.dtype(clip.dtype).itemsize
-    memory = usable_memory_bytes()
-    if memory is None:
-        return Bound(name, 1, 2**16, "how much memory there is, the system does not say")
-    why = f"a clip is {size / 1e6:.2g} MB, and half of the memory is {memory / 2e9:.2g} GB"
-    return Bound(name, 1, max(1, memory // 2 // size), why)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from ..preprocess.errors import BundleError, VideoError
 from ..preprocess.sources import name_of
-from .bounds import WORKERS, clips_at_once
+from .bounds import WORKERS
 from .bundle.bundle import ProblemType
+from .bundle.memory import clips_at_once
 from .model import VideoModel
 from .predictions import Answer, Prediction, Value, answer, merge_views
 from .prefetch import ahead, grouped

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ..preprocess.errors import BackendError, BundleError, VideoError
 from ..preprocess.frames import Frames
 from .backends.backend import Backend
-from .bounds import clips_at_once
 from .bundle.bundle import Bundle
+from .bundle.memory import clips_at_once
 from .reading import Clips, Reading, Video, as_read, prepare_clips, read_clips, read_crops
 from .visual.explanation import Explanation, explain_clip
 from .visual.rollout import Method

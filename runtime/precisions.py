@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from .proof.limits import CosineLimit, ElementLimit
+from .limits import CosineLimit, ElementLimit
 
 # The precisions that a bundle has graphs of: what their matrix products compute in. A backend may compute in others.
 GraphPrecision = Literal["fp32", "fp16", "int8", "int8-static", "fp8"]

@@ -2,6 +2,7 @@
 
 import ast
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,12 @@ def sources(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
+def is_module(parts: list[str]) -> bool:
+    """Whether a module of ours is imported by that name, told by its parts."""
+    on_disk = ROOT.joinpath(*(parts[1:] if parts[1:2] and parts[1] in FOLDERS else parts))
+    return on_disk.with_suffix(".py").is_file() or (on_disk / "__init__.py").is_file()
+
+
 def imported_modules(path: Path) -> list[tuple[str, bool]]:
     """(absolute name, whether the import is at the top of the file) of everything that a file imports."""
     tree = ast.parse(path.read_text())
@@ -37,10 +44,9 @@ def imported_modules(path: Path) -> list[tuple[str, bool]]:
         elif isinstance(node, ast.ImportFrom):
             parts = package_of(path.parent).split(".")
             base = parts[: len(parts) - node.level + 1]
-            # from .. import name: the name is the module
-            names = [
-                ".".join([*base, name]) for name in ([node.module] if node.module else [a.name for a in node.names])
-            ]
+            base += node.module.split(".") if node.module else []
+            # from .. import name: the name may be a module
+            names = [".".join([*base, alias.name] if is_module([*base, alias.name]) else base) for alias in node.names]
         found += [(name, node in tree.body) for name in names]
     return found
 
@@ -77,6 +83,28 @@ def test_imports_point_one_way(folder: str) -> None:
     assert folder in seen  # the walk sees what is there
     if folder in ("preprocess", "runtime"):
         assert not seen & TORCH_SIDE
+
+
+def room_of(module: str) -> str:
+    """The room of its folder that a module lies in: a folder of files, or a file that stands by itself."""
+    parts = module.split(".")[1:]
+    inside = parts[1:] if parts[:1] and parts[0] in FOLDERS else parts
+    return inside[0] if inside else "__init__"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_rooms_import_one_another_in_no_circle(folder: str) -> None:
+    rooms: dict[str, set[str]] = {}
+    for path in sources(folder):
+        name = ".".join([package_of(path.parent), *([] if path.stem == "__init__" else [path.stem])])
+        here = rooms.setdefault(room_of(name), set())
+        here |= {room_of(other) for other, _ in imported_modules(path) if floor_of(other) == folder}
+        here.discard(room_of(name))
+    assert any(rooms.values())  # the walk sees what is there
+    try:
+        TopologicalSorter(rooms).prepare()
+    except CycleError as error:
+        pytest.fail(f"{folder}: {' -> '.join(error.args[1])}")
 
 
 def test_the_command_line_imports_torch_only_inside_commands() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from ..lower.graph_edit import add_constant, constant, finish, given, name_of
+from .graph_edit import add_constant, constant, finish, given, name_of
 
 OLDEST = 17  # the first with LayerNormalization
 OLDEST_TRACED = 20

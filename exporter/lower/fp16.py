@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from .graph_edit import (
+from ..graph.graph_edit import (
     PRODUCTS,
     add_constant,
     constant,
@@ -85,7 +85,7 @@ def beyond_half(path: Path, magnitudes: Mapping[str, float]) -> list[str]:
     """The products of the graph at `path` that float16 cannot hold: those with an input, weight or output that comes
     within HEADROOM of its largest number.
 
-    magnitudes: by tensor, see `graph_edit.measure_magnitudes`.
+    magnitudes: by tensor, see `observe.measure_magnitudes`.
     """
     found = []
     for node in products(open_graph(path)):

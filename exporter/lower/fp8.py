@@ -19,8 +19,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from ..graph.graph_edit import open_graph
 from .fp16 import lower
-from .graph_edit import open_graph
 from .rounding import round_linear_layers
 
 FLOAT8 = ir.DataType.FLOAT8E4M3FN.numpy()

@@ -26,7 +26,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .graph_edit import (
+from ..graph.graph_edit import (
     add_constant,
     attentions,
     constant,
@@ -35,9 +35,9 @@ from .graph_edit import (
     linear_layers,
     name_of,
     node_after,
-    observe,
     open_graph,
 )
+from .observe import observe
 from .rounding import QUERY_AND_KEY, round_linear_layers, round_queries_and_keys
 
 LEVELS = 127  # of a sign: -128 is left out, so that the range is symmetric

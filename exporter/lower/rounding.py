@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from .graph_edit import add_constant, attentions, constant, given, linear_layers, name_of, node_after
+from ..graph.graph_edit import add_constant, attentions, constant, given, linear_layers, name_of, node_after
 
 QUERY_AND_KEY = (0, 1)  # of the inputs of attention
 

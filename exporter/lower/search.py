@@ -33,13 +33,14 @@ from ...runtime.precisions import PRECISIONS, GraphPrecision
 from ...runtime.progress import Progress, silent
 from ...runtime.proof.parity import BatchParity, ParityReport, check_bundle, compare_outputs, limit_of, worst
 from ...runtime.reading import read_clip
+from ..graph.graph_edit import attentions, is_constant, linear_layers, name_of, open_graph, products
 from ..graph.older_opsets import FIRST_WITH_FLOAT8
 from ..graph.write import write_graph
 from .fp8 import to_fp8
 from .fp16 import LARGEST, beyond_half, half_tensors, to_lower
-from .graph_edit import attentions, is_constant, linear_layers, measure_magnitudes, name_of, open_graph, products
 from .int8 import measure_attention_noise, measure_noise, static_activations, to_int8, to_int8_static
 from .join_graph import graph_folder, join_graph, require_absent
+from .observe import measure_magnitudes
 
 Keep = frozenset[str]
 NOTHING: Keep = frozenset()

@@ -25,7 +25,6 @@ from ..precisions import GRAPH_PRECISIONS
 from ..storage.exchange import restored, while_it_stays
 from ..storage.written import written_file
 from ..tokens import Grid, TubeletSize, token_grid
-from ..visual.rollout import Readout
 from .files import BundleFile, Graph, MatrixProduct, RecordedVideo, TensorInfo, file_sha256
 from .manifest import FORMAT_VERSION, MANIFEST, manifest_sha256, read_manifest, require_whole
 from .typed import typed
@@ -38,6 +37,7 @@ __all__ = [
     "Graph",
     "MatrixProduct",
     "ProblemType",
+    "Readout",
     "RecordedVideo",
     "Task",
     "TensorInfo",
@@ -47,6 +47,9 @@ __all__ = [
 
 Task = Literal["video-classification", "feature-extraction", "masked-modeling"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+# What the answer is read from: a class token, before all others (ViViT); the mean of all tokens (VideoMAE); or
+# the first token, one like the others (VideoMAE without mean pooling).
+Readout = Literal["class-token", "mean", "first-token"]
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from ..backends.backend import Backend
 from ..bundle.bundle import Bundle
 from ..bundle.files import ParityRecord
 from ..bundle.reference import Reference, input_sha256, kept_values
+from ..limits import Limit, cosines, limit_on
 from ..precisions import PRECISIONS
 from ..progress import Progress, silent
-from .limits import Limit, cosines, limit_on
 
 # A batch of clips as the graph takes them, (B, ...) -> logits float32 (B, K).
 Infer = Callable[[NDArray[Any]], NDArray[np.float32]]

@@ -19,9 +19,9 @@ from ...preprocess.prepare import prepare
 from ...preprocess.spec import ClipSpec
 from ..bundle.files import BundleFile, RecordedVideo
 from ..bundle.reference import input_sha256
+from ..limits import Limit
 from ..precisions import PRECISIONS
 from ..reading import Reading, read_clip
-from .limits import Limit
 from .parity import BatchParity, Infer, compare_logits
 
 

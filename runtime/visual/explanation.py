@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from ...preprocess.frames import Frames
 from ...preprocess.prepare import normalise, prepare
 from ...preprocess.spec import ClipSpec
+from ..bundle.bundle import Readout
 from ..tokens import TubeletSize, token_grid
 from .drawing import over_tubelets, overlay
-from .rollout import Method, Readout, attention_map
+from .rollout import Method, attention_map
 
 # pixel_values float32 (1, T, C, H, W) or frames uint8 (1, T, H, W, C), as the graph takes them -> the attentions of
 # each layer, the first layer first: float32 (1, h, N, N).

@@ -11,14 +11,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle.bundle import Readout
 from ..tokens import Grid
 
 Reals = NDArray[np.float32]
 Method = Literal["rollout", "last"]
-
-# What the answer is read from: a class token, before all others (ViViT); the mean of all tokens (VideoMAE); or
-# the first token, one like the others (VideoMAE without mean pooling).
-Readout = Literal["class-token", "mean", "first-token"]
 
 
 def attention_map(attentions: Sequence[Reals], grid: Grid, readout: Readout, method: Method = "rollout") -> Reals:

@@ -175,7 +175,7 @@ def test_a_batch_and_views_are_bounded_by_memory(
     vivit_bundle: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = 4 * 3 * 32 * 32 * 4
-    monkeypatch.setattr("tubelet.runtime.bounds.usable_memory_bytes", lambda: 2 * 6 * clip)
+    monkeypatch.setattr("tubelet.runtime.bundle.memory.usable_memory_bytes", lambda: 2 * 6 * clip)
     with load(vivit_bundle) as model:
         assert len(list(model.classify_many([video], batch=6))) == 1
         assert message(lambda: next(model.classify_many([video], batch=7))) == (

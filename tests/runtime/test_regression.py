@@ -22,10 +22,10 @@ from tubelet.preprocess.errors import CheckpointError
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.reference import load_reference
+from tubelet.runtime.limits import CosineLimit, ElementLimit, ValueLimit, limit_on
 from tubelet.runtime.load import load
 from tubelet.runtime.precisions import PRECISIONS
 from tubelet.runtime.predictions import Prediction, Value, answer
-from tubelet.runtime.proof.limits import CosineLimit, ElementLimit, ValueLimit, limit_on
 from tubelet.runtime.proof.parity import compare_logits, compare_outputs, limit_of
 from tubelet.runtime.reading import Reading
 

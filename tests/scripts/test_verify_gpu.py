@@ -24,8 +24,8 @@ from tensorrt_double import VERSIONS
 from tubelet.preprocess.errors import BackendError
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle
+from tubelet.runtime.limits import CosineLimit
 from tubelet.runtime.precisions import PRECISIONS
-from tubelet.runtime.proof.limits import CosineLimit
 
 COMPILE = torch.compile
 

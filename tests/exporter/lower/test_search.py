@@ -23,8 +23,8 @@ from tubelet.exporter.export import export_bundle
 from tubelet.exporter.graph import write as graph_file
 from tubelet.exporter.lower import fp8 as fp8
 from tubelet.exporter.lower.fp16 import to_lower
-from tubelet.exporter.lower.graph_edit import measure_magnitudes
 from tubelet.exporter.lower.int8 import measure_attention_noise, quantized_weight, to_int8, to_int8_static
+from tubelet.exporter.lower.observe import measure_magnitudes
 from tubelet.exporter.lower.search import Clips, add_graph, calibration_videos
 from tubelet.exporter.options import ExportOptions
 from tubelet.preprocess.errors import BackendError, BundleError, ParityError, VideoError
@@ -34,8 +34,8 @@ from tubelet.runtime.backends import open_backend, ort
 from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.reference import load_reference
+from tubelet.runtime.limits import CosineLimit
 from tubelet.runtime.precisions import PRECISIONS
-from tubelet.runtime.proof.limits import CosineLimit
 
 LOWER = ("fp16", "int8", "int8-static", "fp8")
 

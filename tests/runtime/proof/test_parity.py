@@ -8,8 +8,8 @@ from tubelet.preprocess.errors import BundleError
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.reference import Reference, load_reference
+from tubelet.runtime.limits import CosineLimit
 from tubelet.runtime.precisions import PRECISIONS
-from tubelet.runtime.proof.limits import CosineLimit
 from tubelet.runtime.proof.parity import check_parity, clips_of_batch, compare_logits, compare_outputs
 
 LIMIT = PRECISIONS["fp32"].limit

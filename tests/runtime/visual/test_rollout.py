@@ -8,8 +8,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tubelet.runtime.bundle.bundle import Readout
 from tubelet.runtime.tokens import Grid
-from tubelet.runtime.visual.rollout import Readout, attention_map, rollout
+from tubelet.runtime.visual.rollout import attention_map, rollout
 
 GRID = Grid(2, 3, 4)
 TINY = {
