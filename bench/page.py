@@ -1,14 +1,19 @@
-"""A bench as one page of HTML that needs nothing beside it: no scripts, no fonts, nothing fetched."""
+"""What stands on the page of a bench; page.html, beside it, is how it looks."""
 
 from collections.abc import Callable, Iterator, Sequence
-from html import escape
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..preprocess.errors import MissingExtra
 from .measurement import STAGES, Measurement
-from .page_style import STYLE
-from .plots import Series, bars, dot_rows, lines, number, points, stacked_bars
-from .report import LIMITED, LatencyReport, footnotes, latency_rows, stage_rows, start_rows
+from .plots import Plot, Series, bars, dot_rows, lines, number, points, stacked_bars
+from .report import LIMITED, LatencyReport, Rows, footnotes, latency_rows, stage_rows, start_rows
+
+if TYPE_CHECKING:
+    import jinja2
 
 SERIES_COLOURS = 8
 LIMIT_COLOUR = "var(--limit)"
@@ -16,47 +21,75 @@ LIMIT_COLOUR = "var(--limit)"
 SMALLEST_ANGLE = 1e-7
 
 
+@dataclass(frozen=True)
+class Tile:
+    """One of the numbers that one came for."""
+
+    name: str
+    colour: str
+    large: str
+    small: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    plot: Plot
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; what it has of these stands in this order.
+
+    key: names and colours; tables: names of columns, and rows of cells; notes: below the tables; facts: names and
+    values.
+    """
+
+    title: str
+    explanation: str
+    tiles: tuple[Tile, ...] = ()
+    key: tuple[tuple[str, str], ...] = ()
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[Rows, ...] = ()
+    notes: tuple[str, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+
+
 def page(report: LatencyReport) -> str:
-    """The whole document. Every plot is drawn from values that the tables of the page hold too."""
+    """Draws the whole document. Every plot is drawn from values that the tables of the page hold too.
+
+    Raises:
+        MissingExtra: where Jinja2 is not installed.
+    """
     sections = [
         _summary(report),
         *(_latency(report, batch) for batch in report.batches),
         _by_batch(report),
-        _agreement(report),
+        *_agreement(report),
         _stages(report),
         _limit(report),
         _drift(report),
         _numbers(report),
-        _machine(report),
+        Section("The machine", "What it said about itself.", facts=tuple(_machine_facts(report))),
     ]
-    title = f"{report.model} on {report.machine.cpu}"
-    body = "\n".join(section for section in sections if section)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"{_heading(report)}\n{body}\n</main>\n</body>\n</html>\n"
+    return load_template().render(report=report, sections=sections, gflop=f"{2e-9 * report.macs:,.1f}") + "\n"
+
+
+def load_template() -> "jinja2.Template":
+    """Reads the page's template, which escapes whatever is put into it.
+
+    Raises:
+        MissingExtra: where Jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingExtra("jinja2", "bench", purpose="to write the page of a bench") from error
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-
-
-def _heading(report: LatencyReport) -> str:
-    clip = " x ".join(map(str, report.clip_shape))
-    return (
-        f"<header>\n<h1>{escape(report.model)}</h1>\n"
-        f"<p>{escape(report.machine.cpu)}, {report.threads} threads &middot; clips of {clip}, "
-        f"{2e-9 * report.macs:,.1f} GFLOP each &middot; {escape(report.date)}</p>\n"
-        f"<pre><code>{escape(report.command)}</code></pre>\n</header>"
-    )
-
-
-def _section(title: str, explanation: str, *content: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n<p>{escape(explanation)}</p>\n" + "\n".join(content) + "\n</section>"
-
-
-def _figure(plot: str, caption: str = "") -> str:
-    below = f"<figcaption>{escape(caption)}</figcaption>\n" if caption else ""
-    return f"<figure>\n{below}{plot}\n</figure>"
+    environment.filters["px"] = "{:.1f}".format
+    return environment.from_string(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
 
 
 def _colour(report: LatencyReport, name: str) -> str:
@@ -69,45 +102,41 @@ def _series(report: LatencyReport, one: Measurement, values: Sequence[float]) ->
     return Series(one.subject.name, _colour(report, one.subject.name), tuple(values))
 
 
-def _summary(report: LatencyReport) -> str:
+def _summary(report: LatencyReport) -> Section:
     """The few numbers that one came for, as tiles: at the smallest batch, the fastest first."""
     tiles = []
     for one in sorted(report.at(report.batches[0]), key=lambda one: one.latency_ms.p50):
         comparison = report.compare(one)
         large, small = f"{number(one.latency_ms.p50)} ms", "the baseline" if report.baseline else "median"
         if comparison is not None:
-            large = f"{comparison.speed.median:.2f}&times;"
+            large = f"{comparison.speed.median:.2f}×"
             small = f"{number(one.latency_ms.p50)} ms; {comparison.speed.lower:.2f} to {comparison.speed.upper:.2f}"
-        tiles.append(
-            f'<div class="tile" style="--tile: {_colour(report, one.subject.name)}">'
-            f"<span>{escape(one.subject.name)}</span><strong>{large}</strong><small>{escape(small)}</small></div>"
-        )
+        tiles.append(Tile(one.subject.name, _colour(report, one.subject.name), large, small))
     what = f"a batch of {report.batches[0]}"
     told = (
         f"How many times as fast as {report.baseline} on {what}, by the median of rounds; their middle half behind it."
     )
-    return _section(
-        "At a glance", told if report.baseline else f"On {what}.", f'<div class="tiles">{"".join(tiles)}</div>'
-    )
+    return Section("At a glance", told if report.baseline else f"On {what}.", tiles=tuple(tiles))
 
 
-def _latency(report: LatencyReport, batch: int) -> str:
+def _latency(report: LatencyReport, batch: int) -> Section:
     rows = [_series(report, one, one.runs_ms) for one in report.at(batch)]
     plot = dot_rows(rows, "ms", f"Every run at batch {batch}")
     told = "Every run that was taken, none left out; the bar and the number are the median."
-    return _section(f"Time of a batch of {batch}", told, _figure(plot))
+    return Section(f"Time of a batch of {batch}", told, figures=(Figure(plot),))
 
 
-def _by_batch(report: LatencyReport) -> str:
+def _by_batch(report: LatencyReport) -> Section:
     """Throughput, and memory where the system says: lines over batches, or bars where there is one batch."""
-    figures = [_figure(_over_batches(report, "clips/s", lambda one: one.clips_per_second), "Throughput")]
+    figures = [Figure(_over_batches(report, "clips/s", lambda one: one.clips_per_second), "Throughput")]
     if all(one.peak_memory_mb is not None for one in report.measurements):
         plot = _over_batches(report, "MB", lambda one: one.peak_memory_mb or 0.0)
-        figures.append(_figure(plot, "Peak memory of the process"))
-    return _section("Throughput and memory", "Memory is all that a process had, engine and weights included.", *figures)
+        figures.append(Figure(plot, "Peak memory of the process"))
+    told = "Memory is all that a process had, engine and weights included."
+    return Section("Throughput and memory", told, figures=tuple(figures))
 
 
-def _over_batches(report: LatencyReport, unit: str, value: Callable[[Measurement], float]) -> str:
+def _over_batches(report: LatencyReport, unit: str, value: Callable[[Measurement], float]) -> Plot:
     if len(report.batches) == 1:
         rows = [_series(report, one, [value(one)]) for one in report.measurements]
         return bars(rows, unit, f"{unit} of each subject")
@@ -118,23 +147,22 @@ def _over_batches(report: LatencyReport, unit: str, value: Callable[[Measurement
     return lines(series, report.batches, unit, "batch", f"{unit} by batch")
 
 
-def _agreement(report: LatencyReport) -> str:
+def _agreement(report: LatencyReport) -> Iterator[Section]:
     """Speed against how well the logits agree with torch's; nothing where all agree to the last digits."""
     ones = [one for one in report.at(report.batches[0]) if not one.subject.is_reference]
     angles = [max(1 - one.cosine, SMALLEST_ANGLE) for one in ones if one.cosine is not None]
     if max(angles, default=0) <= SMALLEST_ANGLE:
-        return ""
+        return
     series = [_series(report, one, (one.clips_per_second, angle)) for one, angle in zip(ones, angles, strict=True)]
     told = (
         "How far the logits of the bundle's reference clips are from those that torch gave at the export, as "
         "1 - cosine: what the arithmetic alone cost. What it costs in accuracy, labelled videos tell."
     )
-    return _section(
-        "Speed and agreement", told, _figure(points(series, "clips/s", "1 - cosine", "Speed and agreement"))
-    )
+    plot = points(series, "clips/s", "1 - cosine", "Speed and agreement")
+    yield Section("Speed and agreement", told, figures=(Figure(plot),))
 
 
-def _stages(report: LatencyReport) -> str:
+def _stages(report: LatencyReport) -> Section:
     batch = report.batches[0]
     ones = report.at(batch)
     colours = {stage: f"var(--stage-{i})" for i, stage in enumerate(STAGES)}
@@ -146,18 +174,14 @@ def _stages(report: LatencyReport) -> str:
         ]
         for one in ones
     ]
-    keys = "".join(
-        f'<li><i style="background: {colours[stage]}"></i>{escape(stage)}</li>'
-        for stage in STAGES
-        if any(stage in one.stages_ms for one in ones)
-    )
+    key = tuple((stage, colours[stage]) for stage in STAGES if any(stage in one.stages_ms for one in ones))
     begin = "decoded reference clips" if report.video is None else report.video
     told = f"A batch of {batch} taken from {begin} to labels; the median of each stage."
     plot = stacked_bars(rows, [one.subject.name for one in ones], "ms", "Stages of each subject")
-    return _section("Where the time goes", told, f'<ul class="key">{keys}</ul>', _figure(plot))
+    return Section("Where the time goes", told, key=key, figures=(Figure(plot),))
 
 
-def _limit(report: LatencyReport) -> str:
+def _limit(report: LatencyReport) -> Section:
     rows = [_series(report, one, [report.gflops(one)]) for one in report.at(report.batches[0])]
     rows += [
         Series(f"limit {rate.precision}", LIMIT_COLOUR, (rate.gflops,))
@@ -169,10 +193,11 @@ def _limit(report: LatencyReport) -> str:
         "What each subject computes in a second, counted from the matrix products of a clip, beside the best rate that "
         f"an engine reached here on nothing but products of the model's shapes: {shapes}."
     )
-    return _section("The machine's limit", told, _figure(bars(rows, "GFLOP/s", "GFLOP/s of each subject")))
+    plot = bars(rows, "GFLOP/s", "GFLOP/s of each subject")
+    return Section("The machine's limit", told, figures=(Figure(plot),))
 
 
-def _drift(report: LatencyReport) -> str:
+def _drift(report: LatencyReport) -> Section:
     """The median of each round, beside the median of all: what the machine did to everyone shows in all the lines."""
     batch = report.batches[0]
     series = []
@@ -182,34 +207,18 @@ def _drift(report: LatencyReport) -> str:
     rounds = range(1, report.rounds + 1)
     plot = lines(series, rounds, "of its median", "round", "Rounds", from_zero=False)
     told = f"Each round at batch {batch}, as a multiple of the subject's own median. Ratios are taken within a round."
-    return _section("Round by round", told, _figure(plot))
+    return Section("Round by round", told, figures=(Figure(plot),))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-        + "</tr>\n"
-        for row in rows
+def _numbers(report: LatencyReport) -> Section:
+    return Section(
+        "All numbers",
+        "Times in ms of a whole batch, unless it says otherwise.",
+        tables=tuple(
+            rows(report, batch) for batch in report.batches for rows in (latency_rows, start_rows, stage_rows)
+        ),
+        notes=tuple(footnotes(report)),
     )
-    return f'<div class="wide"><table>\n<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>'
-
-
-def _numbers(report: LatencyReport) -> str:
-    tables = []
-    for batch in report.batches:
-        for head, rows in (latency_rows(report, batch), start_rows(report, batch), stage_rows(report, batch)):
-            tables.append(_table(head, rows))
-    notes = "".join(f"<li>{escape(note)}</li>" for note in footnotes(report))
-    return _section(
-        "All numbers", "Times in ms of a whole batch, unless it says otherwise.", *tables, f"<ul>{notes}</ul>"
-    )
-
-
-def _machine(report: LatencyReport) -> str:
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>\n" for name, text in _machine_facts(report))
-    return _section("The machine", "What it said about itself.", f"<dl>\n{rows}</dl>")
 
 
 def _machine_facts(report: LatencyReport) -> Iterator[tuple[str, str]]:

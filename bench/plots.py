@@ -1,13 +1,14 @@
-"""Plots as SVG: rows of dots, bars, lines and points, drawn by hand because a page needs no more.
+"""Plots: rows of dots, bars, lines and points, laid out by hand because a page needs no more.
 
-Classes are those of page_style.py, so that a plot follows the light and the dark of its page.
+A plot is a list of shapes in the order that they are drawn in; page.html writes them as SVG. Their `kind` is a class of
+its style, so that a plot follows the light and the dark of its page.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import ClassVar
 
 WIDTH = 760
 LABELS = 168  # to the left of rows
@@ -76,27 +77,101 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _svg(height: float, label: str, parts: Iterable[str]) -> str:
-    inside = "\n".join(parts)
-    return f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(label)}">\n{inside}\n</svg>'
+@dataclass(frozen=True)
+class Text:
+    """Words. anchor: which end of them is at x, as SVG says it."""
+
+    x: float
+    y: float
+    text: str
+    kind: str
+    anchor: str = "start"
+    shape: ClassVar[str] = "text"
 
 
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
+@dataclass(frozen=True)
+class Rule:
+    """A straight line; its colour is that of its kind where it has none of its own."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    kind: str
+    colour: str = ""
+    shape: ClassVar[str] = "rule"
 
 
-def _across(scale: Scale, bottom: float, unit: str) -> list[str]:
+@dataclass(frozen=True)
+class Dot:
+    """A filled circle. title: what is shown where one points at it."""
+
+    x: float
+    y: float
+    radius: float
+    colour: str
+    title: str = ""
+    kind: str = ""
+    shape: ClassVar[str] = "dot"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A part of a bar."""
+
+    x: float
+    y: float
+    width: float
+    colour: str
+    title: str
+    height: ClassVar[int] = 22
+    shape: ClassVar[str] = "bar"
+
+
+@dataclass(frozen=True)
+class Path:
+    """A line through places (x, y)."""
+
+    places: tuple[tuple[float, float], ...]
+    colour: str
+    shape: ClassVar[str] = "path"
+
+
+Shape = Text | Rule | Dot | Bar | Path
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing, WIDTH wide. label: what it shows, for those who cannot see it."""
+
+    height: float
+    label: str
+    parts: tuple[Shape, ...]
+    width: ClassVar[int] = WIDTH
+
+
+def _across(scale: Scale, bottom: float, unit: str) -> list[Shape]:
     """Ticks along the bottom, a faint line up from each."""
-    parts = []
+    parts: list[Shape] = []
     for value in scale.ticks():
         x = scale.at(value)
-        parts.append(f'<line x1="{x:.1f}" y1="4" x2="{x:.1f}" y2="{bottom:.1f}" class="grid"/>')
-        parts.append(_text(x, bottom + 16, number(value), "tick", "middle"))
-    parts.append(_text(scale.end, bottom + 34, unit, "tick", "end"))
+        parts.append(Rule(x, 4, x, bottom, "grid"))
+        parts.append(Text(x, bottom + 16, number(value), "tick", "middle"))
+    parts.append(Text(scale.end, bottom + 34, unit, "tick", "end"))
     return parts
 
 
-def dot_rows(rows: Sequence[Series], unit: str, label: str) -> str:
+def _up(scale: Scale) -> list[Shape]:
+    """Ticks along the left, a faint line across from each."""
+    parts: list[Shape] = []
+    for value in scale.ticks():
+        y = scale.at(value)
+        parts.append(Rule(LINE_LEFT, y, WIDTH - LABELS, y, "grid"))
+        parts.append(Text(LINE_LEFT - 8, y + 4, number(value), "tick", "end"))
+    return parts
+
+
+def dot_rows(rows: Sequence[Series], unit: str, label: str) -> Plot:
     """Every value of every series as a dot in a row of its own, with a bar at the median."""
     values = [value for row in rows for value in row.values]
     low, high = min(values), max(values)
@@ -110,32 +185,27 @@ def dot_rows(rows: Sequence[Series], unit: str, label: str) -> str:
     parts = _across(scale, bottom, f"{unit}, logarithmic" if logarithmic else unit)
     for i, row in enumerate(rows):
         y = ROW * (i + 0.5) + 2
-        parts.append(_text(LABELS - 12, y + 4, row.name, "name", "end"))
+        parts.append(Text(LABELS - 12, y + 4, row.name, "name", "end"))
         for place, value in enumerate(row.values):
             # Spread up and down by the golden ratio, so that equal values stay apart and the picture is the same
             # each time.
             offset = ((place * 0.618034) % 1 - 0.5) * 18
-            parts.append(
-                f'<circle cx="{scale.at(value):.1f}" cy="{y + offset:.1f}" r="3" fill="{row.colour}" class="dot">'
-                f"<title>{escape(row.name)}: {number(value)} {unit}</title></circle>"
-            )
+            title = f"{row.name}: {number(value)} {unit}"
+            parts.append(Dot(scale.at(value), y + offset, 3, row.colour, title, "dot"))
         ordered = sorted(row.values)
         median = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
         x = scale.at(median)
-        parts.append(
-            f'<line x1="{x:.1f}" y1="{y - 14:.1f}" x2="{x:.1f}" y2="{y + 14:.1f}" stroke="{row.colour}" '
-            'class="median"/>'
-        )
-        parts.append(_text(WIDTH - RIGHT + 8, y + 4, number(median), "value"))
-    return _svg(bottom + 40, label, parts)
+        parts.append(Rule(x, y - 14, x, y + 14, "median", row.colour))
+        parts.append(Text(WIDTH - RIGHT + 8, y + 4, number(median), "value"))
+    return Plot(bottom + 40, label, tuple(parts))
 
 
-def bars(rows: Sequence[Series], unit: str, label: str) -> str:
+def bars(rows: Sequence[Series], unit: str, label: str) -> Plot:
     """A bar for each series, as long as its one value."""
     return stacked_bars([[row] for row in rows], [row.name for row in rows], unit, label)
 
 
-def stacked_bars(rows: Sequence[Sequence[Series]], names: Sequence[str], unit: str, label: str) -> str:
+def stacked_bars(rows: Sequence[Sequence[Series]], names: Sequence[str], unit: str, label: str) -> Plot:
     """A bar for each row, made of parts of one value each, one after the other, with their sum behind them."""
     sums = [sum(part.values[0] for part in row) for row in rows]
     scale = Scale(0, max(sums) * 1.02, LABELS, WIDTH - RIGHT)
@@ -143,54 +213,42 @@ def stacked_bars(rows: Sequence[Sequence[Series]], names: Sequence[str], unit: s
     drawn = _across(scale, bottom, unit)
     for i, (row, name) in enumerate(zip(rows, names, strict=True)):
         y = ROW * i + 8
-        drawn.append(_text(LABELS - 12, y + 16, name, "name", "end"))
+        drawn.append(Text(LABELS - 12, y + 16, name, "name", "end"))
         start = 0.0
         for part in row:
             x, end = scale.at(start), scale.at(start + part.values[0])
-            drawn.append(
-                f'<rect x="{x:.1f}" y="{y}" width="{end - x:.1f}" height="22" fill="{part.colour}">'
-                f"<title>{escape(part.name)}: {number(part.values[0])} {unit}</title></rect>"
-            )
+            drawn.append(Bar(x, y, end - x, part.colour, f"{part.name}: {number(part.values[0])} {unit}"))
             start += part.values[0]
-        drawn.append(_text(scale.at(sums[i]) + 8, y + 16, number(sums[i]), "value"))
-    return _svg(bottom + 40, label, drawn)
+        drawn.append(Text(scale.at(sums[i]) + 8, y + 16, number(sums[i]), "value"))
+    return Plot(bottom + 40, label, tuple(drawn))
 
 
 def lines(
     series: Sequence[Series], places: Sequence[float], unit: str, below: str, label: str, *, from_zero: bool = True
-) -> str:
+) -> Plot:
     """A line for each series over `places`, its name at its end. A place without a value is NaN."""
     values = [value for one in series for value in one.values if not math.isnan(value)]
     low, high = (0.0, max(values) * 1.08) if from_zero else _widened(min(values), max(values))
     bottom = LINE_HEIGHT - LINE_BOTTOM
     across = Scale(min(places), max(places), LINE_LEFT, WIDTH - LABELS)
     up = Scale(low, high, bottom, LINE_TOP)
-    parts = []
-    for value in up.ticks():
-        y = up.at(value)
-        parts.append(f'<line x1="{LINE_LEFT}" y1="{y:.1f}" x2="{WIDTH - LABELS}" y2="{y:.1f}" class="grid"/>')
-        parts.append(_text(LINE_LEFT - 8, y + 4, number(value), "tick", "end"))
+    parts = _up(up)
     shown = places if len(places) <= 12 else across.ticks()
-    parts += [_text(across.at(place), bottom + 18, number(place), "tick", "middle") for place in shown]
-    parts.append(_text(across.end, bottom + 36, f"{unit}, by {below}", "tick", "end"))
+    parts += [Text(across.at(place), bottom + 18, number(place), "tick", "middle") for place in shown]
+    parts.append(Text(across.end, bottom + 36, f"{unit}, by {below}", "tick", "end"))
     for one in series:
         points = [
             (across.at(place), up.at(value), value)
             for place, value in zip(places, one.values, strict=True)
             if not math.isnan(value)
         ]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points)
-        parts.append(f'<polyline points="{path}" stroke="{one.colour}" class="line"/>')
-        parts += [
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{one.colour}">'
-            f"<title>{escape(one.name)}: {number(value)} {unit}</title></circle>"
-            for x, y, value in points
-        ]
+        parts.append(Path(tuple((x, y) for x, y, _ in points), one.colour))
+        parts += [Dot(x, y, 3.5, one.colour, f"{one.name}: {number(value)} {unit}") for x, y, value in points]
     ends = [up.at(next(value for value in reversed(one.values) if not math.isnan(value))) for one in series]
     for one, y in zip(series, _apart(ends, bottom), strict=True):
-        parts.append(f'<circle cx="{WIDTH - LABELS + 14}" cy="{y:.1f}" r="4" fill="{one.colour}"/>')
-        parts.append(_text(WIDTH - LABELS + 24, y + 4, one.name, "name"))
-    return _svg(LINE_HEIGHT, label, parts)
+        parts.append(Dot(WIDTH - LABELS + 14, y, 4, one.colour))
+        parts.append(Text(WIDTH - LABELS + 24, y + 4, one.name, "name"))
+    return Plot(LINE_HEIGHT, label, tuple(parts))
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
@@ -211,28 +269,24 @@ def _apart(places: Sequence[float], bottom: float) -> list[float]:
     return moved
 
 
-def points(series: Sequence[Series], unit: str, upward: str, label: str) -> str:
+def points(series: Sequence[Series], unit: str, upward: str, label: str) -> Plot:
     """A point for each series, at its two values: across, and up on a logarithmic axis with the small values on top."""
     across_high = max(one.values[0] for one in series) * 1.08
     heights = [one.values[1] for one in series]
     bottom = LINE_HEIGHT - LINE_BOTTOM
     across = Scale(0, across_high, LINE_LEFT, WIDTH - LABELS)
     up = Scale(min(heights) / 3, max(heights) * 3, LINE_TOP, bottom, logarithmic=True)
-    parts = [_text(across.at(value), bottom + 18, number(value), "tick", "middle") for value in across.ticks()]
-    for value in up.ticks():
-        y = up.at(value)
-        parts.append(f'<line x1="{LINE_LEFT}" y1="{y:.1f}" x2="{WIDTH - LABELS}" y2="{y:.1f}" class="grid"/>')
-        parts.append(_text(LINE_LEFT - 8, y + 4, number(value), "tick", "end"))
-    parts.append(_text(across.end, bottom + 36, f"{unit}; {upward}, the best on top", "tick", "end"))
+    parts: list[Shape] = []
+    parts += [Text(across.at(value), bottom + 18, number(value), "tick", "middle") for value in across.ticks()]
+    parts += _up(up)
+    parts.append(Text(across.end, bottom + 36, f"{unit}; {upward}, the best on top", "tick", "end"))
     taken: list[tuple[float, float]] = []  # where labels begin
     for one in sorted(series, key=lambda one: one.values[0]):
         x, y = across.at(one.values[0]), up.at(one.values[1])
         title = f"{one.name}: {number(one.values[0])} {unit}, {number(one.values[1])} {upward}"
-        parts.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{one.colour}"><title>{escape(title)}</title></circle>'
-        )
+        parts.append(Dot(x, y, 6, one.colour, title))
         while any(abs(x - left) < LABELS and abs(y - top) < LABEL_GAP for left, top in taken):
             y += LABEL_GAP
         taken.append((x, y))
-        parts.append(_text(x + 11, y + 4, one.name, "name"))
-    return _svg(LINE_HEIGHT, label, parts)
+        parts.append(Text(x + 11, y + 4, one.name, "name"))
+    return Plot(LINE_HEIGHT, label, tuple(parts))

@@ -69,6 +69,16 @@ def test_every_folder_with_an_init_is_packaged() -> None:
     assert not (ROOT / "__init__.py").exists()
 
 
+def test_what_is_no_python_is_packaged() -> None:
+    """A wheel leaves out what no pattern names."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and path.suffix not in (".py", ".pyc"):
+                named = [*patterns["*"], *patterns.get(package_of(path.parent), ())]
+                assert path.name in named, f"{path} would not be in the wheel"
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_imports_point_one_way(folder: str) -> None:
     seen: set[str] = set()

@@ -296,6 +296,18 @@ def test_a_file_that_is_no_video(vivit_bundle: Path, tmp_path: Path) -> None:
     assert not report.exists()
 
 
+def test_a_page_without_what_writes_it_is_told_at_once(
+    vivit_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    report = tmp_path / "bench.html"
+    result = tubelet("bench", vivit_bundle, "--report", report, "--rounds", "10000")
+    assert result.exit_code == 1
+    assert "jinja2 is not installed; it is needed to write the page of a bench" in result.stderr
+    assert "pip install 'tubelet[bench]'" in result.stderr
+    assert not report.exists()
+
+
 def test_torch_is_given_what_the_bundle_was_exported_from(vivit_bundle: Path) -> None:
     bundle = Bundle.open(vivit_bundle)
     from_the_hub = replace(bundle, model_id="owner/name", commit="c0ffee")

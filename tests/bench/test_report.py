@@ -161,8 +161,9 @@ def test_numbers_as_a_person_writes_them(value: float, text: str) -> None:
 
 
 def test_plots_stand_equal_values_and_lone_places() -> None:
-    assert "nan" not in dot_rows([Series("one", "red", (5.0, 5.0))], "ms", "same")
-    assert "nan" not in lines([Series("one", "red", (1.0, 1.0))], (1, 2), "ms", "round", "flat", from_zero=False)
+    assert "nan" not in str(dot_rows([Series("one", "red", (5.0, 5.0))], "ms", "same"))
+    flat = lines([Series("one", "red", (1.0, 1.0))], (1, 2), "ms", "round", "flat", from_zero=False)
+    assert "nan" not in str(flat)
 
 
 class Checker(HTMLParser):

@@ -8,7 +8,7 @@ import click
 
 from ..bench.bench import bench_bundle
 from ..bench.measurement import BASELINES
-from ..bench.page import page
+from ..bench.page import load_template, page
 from ..runtime.backends import BACKENDS, DEFAULT_BACKEND
 from ..runtime.bounds import ROUNDS, STARTS, THREADS
 from ..runtime.bundle.bundle import Bundle
@@ -96,6 +96,8 @@ def bench(
     """
     if report is not None and not report.parent.is_dir():
         raise click.BadParameter(f"the folder {report.parent} does not exist", param_hint="--report")
+    if report is not None:
+        load_template()  # what it lacks is told before anything is measured
     opened = Bundle.open(bundle)
     with StatusLine() as progress:
         found = bench_bundle(
