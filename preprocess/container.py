@@ -79,7 +79,18 @@ class OpenVideo:
 
 @contextmanager
 def open_video(source: Source, *, skips_damage: bool = False) -> Iterator[OpenVideo]:
-    """The video of `source`, until the block ends; VideoError where it holds none that can be decoded."""
+    """Open the video of `source` until the block ends.
+
+    Args:
+        source: what is read, and which of its tracks.
+        skips_damage: whether to pass over what cannot be decoded; otherwise FFmpeg's error is raised.
+
+    Yields:
+        The open file, and the stream of it that is read.
+
+    Raises:
+        VideoError: where it holds no video that can be decoded.
+    """
     source.check()
     limits = {"max_pixels": str(source.max_pixels)}  # before the decoder claims memory for what a header says
     try:
@@ -104,7 +115,7 @@ def _open(source: Source, options: dict[str, str]) -> InputContainer:
 
 
 def _check_size(source: Source, stream: VideoStream) -> None:
-    """Raises VideoError for frames that are too large to be decoded, and for a live stream."""
+    """Raise VideoError for frames that are too large to be decoded, and for a live stream."""
     width, height = stream.codec_context.width, stream.codec_context.height
     name = stream.codec_context.name
     # Without a size it has none to tell, or has refused to decode one that is too large. png tells by decoding.
@@ -117,7 +128,7 @@ def _check_size(source: Source, stream: VideoStream) -> None:
 
 
 def too_large(source: Source, width: int, height: int) -> VideoError:
-    """What to raise for frames of this size, which are above what one may take; 0 where the size is not known."""
+    """Make the error for frames of this size, which are above what one may take; 0 where the size is not known."""
     size = f"{width}x{height}, {width * height * 3 / (1 << 20):.0f} MB each" if width else "a size that is not known"
     damaged = "" if width else ", or their header is damaged"
     return VideoError(

@@ -66,9 +66,18 @@ class _Reading(NamedTuple):
 
 
 def probe(video: FileLike | Source) -> VideoInfo:
-    """What a video holds. Decodes its first frame, and reads its packets where it has no list of them.
+    """Say what a video holds.
 
-    Raises VideoError where it is no video or cannot be decoded.
+    Decodes its first frame, and reads its packets where it has no list of them.
+
+    Args:
+        video: a path, bytes, or a seekable binary file; a Source says more about how it is read.
+
+    Returns:
+        What its headers, its first frame and the times of its frames say.
+
+    Raises:
+        VideoError: for what is no video, and for one that cannot be decoded.
     """
 
     def first(_: Timeline) -> NDArray[np.int64]:
@@ -90,26 +99,29 @@ def read_frames(
     on_error: OnError = "raise",
     scale_to: Scaling | None = None,
 ) -> Frames:
-    """The frames that `choose` wants, in the order in which it names them.
+    """Read the frames that `choose` wants, in the order in which it names them.
 
-    video:    a path, bytes, or a seekable binary file; a Source says more about how it is read
-    choose:   times of all frames in the file -> indices int64 (T,), from 0, in any order, repeats kept. It is
-              called again, with better knowledge, where the file had promised other frames than it holds.
-    rotate:   whether frames are turned and mirrored as the file asks a player to; without it they are as
-              stored, as many readers give them
-    on_error: what to do about corrupt packets. "raise" is VideoError with the position of the first. "skip"
-              passes over them and puts the nearest frame that can be decoded in the place of one that cannot
-              (`Frames.stood_in`), where the file has timestamps; where it has none, the frames that can be
-              decoded are all there are. What FFmpeg repairs by itself counts as decoded, with either.
-    scale_to: resize while converting to RGB: several times faster on large frames, and not the pixels that
-              prepare.py makes (see Scaling)
+    Args:
+        video: a path, bytes, or a seekable binary file; a Source says more about how it is read.
+        choose: takes the times of all frames in the file and returns indices int64 (T,), from 0, in any order, repeats
+            kept. It is called again, with better knowledge, where the file had promised other frames than it holds.
+        rotate: whether frames are turned and mirrored as the file asks a player to. Without it they are as stored, as
+            many readers give them.
+        on_error: what to do about corrupt packets. "raise" is VideoError with the position of the first. "skip" passes
+            over them and puts the nearest frame that can be decoded in the place of one that cannot
+            (`Frames.stood_in`), where the file has timestamps. Where it has none, the frames that can be decoded are
+            all there are. What FFmpeg repairs by itself counts as decoded, with either.
+        scale_to: resize while converting to RGB. That is several times faster on large frames, and does not give the
+            pixels that prepare.py makes (see Scaling).
 
-    Returns Frames: pixels uint8 (T, H, W, 3) in RGB, converted as Converter says. Seconds count from the start
-    of the file, and are all NaN where its timestamps are missing or do not rise.
+    Returns:
+        The frames: pixels uint8 (T, H, W, 3) in RGB, converted as Converter says. Seconds count from the start of the
+        file. They are all NaN where its timestamps are missing or do not rise.
 
-    Raises VideoError where the file is no video, is damaged in a part that is needed, changes its frame size
-    between the frames taken, does not hold a frame that is asked for, or where the pixels are more than a reading
-    may hold (`Source.max_mb`).
+    Raises:
+        VideoError: for a file that is no video, that is damaged in a part that is needed, that changes its frame size
+            between the frames taken, or that lacks a frame that is asked for. Also where the pixels are more than a
+            reading may hold (`Source.max_mb`).
     """
     (frames,) = read_fitted(video, choose, lambda pixels: [pixels], rotate=rotate, on_error=on_error, scale_to=scale_to)
     return frames
@@ -124,10 +136,13 @@ def read_fitted(
     on_error: OnError = "raise",
     scale_to: Scaling | None = None,
 ) -> list[Frames]:
-    """The frames that `choose` wants as `fit` makes them, as they arrive: one Frames for each that it gives.
+    """Read the frames that `choose` wants as `fit` makes them, as they arrive.
 
     A reading so never holds more large frames than a few. Frames may change their size midway, as long as `fit` makes
-    them one size. The rest is as in `read_frames`.
+    them one size. The other arguments, and the errors, are those of `read_frames`.
+
+    Returns:
+        One Frames for each that `fit` gives.
     """
     source = Source.of(video)
     converter = Converter(source, rotate=rotate, scaling=scale_to)
@@ -150,7 +165,7 @@ def _read(source: Source, choose: Choose, receive: Callable[[_Reading], Result],
 def _try_to_read(
     source: Source, choose: Choose, receive: Callable[[_Reading], Result], *, skips_damage: bool
 ) -> Result:
-    """Tries each way to find frames, fastest first. FFmpeg's errors pass through."""
+    """Try each way to find frames, fastest first. FFmpeg's errors pass through."""
     for counted_by, find in _WAYS.items():
         with open_video(source, skips_damage=skips_damage) as video, suppress(UnreliableIndex):
             index = find(video)
@@ -238,7 +253,7 @@ class _Group:
 
 
 def _gather(reading: _Reading, converter: Converter, fit: Fit) -> list[Frames]:
-    """Converts each frame as it arrives, fits it with others of its size, and puts it where `indices` (T,) wants it."""
+    """Convert each frame as it arrives, fit it with others of its size, and put it where `indices` (T,) wants it."""
     source, indices = reading.video.source, reading.indices
     kept: list[Pixels] = []
     stood_in = np.zeros(len(indices), np.bool_)

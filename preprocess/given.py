@@ -12,12 +12,18 @@ _EXPECTED = "a video must be a path, bytes, a binary file, an array of frames or
 
 
 def given_frames(video: Any, name: str | None = None) -> Frames:
-    """Pixels of unknown origin as Frames; frame i is number i, and its time is unknown (NaN).
+    """Take pixels of unknown origin as Frames: frame i is number i, and its time is unknown (NaN).
 
-    video: Frames, which are returned as they are; uint8 RGB (T, H, W, 3) as a numpy array or whatever speaks DLPack or
-           `__array__`, in the memory of the CPU; or a list of such frames (H, W, 3), all of one size
-    name:  what messages call it
-    Raises VideoError for anything else.
+    Args:
+        video: Frames, which are returned as they are; uint8 RGB (T, H, W, 3) as a numpy array or whatever speaks
+            DLPack or `__array__`, in the memory of the CPU; or a list of such frames (H, W, 3), all of one size.
+        name: what messages call it.
+
+    Returns:
+        The frames.
+
+    Raises:
+        VideoError: for anything else.
     """
     if isinstance(video, Frames):
         return video

@@ -27,10 +27,19 @@ def centred(margin: int, arithmetic: Arithmetic) -> int:
 
 
 def resize_and_crop(pixels: Pixels, spec: ClipSpec) -> Pixels:
-    """uint8 (T, H, W, 3) RGB frames of any size to uint8 (T, H', W', 3), contiguous, H' x W' as `spec` says.
+    """Resize and crop frames to what a model sees.
 
-    The crop is at the centre (see `centred`). A frame smaller than the crop stands at its centre, with black around
-    it. Raises VideoError for other pixels than uint8 RGB.
+    The crop is at the centre (see `centred`). A frame smaller than the crop stands at its centre, with black around it.
+
+    Args:
+        pixels: uint8 (T, H, W, 3), RGB, of any size.
+        spec: the input contract.
+
+    Returns:
+        uint8 (T, H', W', 3), contiguous, H' x W' as `spec` says.
+
+    Raises:
+        VideoError: for other pixels than uint8 RGB.
     """
     check_rgb(pixels)
     size = resized_size(pixels.shape[1], pixels.shape[2], spec.resize)
@@ -40,10 +49,20 @@ def resize_and_crop(pixels: Pixels, spec: ClipSpec) -> Pixels:
 
 
 def resize_and_cut(pixels: Pixels, spec: ClipSpec, corners: Sequence[tuple[int, int]]) -> list[Pixels]:
-    """A crop of size `spec.crop` at each of `corners`, (top, left) in the resized frame; black outside of it.
+    """Resize frames once and cut a crop at each of several corners.
 
-    Frames are resized once, and only the pixels that some crop keeps are computed. uint8 (T, H, W, 3) ->
-    uint8 (T, H', W', 3) for each corner, contiguous. Raises VideoError for other pixels than uint8 RGB.
+    Only the pixels that some crop keeps are computed. What lies outside the frame is black.
+
+    Args:
+        pixels: uint8 (T, H, W, 3), RGB, of any size.
+        spec: the input contract; each crop is as large as `spec.crop`.
+        corners: (top, left) of each crop in the resized frame.
+
+    Returns:
+        uint8 (T, H', W', 3) for each corner, contiguous.
+
+    Raises:
+        VideoError: for other pixels than uint8 RGB.
     """
     check_rgb(pixels)
     size = resized_size(pixels.shape[1], pixels.shape[2], spec.resize)
@@ -101,9 +120,17 @@ def _torchvision_table(spec: ClipSpec) -> NDArray[np.float32]:
 
 
 def normalise(pixels: Pixels, spec: ClipSpec) -> NDArray[np.float32]:
-    """uint8 (..., H, W, 3) pixels to float32 (..., 3, H, W), contiguous, rescaled and normalised.
+    """Rescale and normalise pixels.
 
-    Raises VideoError for other pixels than uint8 RGB.
+    Args:
+        pixels: uint8 (..., H, W, 3).
+        spec: the input contract.
+
+    Returns:
+        float32 (..., 3, H, W), contiguous.
+
+    Raises:
+        VideoError: for other pixels than uint8 RGB.
     """
     frames = pixels.reshape(-1, *pixels.shape[-3:])  # (..., H, W, C) -> (T, H, W, C)
     check_rgb(frames)
@@ -118,10 +145,17 @@ def normalise(pixels: Pixels, spec: ClipSpec) -> NDArray[np.float32]:
 
 
 def prepare(frames: Frames, spec: ClipSpec) -> NDArray[Any]:
-    """The clip that a model with this input contract expects.
+    """Make the clip that a model with this input contract expects.
 
-    float32 (T, 3, H, W) for layout TCHW, uint8 (T, H, W, 3) for layout THWC, contiguous. T is
-    spec.num_frames: VideoError is raised for any other number of frames.
+    Args:
+        frames: spec.num_frames of them, as decoded.
+        spec: the input contract.
+
+    Returns:
+        float32 (T, 3, H, W) for layout TCHW, uint8 (T, H, W, 3) for layout THWC, contiguous.
+
+    Raises:
+        VideoError: for another number of frames.
     """
     if len(frames) != spec.num_frames:
         raise VideoError(

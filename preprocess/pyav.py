@@ -58,8 +58,10 @@ def unexpected(name: object, error: Exception) -> VideoError:
 
 
 def refuse_shortage(name: object, error: BaseException) -> None:
-    """Raises what to say of an error of FFmpeg's that is a lack of memory, threads or files, and no fault of the video
-    called `name`; returns where it is none."""
+    """Raise the error of a shortage where FFmpeg's is one, and return where it is none.
+
+    A lack of memory, threads or files is no fault of the video called `name`.
+    """
     if not isinstance(error, av.FFmpegError | OSError):
         return
     if error.errno in FILES_ERRNOS:

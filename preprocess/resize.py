@@ -88,7 +88,7 @@ def resized_size(height: int, width: int, rule: ShortestEdge | ExactSize | None)
 
 
 def check_rgb(pixels: Pixels) -> None:
-    """Raises VideoError unless `pixels` are uint8 (T, H, W, 3)."""
+    """Raise VideoError unless `pixels` are uint8 (T, H, W, 3)."""
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3 or 0 in pixels.shape:
         raise VideoError(
             f"pixels must be uint8 (T, H, W, 3), none of them 0, got {pixels.dtype} {pixels.shape}",

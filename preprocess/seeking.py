@@ -53,13 +53,15 @@ class FrameIndex:
 
 
 def list_frames(video: OpenVideo) -> FrameIndex:
-    """The index that an MP4 or MOV file carries, by reading one packet.
+    """Read the index that an MP4 or MOV file carries, by reading one packet.
 
-    The list is in decoding order and has decoding times. Display times are the same list later by a constant,
-    where frames are evenly spaced or never reordered, and in groups of pictures that refer to no other. A file
-    for which this is not so shows it in its first packet or when it is decoded.
+    The list is in decoding order and has decoding times. Display times are the same list later by a constant, where
+    frames are evenly spaced or never reordered, and in groups of pictures that refer to no other. A file for which
+    this is not so shows it in its first packet or when it is decoded.
 
-    Raises UnreliableIndex where there is no such list, CutShort where the file ends before what is listed.
+    Raises:
+        UnreliableIndex: where there is no such list.
+        CutShort: where the file ends before what is listed.
     """
     container, stream = video.container, video.stream
     entries = listed_frames(stream)
@@ -93,9 +95,11 @@ def list_frames(video: OpenVideo) -> FrameIndex:
 
 
 def index_packets(video: OpenVideo) -> FrameIndex:
-    """The index of a video, by reading all of its packets and decoding none.
+    """Index a video by reading all of its packets and decoding none.
 
-    Raises UnreliableIndex, or CutShort where the file is not as long as it says.
+    Raises:
+        UnreliableIndex: where its packets leave open which frame is which.
+        CutShort: where the file is not as long as it says.
     """
     container, stream = video.container, video.stream
     stated = stated_bytes(video)
@@ -142,9 +146,18 @@ def _is_shown(packet: "Packet[VideoStream]") -> bool:
 def frames_by_seeking(
     video: OpenVideo, index: FrameIndex, wanted: NDArray[np.int64]
 ) -> Iterator[tuple[int, VideoFrame]]:
-    """Position and frame of each of `wanted`, which rise, by decoding from the keyframes before them.
+    """Decode each of `wanted`, which rise, from the keyframes before them.
 
-    Raises UnreliableIndex as soon as a frame arrives that the index does not have in that place.
+    Args:
+        video: the open file.
+        index: the frames that it promises.
+        wanted: int64 (T,), positions from 0, rising.
+
+    Yields:
+        Position and frame of each.
+
+    Raises:
+        UnreliableIndex: as soon as a frame arrives that the index does not have in that place.
     """
     for number, positions in _runs(index, wanted):
         expected = _first_position(index, number)
@@ -173,12 +186,23 @@ def _runs(index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[tuple[int, l
 def nearest_frames(
     video: OpenVideo, index: FrameIndex, wanted: NDArray[np.int64]
 ) -> Iterator[tuple[int, int, VideoFrame]]:
-    """For each of `wanted`, which rise: that position, the position of the nearest frame that can be decoded,
-    and the frame. Where two are as near, it is the earlier.
+    """Decode the nearest frame to each of `wanted` that can be decoded.
 
-    Everything from the first to the last of them is decoded, or from the start of the file where nothing
-    before the first can be: a damaged file costs at most to decode it twice. A frame that arrives out of its
-    turn, which damage can do, counts as lost. Raises UnreliableIndex where none arrives that the index has.
+    Everything from the first to the last of them is decoded, or from the start of the file where nothing before the
+    first can be. A damaged file costs at most to decode it twice. A frame that arrives out of its turn, which damage
+    can do, counts as lost.
+
+    Args:
+        video: the open file.
+        index: the frames that it promises.
+        wanted: int64 (T,), positions from 0, rising.
+
+    Yields:
+        For each: that position, the position of the nearest frame, and the frame. Where two are as near, it is the
+        earlier.
+
+    Raises:
+        UnreliableIndex: where none arrives that the index has.
     """
     number, _ = next(_runs(index, wanted))
     arriving = _frames_from(video, index, number)

@@ -51,7 +51,7 @@ def shortage_of(error: BaseException) -> TubeletError | None:
 
 
 def raise_shortage(error: BaseException) -> None:
-    """Raises OutOfMemory or TooManyFiles where that is what an error comes to; returns where it is not."""
+    """Raise OutOfMemory or TooManyFiles where that is what an error comes to, and return where it is not."""
     shortage = shortage_of(error)
     if shortage is not None and shortage is not error:
         raise shortage from error

@@ -12,7 +12,7 @@ MOST_BYTES = 16 << 20  # a config.json or a manifest that names 20,000 labels ha
 
 
 def read_small_file(path: Path, error: type[TubeletError]) -> bytes:
-    """Reads a regular file of at most MOST_BYTES.
+    """Read a regular file of at most MOST_BYTES.
 
     Args:
         path: The file.

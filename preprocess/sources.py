@@ -54,9 +54,15 @@ class Source:
         name: str | None = None,
         allow_url: bool = False,
     ) -> "Source":
-        """What `video` is given as. name: what to call what has no name; a file object's own name is taken first.
+        """Make a Source of what `video` is given as.
 
-        Raises VideoError for a URL that is not allowed, and for a file object that cannot be read from any place.
+        Args:
+            video: a path, bytes, a seekable binary file, a URL, or a Source, which is returned as it is.
+            name: what to call what has no name; a file object's own name is taken first.
+            allow_url: whether a URL may be opened.
+
+        Raises:
+            VideoError: for a URL that is not allowed, and for a file object that cannot be read from any place.
         """
         if isinstance(video, Source):
             return video
@@ -80,7 +86,7 @@ class Source:
         return min(self.max_bytes // FRAME_SHARE // 3, 2**31 - 1)
 
     def check(self) -> None:
-        """Raises VideoError for a path at which there is no file: what never ends is not waited for."""
+        """Raise VideoError for a path at which there is no file: what never ends is not waited for."""
         if not isinstance(self.content, Path):
             return
         if not self.content.exists():

@@ -22,15 +22,26 @@ from .spec import Arithmetic, ClipSpec, CropRounding
 def crop_windows(
     height: int, width: int, crop: tuple[int, int], crops: int, rounding: CropRounding, arithmetic: Arithmetic
 ) -> list[tuple[int, int]]:
-    """(top, left) of `crops` windows of size `crop` (height, width), along the longer side of a resized frame.
+    """Place windows along the longer side of a resized frame.
 
-    One is at the centre, as `prepare` cuts it, which depends on the arithmetic. Several are evenly spaced from
-    one end to the other, and at the centre of the shorter side; three are left, centre and right, or top, middle
-    and bottom of an upright frame. What is not whole pixels is rounded down, as in VideoMAE's evaluation
-    (MCG-NJU/VideoMAE, kinetics.py and ssv2.py), or up, as in ViViT's (google-research/scenic,
-    dataset_lib/video_ops.py). An offset is below 0 where the frame is smaller than the crop.
+    One is at the centre, as `prepare` cuts it, which depends on the arithmetic. Several are evenly spaced from one end
+    to the other, and at the centre of the shorter side. Three are left, centre and right, or top, middle and bottom of
+    an upright frame. What is not whole pixels is rounded down, as in VideoMAE's evaluation (MCG-NJU/VideoMAE,
+    kinetics.py and ssv2.py), or up, as in ViViT's (google-research/scenic, dataset_lib/video_ops.py).
 
-    Raises ValueError for less than one crop.
+    Args:
+        height: of the resized frame, in pixels.
+        width: likewise.
+        crop: (height, width) of each window.
+        crops: how many windows.
+        rounding: which way half a pixel goes, where there are several.
+        arithmetic: which way it goes where there is one.
+
+    Returns:
+        (top, left) of each window, below 0 where the frame is smaller than the crop.
+
+    Raises:
+        ValueError: for less than one crop.
     """
     if crops < 1:
         raise ValueError(f"crops must be 1 or more, got {crops}")
@@ -49,9 +60,19 @@ def crop_windows(
 
 
 def cut_views(pixels: Pixels, spec: ClipSpec, crops: int) -> list[Pixels]:
-    """Frames as each of `crops` shows them: uint8 (N, H, W, 3) -> uint8 (N, H', W', 3) for each, resized and cut.
+    """Show frames as each of `crops` does: resized and cut.
 
-    Raises VideoError for several crops of a model that sees whole frames, ValueError for less than one.
+    Args:
+        pixels: uint8 (N, H, W, 3), RGB.
+        spec: the input contract.
+        crops: how many crops of each frame.
+
+    Returns:
+        uint8 (N, H', W', 3) for each crop.
+
+    Raises:
+        VideoError: for several crops of a model that sees whole frames.
+        ValueError: for less than one crop.
     """
     if spec.crop is None and crops > 1:
         raise VideoError(f"{crops} crops were asked for, and this model sees whole frames", fix="ask for 1 crop")
@@ -61,12 +82,19 @@ def cut_views(pixels: Pixels, spec: ClipSpec, crops: int) -> list[Pixels]:
 
 
 def join_views(cut: Sequence[Pixels], spec: ClipSpec, clip_positions: NDArray[np.int64]) -> NDArray[Any]:
-    """The batch of all views of a video, those of the first clip first, from what `cut_views` gave.
+    """Join what `cut_views` gave to the batch of all views of a video, those of the first clip first.
 
-    clip_positions: int64 (clips, T), which of the N frames make each clip, from 0; T is spec.num_frames
+    Args:
+        cut: uint8 (N, H, W, 3) for each crop.
+        spec: the input contract.
+        clip_positions: int64 (clips, T), which of the N frames make each clip, from 0. T is spec.num_frames.
 
-    float32 (clips * crops, T, 3, H, W) for layout TCHW, uint8 (clips * crops, T, H, W, 3) for layout THWC,
-    contiguous. Raises VideoError for another number of frames in a clip.
+    Returns:
+        float32 (clips * crops, T, 3, H, W) for layout TCHW, uint8 (clips * crops, T, H, W, 3) for layout THWC,
+        contiguous.
+
+    Raises:
+        VideoError: for another number of frames in a clip.
     """
     clips, count = clip_positions.shape
     if count != spec.num_frames:
@@ -79,10 +107,21 @@ def join_views(cut: Sequence[Pixels], spec: ClipSpec, clip_positions: NDArray[np
 
 
 def prepare_views(frames: Frames, spec: ClipSpec, clip_positions: NDArray[np.int64], crops: int) -> NDArray[Any]:
-    """The batch of all views of a video: `cut_views`, then `join_views`.
+    """Prepare the batch of all views of a video: `cut_views`, then `join_views`.
 
-    frames: every frame that is in some clip, once; crops: views of each clip, one is the centre
+    With one clip and one crop it is `prepare` of that clip.
 
-    With one clip and one crop it is `prepare` of that clip. Raises VideoError and ValueError as they do.
+    Args:
+        frames: every frame that is in some clip, once.
+        spec: the input contract.
+        clip_positions: int64 (clips, T), which of them make each clip.
+        crops: views of each clip; one is the centre.
+
+    Returns:
+        What `join_views` returns.
+
+    Raises:
+        VideoError: as the two do.
+        ValueError: likewise.
     """
     return join_views(cut_views(frames.pixels, spec, crops), spec, clip_positions)

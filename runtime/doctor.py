@@ -85,7 +85,7 @@ def installed_version(distribution: str) -> str | None:
 
 
 def examine_providers() -> tuple[Provider, ...]:
-    """Starts a session on each provider that ONNX Runtime lists; listing alone proves nothing."""
+    """Start a session on each provider that ONNX Runtime lists; listing alone proves nothing."""
     try:
         onnxruntime = import_onnxruntime()
     except MissingExtra:

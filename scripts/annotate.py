@@ -109,7 +109,7 @@ def text_ink(text: str) -> NDArray[np.bool_]:
 
 
 def draw_text(canvas: Pixels, text: str, *, x: int, y: int, colour: Colour, right: bool = False) -> None:
-    """Draws text into canvas (H, W, 3) with its upper left corner, or upper right, at x and y."""
+    """Draw text into canvas (H, W, 3) with its upper left corner, or upper right, at x and y."""
     ink = text_ink(text)
     left = x - ink.shape[1] if right else x
     canvas[y : y + ink.shape[0], left : left + ink.shape[1]][ink] = colour

@@ -69,7 +69,7 @@ def encode_scene(path: Path) -> Path:
 
 
 def repeat_scene(scene: Path, path: Path, minutes: float) -> Path:
-    """Writes the packets of `scene` again and again, each time later, until the file is so long."""
+    """Write the packets of `scene` again and again, each time later, until the file is so long."""
     with av.open(scene) as source, av.open(path, "w") as target:
         stream = source.streams.video[0]
         copy: VideoStream = target.add_stream_from_template(stream)

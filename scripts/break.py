@@ -26,7 +26,7 @@ KINDS = sorted(path.stem.removeprefix("break_") for path in Path(breaking.__file
 
 
 def run(kind: ModuleType, seed: int, count: int | None, seconds: float, kept: Path) -> Counter[breaking.Verdict]:
-    """Runs cases until there are `count`, or until so many seconds have passed -> how many came to what."""
+    """Run cases until there are `count`, or until so many seconds have passed. Return how many came to what."""
     found: Counter[breaking.Verdict] = Counter()
     deadline = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:

@@ -44,7 +44,7 @@ def changing_scene(seed: int) -> Scene:
 
 
 def film_samples() -> list[Path]:
-    """Writes three videos; the motion of the last one changes."""
+    """Write three videos; the motion of the last one changes."""
     VIDEOS.mkdir(parents=True, exist_ok=True)
     samples = {
         "grows.mp4": (random_scene("grows", 4), 2.5, 120, 160),
@@ -58,7 +58,7 @@ def film_samples() -> list[Path]:
 
 
 def classify_over_time(model: VideoClassifier, frames: Frames) -> ScoreTrack:
-    """Classifies a clip around every GIF frame of a whole video that has enough frames on both sides."""
+    """Classify a clip around every GIF frame of a whole video that has enough frames on both sides."""
     step, stride = RATE // GIF_RATE, model.spec.evaluation.sampling.stride
     clip = stride * np.arange(model.spec.num_frames)
     starts = np.arange(0, len(frames) - int(clip[-1]), step)
@@ -76,7 +76,7 @@ def classify_over_time(model: VideoClassifier, frames: Frames) -> ScoreTrack:
 
 
 def draw_predictions(model: VideoClassifier, video: Path, path: Path) -> None:
-    """Writes the annotated copy of `video` to the GIF at `path`."""
+    """Write the annotated copy of `video` to the GIF at `path`."""
     frames = read_frames(video, lambda timeline: np.arange(len(timeline)))
     track = classify_over_time(model, frames)
     shown = frames.take(np.arange(0, len(frames), RATE // GIF_RATE))

@@ -122,7 +122,7 @@ def hub_config(model: Model, family: str) -> dict[str, Any]:
 
 
 def write_checkpoint(folder: Path, model: Model, family: str, training: Training, scores: Scores) -> None:
-    """Writes config.json, preprocessor_config.json, model.safetensors and README.md into `folder`."""
+    """Write config.json, preprocessor_config.json, model.safetensors and README.md into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, values in (("config", hub_config(model, family)), ("preprocessor_config", PROCESSORS[family])):
         (folder / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -236,7 +236,7 @@ def _draw_background(background: Background, rows: FloatArray, columns: FloatArr
 def _draw_shape(
     canvas: FloatArray, shape: Shape, times: FloatArray, rows: FloatArray, columns: FloatArray, side: int
 ) -> None:
-    """Draws the shape at `times` (T,) into canvas (C, T, H, W)."""
+    """Draw the shape at `times` (T,) into canvas (C, T, H, W)."""
     y, x, log_radius, angle = pose(shape, times)
     radius = np.exp(log_radius)[:, np.newaxis]  # (T, 1)
     down = ((rows - y[:, np.newaxis]) / radius)[:, :, np.newaxis]  # (T, H, 1)

@@ -134,7 +134,7 @@ def score(
     clips: int,
     progress: Progress = silent,
 ) -> Score:
-    """Scores the held-out clips 0 to `clips` - 1.
+    """Score the held-out clips 0 to `clips` - 1.
 
     infer: prepared clips (B, ...) -> logits float32 (B, K)
     read:  a seed -> the frames of its clip

@@ -82,7 +82,7 @@ class Soak:
         self._lock = threading.Lock()
 
     def round(self, seed: int, count: int, threads: int) -> None:
-        """Opens the models, shares `count` classifications out among threads, and closes them."""
+        """Open the models, share `count` classifications out among threads, and close them."""
         with ExitStack() as stack:
             models: list[Model] = [
                 (engine, number, stack.enter_context(load(self.bundle, backend=engine, threads=1, reading=reading)))

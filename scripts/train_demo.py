@@ -159,7 +159,7 @@ def start(family: str, steps: int) -> Run:
 
 
 def train(run: Run, spec: ClipSpec, steps: int, save: Callable[[], None], report: Callable[[str], None]) -> None:
-    """Takes the run from the step where it is to the last one."""
+    """Take the run from the step where it is to the last one."""
     clips = TrainingClips(spec, run.step * BATCH, steps * BATCH)
     batches = DataLoader(clips, batch_size=BATCH, num_workers=1, prefetch_factor=4)
     before = run.seconds
@@ -191,7 +191,7 @@ def train(run: Run, spec: ClipSpec, steps: int, save: Callable[[], None], report
 
 
 def score_model(model: Model, spec: ClipSpec) -> Scores:
-    """Scores the torch model itself on the held-out clips."""
+    """Score the torch model itself on the held-out clips."""
 
     def infer(batch: NDArray[Any]) -> NDArray[np.float32]:
         with torch.inference_mode():

@@ -92,7 +92,7 @@ def name_of(bundle: Bundle, backend: str, precision: str) -> str:
 
 
 def check_engine(bundle: Bundle, backend: str, precision: str) -> Check:
-    """Builds the engine where the backend needs one, and compares it with torch's logits."""
+    """Build the engine where the backend needs one, and compare it with torch's logits."""
     name = name_of(bundle, backend, precision)
     source = SOURCES[precision] if backend == "tensorrt" else precision
     if source not in {graph.precision for graph in bundle.graphs}:

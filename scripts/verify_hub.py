@@ -130,7 +130,7 @@ class Outcome:
 
 
 def verify_classifier(published: Classifier, folder: Path, progress: Progress) -> Outcome:
-    """Exports the checkpoint into `folder`, which raises where the graph is not torch's, and runs it on the clip."""
+    """Export the checkpoint into `folder`, which raises where the graph is not torch's, and run it on the clip."""
     bundle, _ = exported(published.model, folder, progress)
     if not published.logits:
         return proven(published.model, bundle)
@@ -141,7 +141,7 @@ def verify_classifier(published: Classifier, folder: Path, progress: Progress) -
 
 
 def verify_pretraining(published: Pretraining, folder: Path, progress: Progress) -> Outcome:
-    """Exports the checkpoint into `folder`, and has its graph draw the masked tubelets of the clip."""
+    """Export the checkpoint into `folder`, and have its graph draw the masked tubelets of the clip."""
     import torch
 
     bundle, checkpoint = exported(published.model, folder, progress)
@@ -161,7 +161,7 @@ def verify_pretraining(published: Pretraining, folder: Path, progress: Progress)
 
 
 def verify_encoder(published: Encoder, folder: Path, progress: Progress) -> Outcome:
-    """Exports the checkpoint into `folder`, which raises where the graph is not torch's."""
+    """Export the checkpoint into `folder`, which raises where the graph is not torch's."""
     bundle, _ = exported(published.model, folder, progress)
     return proven(published.model, bundle)
 

@@ -87,7 +87,7 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Reads the manifest of the bundle at `path` and checks that its files are there, whole in size.
+        """Read the manifest of the bundle at `path` and check that its files are there, whole in size.
 
         Checksums are checked for each file when it is used (`verified`). Raises BundleError for a folder
         that is no bundle, is damaged, or was written in a format that this version does not know.
@@ -116,7 +116,7 @@ class Bundle:
         return str(self.to_json()["sha256"])
 
     def write_manifest(self) -> None:
-        """Writes bundle.json, or replaces it at once; it is the last file of a bundle to be written."""
+        """Write bundle.json, or replace it at once; it is the last file of a bundle to be written."""
         text = json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
         with written_file(self.path / MANIFEST) as beside:
             beside.write_text(text, encoding="utf-8")
@@ -152,7 +152,7 @@ class Bundle:
         return self.task == "video-classification" and self.problem_type != "regression"
 
     def require_classifier(self, purpose: str) -> None:
-        """Raises BundleError, which names the purpose, unless the graphs give logits of labels and nothing else."""
+        """Raise BundleError, which names the purpose, unless the graphs give logits of labels and nothing else."""
         outputs = [output.name for output in self.graphs[0].outputs]
         if self.task != "video-classification" or outputs != ["logits"]:
             raise BundleError(

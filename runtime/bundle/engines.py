@@ -127,7 +127,7 @@ class Machine:
         return f"{self.gpu} (compute capability {major}.{minor}) with TensorRT {self.tensorrt}"
 
     def require(self, precision: str) -> None:
-        """Raises NotAvailable where the GPU cannot multiply in that precision."""
+        """Raise NotAvailable where the GPU cannot multiply in that precision."""
         needed = PRECISIONS[precision].first_gpu
         if self.compute_capability < needed:
             raise NotAvailable(
@@ -171,7 +171,7 @@ class EngineRecord:
         return f"of {total} layers, by what they take in: {', '.join(shown)}"
 
     def save(self, folder: Path) -> None:
-        """Writes the JSON of the plan that lies in `folder`; it is the last file of an engine to be written."""
+        """Write the JSON of the plan that lies in `folder`; it is the last file of an engine to be written."""
         text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
         with written_file(record_path(folder / self.plan.name)) as beside:
             beside.write_text(text, encoding="utf-8")
@@ -193,7 +193,7 @@ def graph_sha256(graph: Graph) -> str:
 
 
 def require_private(path: Path) -> None:
-    """Raises BackendError unless `path`, no symbolic link, belongs to the user or to root, and nobody else can write
+    """Raise BackendError unless `path`, no symbolic link, belongs to the user or to root, and nobody else can write
     it. On Windows, where permissions are not of this kind, nothing is checked."""
     if os.name != "posix":
         return

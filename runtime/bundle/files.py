@@ -23,7 +23,7 @@ class BundleFile:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Describes the file at `path`, reading it whole."""
+        """Describe the file at `path`, reading it whole."""
         return cls(path.name, path.stat().st_size, file_sha256(path))
 
 

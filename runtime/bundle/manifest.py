@@ -32,7 +32,7 @@ def manifest_sha256(values: Mapping[str, Any]) -> str:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Reads the bundle.json of the folder `path`: its fields as the present format has them, types unchecked.
+    """Read the bundle.json of the folder `path`: its fields as the present format has them, types unchecked.
 
     Raises BundleError for a folder without one, for one that is no JSON or was changed, and for a format that is not
     read here.
@@ -78,7 +78,7 @@ def _known_version(path: Path, values: Mapping[str, Any]) -> int:
 
 
 def require_whole(bundle: "Bundle") -> None:
-    """Raises BundleError, which names the field, where the fields of a manifest do not go together.
+    """Raise BundleError, which names the field, where the fields of a manifest do not go together.
 
     Each has its type by then (typed.py). What the graphs really are is checked when an engine opens them.
     """

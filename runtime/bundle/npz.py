@@ -75,7 +75,7 @@ class ArrayFile:
             raise ValueError(f"its arrays take {total} bytes, more than {MOST_BYTES}")
 
     def _header(self, info: ZipInfo) -> ArrayHeader:
-        """Raises ValueError for an entry that is no array, or one of another size than the directory states."""
+        """Raise ValueError for an entry that is no array, or one of another size than the directory states."""
         if info.flag_bits & _ENCRYPTED or info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             raise ValueError(f"{info.filename} is encrypted, or packed in a way that numpy does not write")
         with self._archive.open(info) as entry:
@@ -107,7 +107,7 @@ class ArrayFile:
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator[Self]:
-        """Reads the headers of the .npz file at `path`. Raises BundleError for a file that is none, or too large."""
+        """Read the headers of the .npz file at `path`. Raises BundleError for a file that is none, or too large."""
         with path.open("rb") as file:
             with _as_bundle_error(path):
                 _check_directory(file)
@@ -128,7 +128,7 @@ def _as_bundle_error(path: Path) -> Iterator[None]:
 
 
 def _check_directory(file: IO[bytes]) -> None:
-    """Raises ValueError for a zip with more entries than MOST_ARRAYS: zipfile makes an object of each."""
+    """Raise ValueError for a zip with more entries than MOST_ARRAYS: zipfile makes an object of each."""
     size = file.seek(0, 2)
     if size > MOST_BYTES:
         raise ValueError(f"it has {size} bytes, more than {MOST_BYTES}")

@@ -52,7 +52,7 @@ class Reference:
 
 
 def load_reference(bundle: Bundle) -> Reference:
-    """Reads the reference of `bundle`, which then holds all that the manifest declares, and nothing else.
+    """Read the reference of `bundle`, which then holds all that the manifest declares, and nothing else.
 
     Returns at least one clip, and a row for each of every output that the graphs give and of every input that they
     take beside clips. Raises BundleError for a file that was changed, that is no reference, or that lacks any of it:
@@ -107,7 +107,7 @@ def _names(arrays: ArrayFile, bundle: Bundle) -> tuple[list[str], list[str], lis
 
 
 def _check(arrays: ArrayFile, name: str, dtype: str, shape: tuple[int, ...]) -> None:
-    """Raises BundleError unless the array `name` is of that dtype and shape."""
+    """Raise BundleError unless the array `name` is of that dtype and shape."""
     header = arrays.headers[name]
     if header.dtype != dtype or header.shape != shape:
         raise BundleError(

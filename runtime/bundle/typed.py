@@ -24,7 +24,7 @@ _MOST_SHOWN = 60  # characters of a value in a message
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Reads the object in a small JSON file. Raises BundleError for anything else, FileNotFoundError for nothing."""
+    """Read the object in a small JSON file. Raises BundleError for anything else, FileNotFoundError for nothing."""
     content = read_small_file(path, BundleError)
     try:
         values = msgspec.json.decode(content)

@@ -159,8 +159,18 @@ def compare_logits(
     *,
     output: str = "logits",
 ) -> BatchParity:
-    """got and torch_logits (B, K), or as many values of another output, of the reference clips with the numbers in
-    `clips`. Raises BundleError for shapes that differ, and for arrays without a value: they would agree."""
+    """Compare a batch of logits, or as many values of another output, with torch's.
+
+    Args:
+        got: float32 (B, K).
+        torch_logits: float32 (B, K).
+        clips: numbers of the B reference clips.
+        limit: how far they may be apart.
+        output: what the values are called.
+
+    Raises:
+        BundleError: for shapes that differ, and for arrays without a value: they would agree.
+    """
     if got.shape != torch_logits.shape or got.ndim != 2 or got.size == 0 or len(clips) != len(got):
         raise BundleError(
             f"{output} of {len(clips)} clips cannot be compared: {got.shape} beside torch's {torch_logits.shape}",
@@ -186,9 +196,17 @@ def compare_logits(
 def compare_outputs(
     got: Mapping[str, NDArray[np.float32]], reference: Reference, clips: Sequence[int], limit: Limit
 ) -> list[BatchParity]:
-    """Every output of the graph beside what torch answered for the reference clips with those numbers. `limit` is for
-    logits; where it ranks no labels, and for other outputs, it is taken in proportion to the values. Raises BundleError
-    where one of the two has an output that the other lacks, or neither has any."""
+    """Compare every output of the graph with what torch answered for the reference clips with those numbers.
+
+    Args:
+        got: each output by name, (B, ...).
+        reference: torch's answers.
+        clips: numbers of the B reference clips.
+        limit: for logits. Where it ranks no labels, and for other outputs, it is taken in proportion to the values.
+
+    Raises:
+        BundleError: where one of the two has an output that the other lacks, or neither has any.
+    """
     if not got or got.keys() != reference.outputs.keys():
         raise BundleError(
             f"the graph gives {', '.join(got) or 'nothing'}, and torch's answers are {', '.join(reference.outputs)}: "
@@ -250,10 +268,19 @@ def check_outputs(
     precision: str,
     progress: Progress = silent,
 ) -> ParityReport:
-    """Prepares every reference clip and runs them at each of BATCHES.
+    """Prepare every reference clip and run them at each of BATCHES.
 
-    limit: on logits; see `limit_of`
-    Raises BundleError where the reference has nothing to compare.
+    Args:
+        run: inputs by name to outputs by name.
+        reference: the clips, and torch's answers.
+        spec: the input contract.
+        limit: on logits; see `limit_of`.
+        backend: what runs, for the report.
+        precision: likewise.
+        progress: called with a line for each batch.
+
+    Raises:
+        BundleError: where the reference has nothing to compare.
     """
     if not reference.clips:
         raise BundleError("the reference holds no clips, so nothing can be compared")
@@ -288,10 +315,19 @@ def check_bundle(
     precision: str,
     progress: Progress = silent,
 ) -> ParityReport:
-    """`engine`, which has the bundle's graph for that precision loaded, against everything that torch answered.
+    """Compare an engine, which has the bundle's graph for that precision loaded, with everything that torch answered.
 
-    Every engine gives a classifier's logits; not every one gives all there is of a graph with more, which is a
-    BackendError. Raises BundleError where the reference has nothing to compare.
+    Args:
+        engine: the engine.
+        bundle: the bundle.
+        reference: its clips, and torch's answers.
+        backend: what the engine is called, for the report.
+        precision: of the graph.
+        progress: called with a line for each batch.
+
+    Raises:
+        BackendError: where the engine does not give all that the graph gives. Every engine gives a classifier's logits.
+        BundleError: where the reference has nothing to compare.
     """
     limit = limit_of(bundle, precision, reference)
     named = {"backend": backend, "precision": precision}

@@ -77,9 +77,15 @@ def frame_checksums(frames: Frames) -> tuple[str, ...]:
 
 
 def record_video(path: Path, spec: ClipSpec, infer: Infer) -> RecordedVideo:
-    """What each stage gives for the file at `path` on this machine.
+    """Record what each stage gives for the file at `path` on this machine.
 
-    infer: a batch of one clip, as `spec` prepares it -> logits (1, K). Raises VideoError for what is no video.
+    Args:
+        path: the video.
+        spec: the input contract.
+        infer: a batch of one clip, as `spec` prepares it, to logits (1, K).
+
+    Raises:
+        VideoError: for what is no video.
     """
     frames = read_clip(path, spec)
     clip = prepare(frames, spec)
@@ -103,11 +109,21 @@ def check_video(
     reading: Reading | None = None,
     limit: Limit | None = None,
 ) -> StageReport:
-    """Runs the stages on the file at `path` and holds each against the record of the export. limit: on its logits, that
-    on labels where none is given.
+    """Run the stages on the file at `path` and hold each against the record of the export.
 
-    reading: how it is read, where not as the export did: another track, or more memory
-    Raises BundleError where the bundle has no record of a file with these bytes, VideoError for what is no video.
+    Args:
+        path: the video.
+        recorded: the records of the bundle.
+        spec: the input contract.
+        infer: a batch of one clip to logits (1, K).
+        backend: what runs, for the report.
+        precision: likewise.
+        reading: how the file is read, where not as the export did: another track, or more memory.
+        limit: on its logits; that on labels where none is given.
+
+    Raises:
+        BundleError: where the bundle has no record of a file with these bytes.
+        VideoError: for what is no video.
     """
     record = _record_of(path, recorded)
     frames = read_clip(path, spec, reading)

@@ -33,10 +33,16 @@ _RENAMING_SECONDS = 1.0  # longer than two renames take
 
 @contextmanager
 def written_folder(path: Path, *, check: Callable[[], None], say: Progress = silent) -> Iterator[Path]:
-    """A fresh folder beside `path`, which takes its place when the block ends well, and is gone when not.
+    """Make a fresh folder beside `path`, which takes its place when the block ends well, and is gone when not.
 
-    check: raises where `path` may not be replaced; asked again at the end, because something may have come there.
-    Raises NotWritten where the system refuses it; what lay at `path` then still does.
+    Args:
+        path: where the folder goes.
+        check: raises where `path` may not be replaced. It is asked again at the end, because something may have come
+            there.
+        say: called with what a user should keep: who is waited for, what is removed.
+
+    Raises:
+        NotWritten: where the system refuses it. What lay at `path` then still does.
     """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +73,7 @@ def _moved(fresh: Path, path: Path) -> bool:
 
 
 def exchange(fresh: Path, path: Path, *, aside: Path) -> None:
-    """Puts the folder `fresh` in the place of `path`, and what lay there to `fresh` or `aside`.
+    """Put the folder `fresh` in the place of `path`, and what lay there to `fresh` or `aside`.
 
     Where it fails, `path` is as it was.
     """
@@ -114,8 +120,10 @@ def _exchange_at_once(first: Path, second: Path) -> bool:
 
 
 def restored(path: Path, *, say: Progress = silent) -> None:
-    """Puts back what a process that died had moved aside of `path`, where nothing lies there; waits for one that lives
-    and is between its two renames."""
+    """Put back what a process that died had moved aside of `path`, where nothing lies there.
+
+    Waits for a process that lives and is between its two renames.
+    """
     end = time.monotonic() + _RENAMING_SECONDS
     while not os.path.lexists(path) and _replaced(path):
         with suppress(OSError):  # another who reads was faster
@@ -126,8 +134,10 @@ def restored(path: Path, *, say: Progress = silent) -> None:
 
 
 def while_it_stays(manifest: Path, read: Callable[[], Value]) -> Value:
-    """What `read` finds in the bundle of that manifest; reads again where the manifest was replaced meanwhile, because
-    one bundle's manifest does not fit another's files."""
+    """Read from the bundle of that manifest, again where the manifest was replaced meanwhile.
+
+    One bundle's manifest does not fit another's files.
+    """
     while True:
         before = _identity(manifest)
         try:

@@ -70,10 +70,17 @@ def _system() -> str:
 
 
 def try_lock(path: Path, *, make: bool = True) -> int | None:
-    """Locks the file at `path`, made where it is not there unless told otherwise, and writes into it who holds it.
+    """Lock the file at `path` and write into it who holds it.
 
-    Returns the descriptor that holds the lock until `unlock`; None where another holds it. Raises OSError, with one of
-    NO_LOCKS where the file system has none.
+    Args:
+        path: the file.
+        make: whether to make it where it is not there.
+
+    Returns:
+        The descriptor that holds the lock until `unlock`; None where another holds it.
+
+    Raises:
+        OSError: with one of NO_LOCKS where the file system has none.
     """
     from filelock import lock_descriptor  # here, because readers need no lock and should start without it
 
@@ -93,7 +100,7 @@ def try_lock(path: Path, *, make: bool = True) -> int | None:
 
 
 def unlock(descriptor: int, path: Path) -> None:
-    """Gives the lock back, and removes its file unless another lies at `path` by now."""
+    """Give the lock back, and remove its file unless another lies at `path` by now."""
     if _lies_at(descriptor, path):
         with suppress(PermissionError):  # Windows removes no file that is open
             path.unlink()
@@ -102,7 +109,7 @@ def unlock(descriptor: int, path: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, *, say: Progress = silent) -> Iterator[None]:
-    """Holds the lock of the bundle at `folder`; waits for it, having said who holds it."""
+    """Hold the lock of the bundle at `folder`. Where another holds it, say who, and wait."""
     path = folder / LOCK
     descriptor = _wait(path, say)
     try:

@@ -41,7 +41,7 @@ _FIXES = {
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Turns what the system refuses while `path` is written into NotWritten, which names it.
+    """Turn what the system refuses while `path` is written into NotWritten, which names it.
 
     Errors about other files pass. A full disk names none, and is about what is being written.
     """
@@ -88,11 +88,15 @@ def scratch(parent: Path, name: str, *, say: Progress = silent) -> Iterator[Path
 
 @contextmanager
 def written_file(path: Path, *, follow_link: bool = False, say: Progress = silent) -> Iterator[Path]:
-    """A path to write a file to, which takes its place at `path` when the block ends well, and is gone when not.
+    """Give a path to write a file to, which takes its place at `path` when the block ends well, and is gone when not.
 
-    follow_link: where a link lies at `path`, it stays, and what it points to is replaced; otherwise the link is
+    Args:
+        path: where the file goes.
+        follow_link: whether a link at `path` stays, and what it points to is replaced. Otherwise the link is.
+        say: called with what a user should keep.
 
-    Raises NotWritten where the system refuses it; what lay at `path` then still does.
+    Raises:
+        NotWritten: where the system refuses it. What lay at `path` then still does.
     """
     target = path.resolve() if follow_link else path
     with naming(target), scratch(target.parent, target.name, say=say) as folder:
@@ -104,7 +108,7 @@ def written_file(path: Path, *, follow_link: bool = False, say: Progress = silen
 
 
 def sync_file(path: Path) -> None:
-    """Returns when the file's contents are on the disk."""
+    """Return when the file's contents are on the disk."""
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -113,7 +117,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Returns when the names in the folder are on the disk, where the system can tell."""
+    """Return when the names in the folder are on the disk, where the system can tell."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -127,7 +131,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Returns when everything in the folder is on the disk."""
+    """Return when everything in the folder is on the disk."""
     for inner, _, names in os.walk(folder):
         for name in names:
             sync_file(Path(inner, name))
@@ -135,7 +139,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def collect(parent: Path, name: str, *, say: Progress = silent) -> None:
-    """Removes the scratch folders for `name` in `parent` whose makers are dead, and says so.
+    """Remove the scratch folders for `name` in `parent` whose makers are dead, and say so.
 
     One that holds what its maker was about to replace puts it back, where nothing has taken its place.
     """
@@ -224,7 +228,7 @@ def _lock_of_the_dead(folder: Path, holder: Holder | None) -> int | None:
 
 
 def _remove(folder: Path, lock: int | None) -> None:
-    """Removes a scratch folder, its lock last: what a kill leaves of it can still be collected."""
+    """Remove a scratch folder, its lock last: what a kill leaves of it can still be collected."""
     try:
         _empty(folder)
     except BaseException:  # a signal, which must not leave half of it

@@ -43,9 +43,19 @@ class Explanation:
 def explain_clip(
     frames: Frames, spec: ClipSpec, tubelet: TubeletSize, readout: Readout, infer: InferAttentions, *, method: Method
 ) -> Explanation:
-    """Runs one clip of `spec.num_frames` frames and maps what it attended to; see `attention_map`.
+    """Run one clip and map what the model attended to; see `attention_map`.
 
-    Raises VideoError for another number of frames; ValueError for attentions that are not of this clip's tokens.
+    Args:
+        frames: `spec.num_frames` of them.
+        spec: the input contract.
+        tubelet: what one token covers.
+        readout: from which tokens the answer is read.
+        infer: clips to the attentions of every layer.
+        method: "rollout" or "last".
+
+    Raises:
+        VideoError: for another number of frames.
+        ValueError: for attentions that are not of this clip's tokens.
     """
     clip = prepare(frames, replace(spec, layout="THWC"))  # (T, H, W, 3)
     attentions = infer((clip if spec.layout == "THWC" else normalise(clip, spec))[np.newaxis])

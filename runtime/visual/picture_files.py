@@ -28,8 +28,10 @@ SLOWEST, FASTEST, UNTIMED = 4, 30, 8  # frames a second
 
 
 def check_picture(path: Path, *, force: bool) -> None:
-    """Raises TubeletError where no picture can go to `path`: another suffix, no encoder for it, no folder, or a file
-    that is there and `force` not given."""
+    """Raise TubeletError where no picture can go to `path`.
+
+    That is so for another suffix, without an encoder for it, without its folder, and over a file without `force`.
+    """
     encoder = ENCODERS.get(path.suffix.lower())
     if encoder is None:
         raise TubeletError(
@@ -60,7 +62,7 @@ def frame_rate(seconds: NDArray[np.float64]) -> int:
 
 
 def write_png(path: Path, picture: Pixels) -> None:
-    """Writes uint8 RGB pixels (H, W, 3) without loss."""
+    """Write uint8 RGB pixels (H, W, 3) without loss."""
     encoder = VideoCodecContext.create("png", "w")
     encoder.height, encoder.width = picture.shape[:2]
     encoder.pix_fmt = "rgb24"
@@ -70,7 +72,7 @@ def write_png(path: Path, picture: Pixels) -> None:
 
 
 def write_video(path: Path, pixels: Pixels, rate: int, *, crf: int = 23) -> None:
-    """Writes uint8 RGB pixels (T, H, W, 3) as H.264 of `rate` frames a second; the lower `crf`, the fewer artefacts.
+    """Write uint8 RGB pixels (T, H, W, 3) as H.264 of `rate` frames a second; the lower `crf`, the fewer artefacts.
 
     Its colours are at half resolution, so that every player shows it; an odd side is made even by repeating the last
     row or column.
@@ -89,7 +91,7 @@ def write_video(path: Path, pixels: Pixels, rate: int, *, crf: int = 23) -> None
 
 
 def write_gif(path: Path, pixels: NDArray[np.uint8], rate: int) -> None:
-    """Writes uint8 RGB pixels (T, H, W, 3) as a GIF that repeats for ever.
+    """Write uint8 RGB pixels (T, H, W, 3) as a GIF that repeats for ever.
 
     All frames share one palette of 256 colours made for them (FFmpeg's palettegen and paletteuse). Colours
     between are dithered in a fixed pattern, which stands still where the picture does and so costs few bytes.
@@ -122,13 +124,18 @@ def write_gif(path: Path, pixels: NDArray[np.uint8], rate: int) -> None:
 def write_panels(
     path: Path, panels: Sequence[Pixels], seconds: NDArray[np.float64], *, shown: int, force: bool
 ) -> None:
-    """Writes panels of one clip, each uint8 (T, H, W, 3), as the suffix of `path` says.
+    """Write panels of one clip as the suffix of `path` says.
 
-    .png:       a sheet of `shown` frames spread over the clip, each panel in a row of its own
-    .mp4, .gif: all frames, panels side by side, at the speed of the video
-    seconds:    float64 (T,), when the frames are shown, NaN where that is not known
+    Args:
+        path: a .png for a sheet of `shown` frames spread over the clip, each panel in a row of its own. A .mp4 or .gif
+            for all frames, panels side by side, at the speed of the video.
+        panels: each uint8 (T, H, W, 3).
+        seconds: float64 (T,), when the frames are shown, NaN where that is not known.
+        shown: frames on a sheet.
+        force: replace a file that is there.
 
-    Raises TubeletError as `check_picture` does, and where the file cannot be written; what was there then still is.
+    Raises:
+        TubeletError: as `check_picture` does, and where the file cannot be written. What was there then still is.
     """
     check_picture(path, force=force)
     panels = [enlarged(panel, LEAST_SIDE) for panel in panels]

@@ -98,11 +98,17 @@ def patch_statistics(patches: Reals) -> tuple[Reals, Reals]:
 def reconstruction_loss(
     clips: Pixels, logits: Reals, masked: Indices, spec: ClipSpec, pretraining: Pretraining
 ) -> float:
-    """The mean squared error of predictions, as VideoMAE is pretrained with.
+    """Compute the mean squared error of predictions, as VideoMAE is pretrained with.
 
-    clips:  uint8 (B, T, H, W, 3), what was shown to the model before it was normalised
-    logits: float32 (B, M, P * 3), what the model predicts for the tokens `masked` (B, M)
-    Raises ValueError for logits of another shape.
+    Args:
+        clips: uint8 (B, T, H, W, 3), what was shown to the model before it was normalised.
+        logits: float32 (B, M, P * 3), what the model predicts for the masked tokens.
+        masked: int64 (B, M), which tokens those are.
+        spec: the input contract.
+        pretraining: how the model was trained.
+
+    Raises:
+        ValueError: for logits of another shape.
     """
     wanted = _taken(patchify(targets(clips, spec), pretraining.tubelet), masked)  # (B, M, P, 3)
     if pretraining.norm_pix_loss:
@@ -112,10 +118,16 @@ def reconstruction_loss(
 
 
 def reconstruct(clips: Pixels, logits: Reals, masked: Indices, spec: ClipSpec, pretraining: Pretraining) -> Pixels:
-    """The clips with the predictions in place of the masked tokens: uint8 (B, T, H, W, 3).
+    """Put the predictions in the place of the masked tokens; what the model saw stays as it is.
 
-    Takes what `reconstruction_loss` takes. What the model saw is left as it is. Raises ValueError for logits of
-    another shape.
+    Args:
+        clips: uint8 (B, T, H, W, 3), and the rest as `reconstruction_loss` takes it.
+
+    Returns:
+        uint8 (B, T, H, W, 3).
+
+    Raises:
+        ValueError: for logits of another shape.
     """
     originals = _taken(patchify(targets(clips, spec), pretraining.tubelet), masked)  # (B, M, P, 3)
     predicted = _in_patches(logits, originals.shape)
@@ -133,9 +145,18 @@ def hide(clips: Pixels, masked: Indices, tubelet: TubeletSize) -> Pixels:
 def reconstruct_clip(
     frames: Frames, spec: ClipSpec, pretraining: Pretraining, infer: InferMasked, *, seed: int
 ) -> Reconstruction:
-    """Hides tokens of one clip of `spec.num_frames` frames, as many as the model was made for, and has them predicted.
+    """Hide tokens of one clip, as many as the model was made for, and have them predicted.
 
-    Raises VideoError for another number of frames; ValueError for a number of hidden tokens that is no tube mask.
+    Args:
+        frames: `spec.num_frames` of them.
+        spec: the input contract.
+        pretraining: how the model was trained.
+        infer: clips and the mask to logits.
+        seed: draws the places that are hidden.
+
+    Raises:
+        VideoError: for another number of frames.
+        ValueError: for a number of hidden tokens that is no tube mask.
     """
     clips = prepare(frames, replace(spec, layout="THWC"))[np.newaxis]  # (1, T, H, W, 3)
     mask = tube_mask(token_grid(clips.shape[1:4], pretraining.tubelet), pretraining.masked, seed=seed)

@@ -19,14 +19,21 @@ Method = Literal["rollout", "last"]
 
 
 def attention_map(attentions: Sequence[Reals], grid: Grid, readout: Readout, method: Method = "rollout") -> Reals:
-    """How much the answer attends to each tubelet of one clip: float32 (T', H', W'), no value below 0.
+    """Compute how much the answer attends to each tubelet of one clip.
 
-    attentions: of each layer, the first layer first: float32 (h, N, N), or (1, h, N, N); rows ask, and sum to 1
-    grid:       T', H', W' of the clip; N is their product, and one more with a class token
-    method:     "rollout", through all layers, or "last", the last layer alone
+    No layer is copied: those of ViViT-B take 472 MB a clip, each.
 
-    The values sum to 1, less what the class token keeps to itself. No layer is copied: those of ViViT-B take
-    472 MB a clip, each. Raises ValueError for attentions of another shape.
+    Args:
+        attentions: of each layer, the first layer first: float32 (h, N, N), or (1, h, N, N). Rows ask, and sum to 1.
+        grid: T', H', W' of the clip. N is their product, and one more with a class token.
+        readout: from which tokens the answer is read.
+        method: "rollout", through all layers, or "last", the last layer alone.
+
+    Returns:
+        float32 (T', H', W'), no value below 0. They sum to 1, less what the class token keeps to itself.
+
+    Raises:
+        ValueError: for attentions of another shape.
     """
     layers = [attention[0] if attention.ndim == 4 and len(attention) == 1 else attention for attention in attentions]
     num_tokens = grid.tokens + (readout == "class-token")
