@@ -9,7 +9,7 @@ import numpy as np
 from ..preprocess.errors import BundleError, CheckpointError, ParityError
 from ..preprocess.shortage import shortages_named
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
-from ..runtime.bundle.bundle import Bundle, Readout
+from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.files import BundleFile
 from ..runtime.bundle.manifest import MANIFEST
 from ..runtime.bundle.reference import Reference
