@@ -5,7 +5,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from ...runtime.visual.rollout import Readout
+from ...runtime.bundle.bundle import Readout
 from .config import TransformerConfig
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...preprocess.spec import Evaluation, Sampling
-from ...runtime.visual.rollout import Readout
+from ...runtime.bundle.bundle import Readout
 from .config import TransformerConfig
 from .family import COMMON_DEFAULTS, Family, Processor, Weights
 from .model import Model

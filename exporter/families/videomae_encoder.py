@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...runtime.bundle.bundle import Task
-from ...runtime.visual.rollout import Readout
+from ...runtime.bundle.bundle import Readout, Task
 from .config import TransformerConfig, height_and_width
 from .model import Model
 from .transformer import Encoder, TubeletEmbeddings, gather_tokens

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...preprocess.errors import CheckpointError
 from ...preprocess.spec import IMAGENET_MEAN, IMAGENET_STD
-from ...runtime.visual.rollout import Readout
+from ...runtime.bundle.bundle import Readout
 from .model import Model
 from .transformer import Layer, gather_tokens
 from .videomae_encoder import VideoMAEConfig, VideoMAEModel, VideoMAEProjections, sinusoid_table

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from ...preprocess.errors import CheckpointError
 from ...preprocess.spec import Evaluation, Sampling
-from ...runtime.bundle.bundle import Task
-from ...runtime.visual.rollout import Readout
+from ...runtime.bundle.bundle import Readout, Task
 from .config import ACTIVATIONS, TransformerConfig
 from .family import COMMON_DEFAULTS, Family, Processor
 from .model import Model
