@@ -28,7 +28,7 @@ from .videomae_v2 import is_videomae_v2, videomae_settings
 from .weight_files import WEIGHT_FILES, read_weights, shortened, weights_in
 from .weights import account_for, of_encoder, stored_names, to_float32, without_wrappers
 
-Report = Callable[[str], None]  # is told in a line each what was chosen on the way
+Report = Callable[[str], None]  # called with a line for each thing that was chosen on the way
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ class Model(nn.Module):
     """
 
     config: TransformerConfig
-    # Of the arguments of `forward`: the outputs of `output_names`, and the encoder's `States`.
+    # Takes the arguments of `forward`: the outputs of `output_names`, and the encoder's `States`.
     outputs: Callable[..., dict[str, Tensor]]
 
     @classmethod

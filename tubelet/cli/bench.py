@@ -97,7 +97,7 @@ def bench(
     if report is not None and not report.parent.is_dir():
         raise click.BadParameter(f"the folder {report.parent} does not exist", param_hint="--report")
     if report is not None:
-        load_template()  # what it lacks is told before anything is measured
+        load_template()  # what it lacks is an error before anything is measured
     opened = Bundle.open(bundle)
     with StatusLine() as progress:
         found = bench_bundle(
