@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-network test-full-size test-newest lint examples docs docs-help wheel clean
+.PHONY: demo test test-slow test-network test-full-size test-newest lint examples docs docs-help wheel clean
 
 demo: .venv/demo-ready
 	$(BIN)/python scripts/demo.py
@@ -53,6 +53,10 @@ TORCH_FREE := $(addprefix tests/,$(addsuffix .py,test_torch_free cli/test_pictur
 	runtime/test_prefetch runtime/backends/test_ort runtime/proof/test_parity runtime/visual/test_picture_files \
 	$(addprefix preprocess/test_,container convert damage decode fuzz large_frames pyav resize sampling spec tracks \
 	video_info)))
+.PHONY: torch-free-tests
+torch-free-tests:
+	@echo $(TORCH_FREE)
+
 test-newest: .venv/dev-ready
 	rm -rf dist build/lib build/newest
 	$(BIN)/python -m build --wheel --outdir dist

@@ -104,6 +104,7 @@ def test_bfloat16_is_a_baseline_too(vivit_bundle: Path, tmp_path: Path) -> None:
     assert report.baseline == "torch-bf16"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="torch.compile needs a C++ compiler on a CPU"
 )

@@ -91,6 +91,7 @@ def test_transformers_gives_the_same_logits(demo: Demo) -> None:
     np.testing.assert_allclose(demo.infer(batch), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_bundle_is_as_often_right_as_torch(demo: Demo) -> None:
     spec = demo_spec(demo.family)
     torch_score = score(demo.infer, spec, partial(rendered_frames, spec), clips=CLIPS)
@@ -102,6 +103,7 @@ def test_the_bundle_is_as_often_right_as_torch(demo: Demo) -> None:
     assert bundle_score.top1 > 0.9
 
 
+@pytest.mark.slow
 def test_in_8_bits_it_is_right_as_often_within_a_point(demo: Demo, tmp_path: Path) -> None:
     bundle = Bundle.open(shutil.copytree(demo.bundle, tmp_path / "bundle"))
     for precision in ("int8", "int8-static", "fp8"):

@@ -8,6 +8,8 @@ import fuzz
 import pytest
 from videos import make_video
 
+pytestmark = pytest.mark.slow
+
 COPIES = 350  # of each file, so 2,100 in all
 SOURCES = {
     "h264.mp4": {},
