@@ -9,7 +9,11 @@ demo: .venv/demo-ready
 	$(BIN)/python scripts/demo.py
 
 test: .venv/oracles-ready
-	$(BIN)/python -m pytest -n 2 -m "not full_size and not network and not examples"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not full_size and not network and not examples"
+
+# Many mutations, a long life, accuracy over many clips: minutes.
+test-slow: .venv/oracles-ready
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # Published checkpoints against the logits that public tests state for them, where the Hub can be reached.
 test-network: .venv/dev-ready

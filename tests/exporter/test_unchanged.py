@@ -37,10 +37,10 @@ from tubelet.preprocess.spec import ClipSpec, Evaluation, Sampling
 from tubelet.runtime import predictions
 from tubelet.runtime import tokens as masking
 from tubelet.runtime.bundle.bundle import Bundle, Task
-from tubelet.runtime.bundle.files import Precision
 from tubelet.runtime.bundle.reference import kept_values
 from tubelet.runtime.bundle.typed import typed
 from tubelet.runtime.load import load
+from tubelet.runtime.precisions import GraphPrecision
 from tubelet.runtime.visual import drawing as pictures
 from tubelet.runtime.visual import reconstruction, rollout
 
@@ -106,7 +106,7 @@ def test_an_export_leaves_the_model_and_the_process_as_they_were(family: str, ta
     checkpoint.model.train()  # as a caller has it between two epochs
     spec, settings = clip_spec(checkpoint, "frames"), copy.deepcopy(dict(checkpoint.processor))
     model, process = state_of(checkpoint.model), state_of_the_process()
-    precisions: tuple[Precision, ...] = ("fp16",) if task == "video-classification" else ()
+    precisions: tuple[GraphPrecision, ...] = ("fp16",) if task == "video-classification" else ()
     export_bundle(
         checkpoint, tmp_path / "bundle", ExportOptions(extras=("hidden_states", "attentions"), precisions=precisions)
     )
