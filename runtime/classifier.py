@@ -20,12 +20,14 @@ from .reading import Clips, Video, prepare_crops, read_crops
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """One video of several: what is said of it, and the clips that it is said of; or the error instead.
+    """One video of several: what is said of it, or the error instead.
 
-    video: as it was given
-    name:  its path or name; "video 3" where the third has none
-    predictions: see `VideoClassifier.classify`
-    clips: their frames as the centre crop shows them
+    Attributes:
+        video: as it was given.
+        name: its path or name; "video 3" where the third has none.
+        predictions: what `VideoClassifier.classify` returns.
+        clips: the clips that are spoken of, their frames as the centre crop shows them.
+        error: why it could not be read; None where it could.
     """
 
     video: Video
@@ -50,8 +52,18 @@ class VideoClassifier(VideoModel):
     """A bundle for video-classification at work."""
 
     def logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """batch (B, T, C, H, W) float32, or (B, T, H, W, C) uint8 where the graph takes frames -> (B, K)
-        float32, finite. Raises VideoError for another shape or dtype, BackendError where the engine fails."""
+        """Run prepared clips through the graph.
+
+        Args:
+            batch: float32 (B, T, C, H, W), or uint8 (B, T, H, W, C) where the graph takes frames; see `prepare`.
+
+        Returns:
+            float32 (B, K), finite.
+
+        Raises:
+            VideoError: for another shape or dtype.
+            BackendError: where the engine fails.
+        """
         self._check_inputs({self.spec.input_name: batch})
         return self._checked("logits", self._backend.infer(batch), len(batch))
 
@@ -63,7 +75,14 @@ class VideoClassifier(VideoModel):
         return self.bundle.problem_type
 
     def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """logits of the views of one video, (views, K) -> its scores (K,), from 0 to 1; of a regression its values."""
+        """Turn the logits of the views of one video into its scores.
+
+        Args:
+            logits: float32 (views, K).
+
+        Returns:
+            float32 (K,), from 0 to 1. The values as they are for a regression.
+        """
         return merge_views(logits, self.spec.evaluation.averages, self.problem_type)
 
     def classify(self, video: Video, *, top_k: int = 5) -> Answer:
@@ -91,12 +110,20 @@ class VideoClassifier(VideoModel):
     def classify_many(
         self, videos: Iterable[Video], *, top_k: int = 5, batch: int = 1, workers: int = 2
     ) -> Iterator[Classification]:
-        """Each video's classification, in order, a bad one's error in its place.
+        """Classify many videos; threads read ahead of the model.
 
-        batch:   clips in one run of the graph; the views of a video, and several videos, are put together up to that
-        workers: threads that decode and prepare ahead of the model
-        Raises OutOfBounds for a batch that memory cannot hold and for more workers than cores can use; BackendError
-        where the engine fails.
+        Args:
+            videos: any number of what `classify` takes.
+            top_k: how many labels.
+            batch: clips in one run of the graph. The views of a video, and several videos, are put together up to that.
+            workers: threads that decode and prepare ahead of the model.
+
+        Yields:
+            Each video's classification, in order, a bad one's error in its place.
+
+        Raises:
+            OutOfBounds: for a batch that memory cannot hold, and for more workers than cores can use.
+            BackendError: where the engine fails.
         """
         _check_above_zero("top_k", top_k)
         clips_at_once(self.bundle, "batch").check(batch)

@@ -150,7 +150,7 @@ def _advice(packages: dict[str, str | None], *, gpu: bool) -> tuple[str, ...]:
 
 
 def examine() -> Examination:
-    """Looks at this machine; takes a second or so, since it starts every provider there is."""
+    """Examine this machine. It takes a second or so, since it starts every provider there is."""
     packages = {name: installed_version(name) for name in PACKAGES}
     gpus, note = examine_gpus()
     libraries = examine_libraries()  # first: ONNX Runtime's TensorRT provider finds what is loaded then

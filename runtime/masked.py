@@ -25,10 +25,16 @@ class MaskedVideoModel(VideoModel):
         return Pretraining(self.bundle.tubelet, masked, self.bundle.norm_pix_loss)
 
     def reconstruct(self, video: Video, *, seed: int = 0) -> Reconstruction:
-        """One clip of a video with most of its tubelets hidden, and drawn by the model from the others.
+        """Hide most tubelets of one clip of a video, and have the model draw them from the others.
 
-        seed: chooses the tubelets, 0 or more. Raises ValueError for another, VideoError for what is no video,
-        BackendError where the engine fails.
+        Args:
+            video: what is read; see `read_clips`.
+            seed: chooses the tubelets, 0 or more.
+
+        Raises:
+            ValueError: for a seed below 0.
+            VideoError: for what is no video.
+            BackendError: where the engine fails.
         """
 
         def infer(clips: NDArray[Any], mask: TubeMask) -> NDArray[np.float32]:

@@ -45,9 +45,16 @@ class VideoModel:
         self._again = again
 
     def explain(self, video: Video, *, method: Method = "rollout") -> Explanation:
-        """What the model looked at in one clip of a video; of a bundle that was exported with attentions.
+        """Show what the model looked at in one clip of a video.
 
-        Raises BundleError for one that was not, VideoError for what is no video, BackendError where the engine fails.
+        Args:
+            video: what is read; see `read_clips`.
+            method: "rollout", through all layers, or "last", the last layer alone.
+
+        Raises:
+            BundleError: for a bundle that was exported without attentions.
+            VideoError: for what is no video.
+            BackendError: where the engine fails.
         """
         names = [output.name for output in self.bundle.graphs[0].outputs if output.name.startswith("attentions.")]
         if not names or self.bundle.task == "masked-modeling":  # which attends to a few tokens only
@@ -66,7 +73,7 @@ class VideoModel:
         )
 
     def read(self, video: Video) -> Clips:
-        """The frames of a video that make its clips; see `read_clips`."""
+        """Read the frames of a video that make its clips; see `read_clips`."""
         return read_clips(video, self.spec, self.reading)
 
     def _one_clip(self, video: Video) -> Frames:
@@ -75,16 +82,26 @@ class VideoModel:
         return clips.clip(0)
 
     def prepare(self, clips: Clips) -> NDArray[Any]:
-        """The model input of every view: float32 (views, T, C, H, W), or uint8 (views, T, H, W, C) where the graph
-        takes frames."""
+        """Prepare the model input of every view.
+
+        Returns:
+            float32 (views, T, C, H, W), or uint8 (views, T, H, W, C) where the graph takes frames.
+        """
         return prepare_clips(clips, self.spec, self.reading)
 
     def run(self, batch: NDArray[Any], **others: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        """Everything that the graph gives, float32 (B, ...) each by name, finite.
+        """Run the graph and return everything that it gives.
 
-        batch:  (B, T, C, H, W) float32, or (B, T, H, W, C) uint8 where the graph takes frames
-        others: what else it takes, (B, ...) each by name
-        Raises VideoError for another shape or dtype, BackendError where the engine fails.
+        Args:
+            batch: float32 (B, T, C, H, W), or uint8 (B, T, H, W, C) where the graph takes frames.
+            others: what else it takes, int64 (B, ...) each by name.
+
+        Returns:
+            float32 (B, ...) each by name, finite.
+
+        Raises:
+            VideoError: for another shape or dtype.
+            BackendError: where the engine fails.
         """
         inputs = {self.spec.input_name: batch, **others}
         self._check_inputs(inputs)

@@ -29,15 +29,17 @@ Answer = list[Prediction] | list[Value]
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32 (..., K) -> float32 (..., K) that sum to 1. The largest logit is subtracted first, so that no
-    exponential overflows."""
+    """Turn logits (..., K) into scores that sum to 1, float32.
+
+    The largest logit is subtracted first, so that no exponential overflows.
+    """
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     scores: NDArray[np.float32] = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return scores
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32 (..., K) -> float32 (..., K), each label on its own, for models of several labels a video.
+    """Turn each logit (..., K) into a score of its own, float32, for models of several labels a video.
 
     1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2, and tanh does not overflow.
     """
@@ -46,10 +48,17 @@ def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def merge_views(logits: NDArray[np.float32], averages: Averages, problem_type: ProblemType) -> NDArray[np.float32]:
-    """Turn the logits of the views of one video, (views, K), into its scores (K,).
+    """Turn the logits of the views of one video into its scores.
 
-    averages: what the published evaluation averages over views, `Evaluation.averages`. Models of several labels a
-    video score each label on its own. The values of a regression are averaged as they are.
+    Models of several labels a video score each label on its own. The values of a regression are averaged as they are.
+
+    Args:
+        logits: float32 (views, K).
+        averages: what the published evaluation averages over views, `Evaluation.averages`.
+        problem_type: what the model was trained for.
+
+    Returns:
+        float32 (K,).
     """
     if problem_type == "regression":
         values: NDArray[np.float32] = logits.mean(axis=0)
@@ -62,7 +71,7 @@ def merge_views(logits: NDArray[np.float32], averages: Averages, problem_type: P
 
 
 def top_predictions(scores: NDArray[np.float32], labels: Sequence[str], top_k: int) -> list[Prediction]:
-    """The `top_k` best of scores (K,), high to low; all K where top_k is larger; equal scores keep label order."""
+    """Take the `top_k` best of scores (K,), high to low; all K where top_k is larger. Equal scores keep label order."""
     order = np.argsort(-scores, kind="stable")[:top_k]
     return [Prediction(labels[index], float(scores[index])) for index in order]
 

@@ -11,11 +11,18 @@ Ready = TypeVar("Ready")
 
 
 def ahead(work: Callable[[Item], Ready], items: Iterable[Item], *, workers: int, queue: int) -> Iterator[Ready]:
-    """work(item) of every item, in order, by `workers` threads that are at most `queue` results ahead of the consumer,
-    so that memory is bounded however many items there are.
+    """Run work(item) for every item in threads ahead of the consumer.
 
-    What `work` raises is raised where its result would have been. When the consumer stops early, what has not begun is
-    dropped.
+    Memory is bounded however many items there are. When the consumer stops early, what has not begun is dropped.
+
+    Args:
+        work: what is done with each item.
+        items: any number of them.
+        workers: how many threads.
+        queue: how many results they may be ahead.
+
+    Yields:
+        The results in order. What `work` raises is raised where its result would have been.
     """
     coming = iter(items)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="tubelet-ahead")
@@ -30,7 +37,7 @@ def ahead(work: Callable[[Item], Ready], items: Iterable[Item], *, workers: int,
 
 
 def grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The items in lists of `size`, the last one perhaps shorter."""
+    """Put the items in lists of `size`, the last one perhaps shorter."""
     coming = iter(items)
     while group := list(islice(coming, size)):
         yield group

@@ -31,18 +31,21 @@ Video = FileLike | Frames | NDArray[np.uint8] | Sequence[Any] | Any
 class Reading:
     """How videos are read.
 
-    sampling: "eval", the frames of the family's published evaluation, or "uniform", evenly over the whole file
-    fps:      resample to this many frames a second by time first; None counts the frames that the file has
-    clips:    how many clips, spread over the file as the evaluation does; 1 is its centre view
-    crops:    how many crops of each clip, along the longer side; 1 is the centre
-    rotate:   turn frames upright where the file asks for it
-    on_error: "raise" for damaged packets, or "skip" them and let the nearest good frame stand in
-    resize:   "exact", bit for bit as the checkpoint's processor, or "fast", FFmpeg's scaler while it decodes
-    track:    which video track of a file, from 0; None is the one that FFmpeg takes for the best
-    max_mb:   MiB of pixels that may be held while one video is read, and a quarter of it for one decoded frame
-    allow_url: whether a URL, given as str, is opened; FFmpeg decides which protocols there are
+    Attributes:
+        sampling: "eval", the frames of the family's published evaluation, or "uniform", evenly over the whole file.
+        fps: resample to this many frames a second by time first. None counts the frames that the file has.
+        clips: how many clips, spread over the file as the evaluation does; 1 is its centre view.
+        crops: how many crops of each clip, along the longer side; 1 is the centre.
+        rotate: turn frames upright where the file asks for it.
+        on_error: "raise" for damaged packets, or "skip" them and let the nearest good frame stand in.
+        resize: "exact", bit for bit as the checkpoint's processor, or "fast", FFmpeg's scaler while it decodes.
+        track: which video track of a file, from 0. None is the one that FFmpeg takes for the best.
+        max_mb: MiB of pixels that may be held while one video is read, and a quarter of it for one decoded frame.
+        allow_url: whether a URL, given as str, is opened. FFmpeg decides which protocols there are.
 
-    Raises ValueError for a value that makes no sense; OutOfBounds, which is one, for a number that is too large.
+    Raises:
+        ValueError: for a value that makes no sense.
+        OutOfBounds: for a number that is too large; it is a ValueError as well.
     """
 
     sampling: SamplingName = "eval"
@@ -81,8 +84,12 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Clips:
-    """The clips of one video. frames: each frame that any of them takes, once; positions: int64 (clips, T), which of
-    `frames` make each clip."""
+    """The clips of one video.
+
+    Attributes:
+        frames: each frame that any of them takes, once.
+        positions: int64 (clips, T), which of `frames` make each clip.
+    """
 
     frames: Frames
     positions: NDArray[np.int64]
@@ -107,24 +114,37 @@ def sampling_of(spec: ClipSpec, reading: Reading) -> Sampling:
 
 
 def read_clips(video: Video, spec: ClipSpec, reading: Reading, *, name: str | None = None) -> Clips:
-    """The frames of a video that make its clips, as decoded.
+    """Read the frames of a video that make its clips, as decoded.
 
-    video: a path, bytes, a seekable binary file, or a URL where `reading` allows it; frames already read, uint8 RGB
-           pixels (T, H, W, 3) as an array or tensor of any library, or a list of frames (H, W, 3) or pictures of
-           Pillow. Frames and pixels are taken as the one clip where there are exactly spec.num_frames of them, and as
-           a whole video to sample from otherwise.
-    name:  what messages call a video that has no name
-    Raises VideoError for what is no video.
+    Frames and pixels are taken as the one clip where there are exactly spec.num_frames of them, and as a whole video to
+    sample from otherwise.
+
+    Args:
+        video: a path, bytes, a seekable binary file, or a URL where `reading` allows it. Or frames already read: uint8
+            RGB pixels (T, H, W, 3) as an array or tensor of any library, or a list of frames (H, W, 3) or pictures of
+            Pillow.
+        spec: the input contract.
+        reading: which frames, and how they are read.
+        name: what messages call a video that has no name.
+
+    Returns:
+        The clips, with pixels uint8 (T, H, W, 3), RGB.
+
+    Raises:
+        VideoError: for what is no video.
     """
     (clips,) = _read(video, spec, reading, lambda pixels: [pixels], name)
     return clips
 
 
 def read_crops(video: Video, spec: ClipSpec, reading: Reading, *, name: str | None = None) -> list[Clips]:
-    """The clips of a video as each of its crops shows them, resized and cut as the model takes them.
+    """Read the clips of a video as each of its crops shows them, resized and cut as the model takes them.
 
     Large frames are resized as they arrive, each by itself where the size changes midway, so that only a few are held
-    at once. `prepare_crops` makes the model input of it. The rest is as in `read_clips`.
+    at once. `prepare_crops` makes the model input of it. Arguments and errors are those of `read_clips`.
+
+    Returns:
+        The clips for each crop.
     """
     return _read(video, spec, reading, lambda pixels: cut_views(pixels, spec, reading.crops), name)
 
@@ -158,8 +178,10 @@ def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | 
 
 
 def read_clip(video: Video, spec: ClipSpec, reading: Reading | None = None) -> Frames:
-    """The frames (T) of the first clip, as decoded; without `reading` the one that the published evaluation takes for
-    its centre view. See `read_clips`."""
+    """Read the frames (T) of the first clip, as decoded; see `read_clips`.
+
+    Without `reading` it is the clip that the published evaluation takes for its centre view.
+    """
     return read_clips(video, spec, Reading() if reading is None else reading).clip(0)
 
 
@@ -175,11 +197,17 @@ def _scaling(spec: ClipSpec) -> Scaling:
 
 
 def prepare_clips(clips: Clips, spec: ClipSpec, reading: Reading) -> NDArray[Any]:
-    """The model input of every view, clip by clip: (clips * crops, T, C, H, W) float32, or uint8 (..., T, H, W, C) for
-    layout THWC. Raises VideoError for frames that cannot become a clip."""
+    """Prepare the model input of every view, clip by clip.
+
+    Returns:
+        float32 (clips * crops, T, C, H, W), or uint8 (clips * crops, T, H, W, C) for layout THWC.
+
+    Raises:
+        VideoError: for frames that cannot become a clip.
+    """
     return prepare_views(clips.frames, spec, clips.positions, reading.crops)
 
 
 def prepare_crops(crops: list[Clips], spec: ClipSpec) -> NDArray[Any]:
-    """The model input of every view, as `prepare_clips` gives it, of what `read_crops` read."""
+    """Prepare the model input of every view, as `prepare_clips` gives it, from what `read_crops` read."""
     return join_views([clips.frames.pixels for clips in crops], spec, crops[0].positions)

@@ -45,18 +45,29 @@ class TubeMask(NamedTuple):
 
 
 def token_grid(clip_size: tuple[int, ...], tubelet: TubeletSize) -> Grid:
-    """The tokens of a clip of (T, H, W) pixels; what is left over at the ends is in none of them. Raises ValueError for
-    a clip smaller than a tubelet."""
+    """Count the tokens of a clip of (T, H, W) pixels; what is left over at the ends is in none of them.
+
+    Raises:
+        ValueError: for a clip smaller than a tubelet.
+    """
     if any(side < step for side, step in zip(clip_size, tubelet, strict=True)):
         raise ValueError(f"a clip of {_size(clip_size)} holds no tubelet of {_size(tubelet)}")
     return Grid(*(side // step for side, step in zip(clip_size, tubelet, strict=True)))
 
 
 def patchify(clips: NDArray[Any], tubelet: TubeletSize) -> NDArray[Any]:
-    """Clips (B, T, H, W, C) of any dtype, cut into one patch a token: (B, N, P, C).
+    """Cut clips into one patch a token.
 
-    P = frames * height * width of a tubelet, in this order; with the channel last, as VideoMAE's decoder predicts them.
-    Raises ValueError for clips that are not whole tubelets.
+    Args:
+        clips: (B, T, H, W, C) of any dtype.
+        tubelet: what one token covers.
+
+    Returns:
+        (B, N, P, C), with P = frames * height * width of a tubelet, in this order. The channel is last, as VideoMAE's
+        decoder predicts them.
+
+    Raises:
+        ValueError: for clips that are not whole tubelets.
     """
     batch, *size, channels = clips.shape
     if any(side < step or side % step for side, step in zip(size, tubelet, strict=True)):
@@ -70,7 +81,7 @@ def patchify(clips: NDArray[Any], tubelet: TubeletSize) -> NDArray[Any]:
 
 
 def unpatchify(patches: NDArray[Any], grid: Grid, tubelet: TubeletSize) -> NDArray[Any]:
-    """The clips (B, T, H, W, C) that `patchify` cut into patches (B, N, P, C)."""
+    """Put patches (B, N, P, C) together again to the clips (B, T, H, W, C) that `patchify` cut."""
     batch, _, _, channels = patches.shape
     pieces = patches.reshape(batch, *grid, *tubelet, channels)
     # (B, T', H', W', t, h, w, C) -> (B, T', t, H', h, W', w, C) -> (B, T, H, W, C)
@@ -80,9 +91,10 @@ def unpatchify(patches: NDArray[Any], grid: Grid, tubelet: TubeletSize) -> NDArr
 
 
 def masked_tokens(grid: Grid, ratio: float = 0.9) -> int:
-    """How many tokens of a clip a tube mask hides: `ratio` of each slice, rounded down; 0.9 is the authors'.
+    """Count the tokens of a clip that a tube mask hides: `ratio` of each slice, rounded down; 0.9 is the authors'.
 
-    Raises ValueError where that hides nothing, or leaves nothing to see.
+    Raises:
+        ValueError: where that hides nothing, or leaves nothing to see.
     """
     in_a_slice = int(ratio * grid.tokens_per_slice)
     if not 0 < in_a_slice < grid.tokens_per_slice:
@@ -94,10 +106,18 @@ def masked_tokens(grid: Grid, ratio: float = 0.9) -> int:
 
 
 def tube_mask(grid: Grid, masked: int, *, seed: int, batch: int = 1) -> TubeMask:
-    """Hides `masked` tokens of each clip: a random choice of places, the same in every time slice.
+    """Hide `masked` tokens of each clip: a random choice of places, the same in every time slice.
 
-    After TubeMaskingGenerator of MCG-NJU/VideoMAE (masking_generator.py), drawn by numpy's default generator from
-    `seed`. Raises ValueError where `masked` is not the same number, from 1 to all but one, in each slice.
+    After TubeMaskingGenerator of MCG-NJU/VideoMAE (masking_generator.py), drawn by numpy's default generator.
+
+    Args:
+        grid: the tokens of a clip.
+        masked: how many are hidden, the same number in each slice.
+        seed: what the choice is drawn from.
+        batch: clips, B.
+
+    Raises:
+        ValueError: where `masked` is not the same number, from 1 to all but one, in each slice.
     """
     in_a_slice, left_over = divmod(masked, grid.slices)
     if left_over or not 0 < in_a_slice < grid.tokens_per_slice:

@@ -89,8 +89,11 @@ class Bundle:
     def open(cls, path: str | Path) -> Self:
         """Read the manifest of the bundle at `path` and check that its files are there, whole in size.
 
-        Checksums are checked for each file when it is used (`verified`). Raises BundleError for a folder
-        that is no bundle, is damaged, or was written in a format that this version does not know.
+        Checksums are checked for each file when it is used (`verified`).
+
+        Raises:
+            BundleError: for a folder that is no bundle, is damaged, or was written in a format that this version does
+                not know.
         """
         path = Path(path)
         return while_it_stays(path / MANIFEST, lambda: cls._read(path))
@@ -122,7 +125,7 @@ class Bundle:
             beside.write_text(text, encoding="utf-8")
 
     def summary(self) -> str:
-        """The bundle in a few lines."""
+        """Describe the bundle in a few lines."""
         spec, sampling = self.spec, self.spec.evaluation.sampling
         source = self.model_id if self.commit is None else f"{self.model_id} @ {self.commit}"
         rows = [
@@ -168,7 +171,7 @@ class Bundle:
         return f"{kind}{len(self.labels)} {noun}{'' if len(self.labels) == 1 else 's'}: {shown}"
 
     def graph(self, precision: str) -> Graph:
-        """The graph of that precision; BundleError says which there are."""
+        """Find the graph of that precision; BundleError says which there are."""
         for graph in self.graphs:
             if graph.precision == precision:
                 return graph
@@ -181,7 +184,7 @@ class Bundle:
         )
 
     def verified(self, file: BundleFile) -> Path:
-        """The path of `file`, once its bytes are those that were written; BundleError otherwise."""
+        """Give the path of `file`, once its bytes are those that were written; BundleError otherwise."""
         try:
             path = _check_size(self.path, file)
             if file_sha256(path) != file.sha256:
@@ -197,7 +200,7 @@ class Bundle:
 
     @contextmanager
     def verifying(self, graph: Graph) -> Iterator[None]:
-        """Checks the files of a graph while the block loads it: hashing releases the interpreter, and costs no time.
+        """Check the files of a graph while the block loads it: hashing releases the interpreter, and costs no time.
 
         Raises:
             BundleError: for a damaged file. It takes the place of the block's own error, whose cause it is.

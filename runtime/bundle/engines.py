@@ -193,8 +193,10 @@ def graph_sha256(graph: Graph) -> str:
 
 
 def require_private(path: Path) -> None:
-    """Raise BackendError unless `path`, no symbolic link, belongs to the user or to root, and nobody else can write
-    it. On Windows, where permissions are not of this kind, nothing is checked."""
+    """Raise BackendError unless `path`, no symbolic link, belongs to the user or to root, and nobody else can write it.
+
+    On Windows, where permissions are not of this kind, nothing is checked.
+    """
     if os.name != "posix":
         return
     status = path.lstat()
@@ -225,11 +227,14 @@ def read_records(folder: Path) -> Iterator[EngineRecord]:
 
 
 def find_engine(bundle: Bundle, precision: str, machine: Machine) -> EngineRecord:
-    """The engine of that precision which runs on `machine` and was built from the bundle as it is: the one built last,
-    if there are several.
+    """Find the engine of that precision which runs on `machine` and was built from the bundle as it is.
 
-    Raises BackendError, with the command that builds one, where there is none, naming those that there are and why
-    they do not serve.
+    Returns:
+        The one built last, if there are several.
+
+    Raises:
+        BackendError: where there is none. It names those that there are, why they do not serve, and the command that
+            builds one.
     """
     rebuild = EngineOptions(precision).command(bundle.path)
     if precision not in SOURCES:
@@ -257,7 +262,7 @@ def find_engine(bundle: Bundle, precision: str, machine: Machine) -> EngineRecor
 
 
 def read_plan(folder: Path, record: EngineRecord) -> bytes:
-    """The plan, once it is known to be the user's own and the one that was built. Raises BackendError otherwise."""
+    """Read the plan, once it is known to be the user's own and the one that was built; BackendError otherwise."""
     path = folder / record.plan.name
     rebuild = record.options.command(folder.parent)
     if path.name != record.plan.name or not path.is_file():

@@ -32,10 +32,14 @@ def manifest_sha256(values: Mapping[str, Any]) -> str:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read the bundle.json of the folder `path`: its fields as the present format has them, types unchecked.
+    """Read the bundle.json of the folder `path`.
 
-    Raises BundleError for a folder without one, for one that is no JSON or was changed, and for a format that is not
-    read here.
+    Returns:
+        Its fields as the present format has them, types unchecked.
+
+    Raises:
+        BundleError: for a folder without one, for one that is no JSON or was changed, and for a format that is not read
+            here.
     """
     if not path.is_dir():
         found = "is a file" if path.is_file() else "does not exist"

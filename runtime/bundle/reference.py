@@ -54,9 +54,13 @@ class Reference:
 def load_reference(bundle: Bundle) -> Reference:
     """Read the reference of `bundle`, which then holds all that the manifest declares, and nothing else.
 
-    Returns at least one clip, and a row for each of every output that the graphs give and of every input that they
-    take beside clips. Raises BundleError for a file that was changed, that is no reference, or that lacks any of it:
-    what is not there cannot be compared.
+    Returns:
+        At least one clip, and a row for each of every output that the graphs give and of every input that they take
+        beside clips.
+
+    Raises:
+        BundleError: for a file that was changed, that is no reference, or that lacks any of it. What is not there
+            cannot be compared.
     """
     path = bundle.verified(bundle.reference)
     with ArrayFile.open(path) as arrays:
@@ -116,8 +120,10 @@ def _check(arrays: ArrayFile, name: str, dtype: str, shape: tuple[int, ...]) -> 
 
 
 def kept_values(output: NDArray[np.float32]) -> NDArray[np.float32]:
-    """output (B, ...) -> (B, values): every value of each clip, or of more than KEPT one in so many, evenly spread over
-    all axes."""
+    """Keep of an output (B, ...) the values (B, values) that are compared.
+
+    That is every value of each clip. Where there are more than KEPT, it is one in so many, spread over all axes.
+    """
     return output.reshape(len(output), -1)[:, :: _kept_step(output.shape[1:])]
 
 
