@@ -56,7 +56,7 @@ class Section:
 
 
 def page(report: LatencyReport) -> str:
-    """Draws the whole document. Every plot is drawn from values that the tables of the page hold too.
+    """Draw the whole document. Every plot is drawn from values that the tables of the page hold too.
 
     Raises:
         MissingExtra: where Jinja2 is not installed.
@@ -76,7 +76,7 @@ def page(report: LatencyReport) -> str:
 
 
 def load_template() -> "jinja2.Template":
-    """Reads the page's template, which escapes whatever is put into it.
+    """Read the page's template, which escapes whatever is put into it.
 
     Raises:
         MissingExtra: where Jinja2 is not installed.

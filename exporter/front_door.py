@@ -25,7 +25,7 @@ EXPORT_PACKAGES = ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "onn
 
 
 def require_export_packages() -> None:
-    """Raises MissingExtra for the first package that an export would miss, before anything is begun."""
+    """Raise MissingExtra for the first package that an export would miss, before anything is begun."""
     for package in EXPORT_PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(package, "cpu,export", purpose="to export a checkpoint")

@@ -71,7 +71,7 @@ def default_output(model: str) -> Path:
 
 
 def check_videos(checkpoint: Checkpoint, videos: Sequence[Path]) -> None:
-    """Raises BundleError where there are videos to record and nothing that is recorded of them."""
+    """Raise BundleError where there are videos to record and nothing that is recorded of them."""
     if videos and checkpoint.task != "video-classification":
         raise BundleError(
             f"videos are recorded for classifiers, and this is an export for {checkpoint.task}",

@@ -114,7 +114,7 @@ def load(
 
 
 def _require_task(bundle: Bundle, task: Task | None) -> None:
-    """Raises BundleError where a bundle is for another task, with the call that opens it."""
+    """Raise BundleError where a bundle is for another task, with the call that opens it."""
     if task in (None, bundle.task):
         return
     raise BundleError(

@@ -120,7 +120,7 @@ PRECISIONS = {row.name: row for row in _ROWS}
 
 
 def graphs_for(backend: BackendName) -> dict[str, GraphPrecision]:
-    """Lists what a backend computes in.
+    """List what a backend computes in.
 
     Returns:
         Name of each precision -> precision of the bundle's graph that it is computed from.

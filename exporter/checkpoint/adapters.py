@@ -69,7 +69,7 @@ class Adapter:
 
 
 def open_adapter(source: Source, report: Callable[[str], None]) -> Adapter:
-    """Reads the adapter in `source` and finds its base: a folder, as seen from here, or an id on the Hub.
+    """Read the adapter in `source` and find its base: a folder, as seen from here, or an id on the Hub.
 
     Raises:
         CheckpointError: Where it is none, of another kind, or its base is not at hand.
@@ -119,7 +119,7 @@ def adapter_note(adapter: Adapter) -> str:
 
 
 def _check(settings: Mapping[str, Any]) -> None:
-    """Raises CheckpointError for an adapter of another arithmetic, naming the key."""
+    """Raise CheckpointError for an adapter of another arithmetic, naming the key."""
 
     def refused(key: str, expected: str) -> CheckpointError:
         return CheckpointError(f"{ADAPTER_CONFIG}: {key} must be {expected}, got {settings.get(key)!r}", fix=_MERGE)
@@ -176,7 +176,7 @@ def adapted_settings(settings: Mapping[str, Any], adapter: Adapter, family: Fami
 
 
 def merge(weights: Mapping[str, Tensor], adapter: Adapter, family: Family) -> dict[str, Tensor]:
-    """Adds the adapter into the weights of its base.
+    """Add the adapter into the weights of its base.
 
     Args:
         weights: Those of the base, by name; float32 after `to_float32` where they are added to.

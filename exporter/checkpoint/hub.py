@@ -19,7 +19,7 @@ class _Unreachable(CheckpointError):
 
 
 def fetch_config(model_id: str, revision: str | None, names: Sequence[str]) -> tuple[Path, str] | None:
-    """Fetches the first of the configs `names` that a branch, tag or commit has (None: the default branch).
+    """Fetch the first of the configs `names` that a branch, tag or commit has (None: the default branch).
 
     Returns:
         Its path and the commit SHA; None where the repository has none of them.
@@ -43,13 +43,13 @@ def fetch_config(model_id: str, revision: str | None, names: Sequence[str]) -> t
 
 
 def fetch_if_there(model_id: str, name: str, commit: str) -> None:
-    """Fetches a file that most repositories do not have; where the Hub gives no answer, there is none."""
+    """Fetch a file that most repositories do not have; where the Hub gives no answer, there is none."""
     with contextlib.suppress(_Unreachable):
         _download(model_id, name, revision=commit)
 
 
 def fetch_processor(model_id: str, commit: str, report: Callable[[str], None]) -> None:
-    """Fetches the files that say how to prepare a clip to where config.json of that commit lies: all that there are.
+    """Fetch the files that say how to prepare a clip to where config.json of that commit lies: all that there are.
 
     Raises CheckpointError where none can be had; MissingExtra.
     """
@@ -71,7 +71,7 @@ def fetch_processor(model_id: str, commit: str, report: Callable[[str], None]) -
 
 
 def fetch_weights(model_id: str, commit: str, names: Sequence[str], report: Callable[[str], None]) -> Path:
-    """Fetches the weights in the first form of `names` that the commit has, with the shards that an index names.
+    """Fetch the weights in the first form of `names` that the commit has, with the shards that an index names.
 
     Where the Hub gives no answer, the first form that is whole in the cache is taken, and that is reported.
 
@@ -112,12 +112,12 @@ def _instead(missed: Sequence[str], found: Sequence[str]) -> str:
 
 
 def fetch_label_file(name: str) -> Path:
-    """Fetches a JSON object of index to label from huggingface/label-files. Raises CheckpointError, MissingExtra."""
+    """Fetch a JSON object of index to label from huggingface/label-files. Raises CheckpointError, MissingExtra."""
     return fetch_from_dataset("huggingface/label-files", name)
 
 
 def fetch_from_dataset(dataset: str, name: str) -> Path:
-    """Fetches one file of a dataset. Raises CheckpointError, MissingExtra."""
+    """Fetch one file of a dataset. Raises CheckpointError, MissingExtra."""
     path = _download(dataset, name, revision=None, repo_type="dataset")
     if path is None:
         raise CheckpointError(f"the dataset {dataset} has no {name}")
@@ -125,7 +125,7 @@ def fetch_from_dataset(dataset: str, name: str) -> Path:
 
 
 def fetch_from_model(model_id: str, name: str) -> Path:
-    """Fetches one file of a model repository, at its default branch. Raises CheckpointError, MissingExtra."""
+    """Fetch one file of a model repository, at its default branch. Raises CheckpointError, MissingExtra."""
     path = _download(model_id, name, revision=None)
     if path is None:
         raise CheckpointError(f"{model_id} has no {name}")

@@ -30,7 +30,7 @@ def _wrong(problem: str) -> CheckpointError:
 
 
 def read_labels(path: Path, expected: int) -> tuple[str, ...]:
-    """Reads the names of the labels, by index, from a file of the caller.
+    """Read the names of the labels, by index, from a file of the caller.
 
     It may hold one name a line; id and name in two columns, either way round, with or without a header, between
     commas, semicolons or tabs; a JSON list of names; or a JSON object of id to name or name to id.
@@ -141,7 +141,7 @@ def _by_id(pairs: Sequence[tuple[Any, Any]], where: str, header: Sequence[str] =
 
 
 def _check_ids(ids: Sequence[int], where: str) -> None:
-    """Raises CheckpointError where the ids are not 0 to K - 1, each once."""
+    """Raise CheckpointError where the ids are not 0 to K - 1, each once."""
     found = sorted(ids)
     wanted = list(range(len(found)))
     if found == wanted:

@@ -104,7 +104,7 @@ def load_checkpoint(
     overrides: Overrides = AS_PUBLISHED,
     report: Report,
 ) -> Checkpoint:
-    """Loads a checkpoint of a supported architecture.
+    """Load a checkpoint of a supported architecture.
 
     model:      a folder, a .pth file of the original VideoMAE (see originals.py; a config.json and a
                 preprocessor_config.json beside it count), or a Hub id, perhaps with the revision behind it:
@@ -143,7 +143,7 @@ def load_checkpoint(
 
 
 def _open(source: Source, overrides: Overrides, report: Report) -> _Files:
-    """Reads what says which model it is."""
+    """Read what says which model it is."""
     adapter = open_adapter(source, report) if source.is_adapter else None
     base = source if adapter is None else adapter.base
     named = None if base.file is None else _read_named_file(base, base.file, report)
@@ -302,7 +302,7 @@ def _of_task(wanted: _Wanted, weights: Mapping[str, Tensor], report: Report) -> 
 
 
 def _check_places(wanted: _Wanted, weights: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError unless each weight is one of a model of the config that they were stored with."""
+    """Raise CheckpointError unless each weight is one of a model of the config that they were stored with."""
     smallest = _without_weights(wanted, of_one_tubelet(wanted.family, wanted.native), weights)
     shapes = {name: value.shape for name, value in smallest.state_dict().items()}
     account_for(weights, shapes, wanted.family)

@@ -75,7 +75,7 @@ def apply_overrides(family: Family, native: TransformerConfig, overrides: Overri
 
 
 def check_sizes(overrides: Overrides, tubelet: tuple[int, int, int]) -> None:
-    """Raises CheckpointError for a size among the overrides that a tubelet (frames, height, width) does not divide."""
+    """Raise CheckpointError for a size among the overrides that a tubelet (frames, height, width) does not divide."""
     if overrides.num_frames is not None:
         _check_divides("num_frames", (overrides.num_frames,), tubelet[:1])
     if overrides.image_size is not None:
@@ -83,7 +83,7 @@ def check_sizes(overrides: Overrides, tubelet: tuple[int, int, int]) -> None:
 
 
 def _check_divides(name: str, size: tuple[int, ...], tubelet: tuple[int, ...]) -> None:
-    """Raises CheckpointError where the sides of a tubelet do not divide those of the clip."""
+    """Raise CheckpointError where the sides of a tubelet do not divide those of the clip."""
     if all(side % step == 0 for side, step in zip(size, tubelet, strict=True)):
         return
     below = tuple(max(side // step, 1) * step for side, step in zip(size, tubelet, strict=True))

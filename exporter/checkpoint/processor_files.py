@@ -34,7 +34,7 @@ def has_processor(folder: Path) -> bool:
 
 
 def read_processor(folder: Path, name: str, report: Callable[[str], None]) -> ProcessorFile:
-    """Reads the processor that transformers would take; where there are others beside it, that is reported.
+    """Read the processor that transformers would take; where there are others beside it, that is reported.
 
     Args:
         folder: Where the files lie.

@@ -18,7 +18,7 @@ _FIX = "take config.json and the weights from one and the same checkpoint"
 
 
 def check_implied(config: TransformerConfig, task: Task, weights: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError where one weight that `config` implies has more values than all of the weights together,
+    """Raise CheckpointError where one weight that `config` implies has more values than all of the weights together,
     or where it implies more layers than there are weights: naming the fields.
 
     Whether each weight has its shape is for `account_for`, once a model of the config stands.

@@ -17,7 +17,7 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_small_text(path: Path) -> str:
-    """Reads a text file in UTF-8, or in UTF-16 where it begins with that byte order mark.
+    """Read a text file in UTF-8, or in UTF-16 where it begins with that byte order mark.
 
     Args:
         path: A regular file of at most MOST_BYTES.
@@ -38,7 +38,7 @@ def read_small_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+    """Read a JSON file.
 
     Raises:
         CheckpointError: Where it is no JSON, is nested more than 32 levels deep, or `read_small_text` refuses it.
@@ -48,7 +48,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Reads the object in a JSON file; raises CheckpointError where there is none."""
+    """Read the object in a JSON file; raises CheckpointError where there is none."""
     try:
         content = read_json(path)
     except FileNotFoundError as error:
@@ -59,7 +59,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: str, path: Path) -> Any:
-    """Parses the text of a JSON file; `path` is for the message of the CheckpointError."""
+    """Parse the text of a JSON file; `path` is for the message of the CheckpointError."""
     try:
         content = json.loads(text)
     except RecursionError as error:
@@ -82,7 +82,7 @@ def _values(content: Any) -> list[Any]:
 
 
 def refuse_lfs_pointer(path: Path, start: bytes) -> None:
-    """Raises CheckpointError where the first bytes of a file are those of a Git LFS pointer."""
+    """Raise CheckpointError where the first bytes of a file are those of a Git LFS pointer."""
     if start.startswith(_LFS_POINTER):
         raise CheckpointError(
             f"{path} is a Git LFS pointer: it stands for the file, which was not downloaded",

@@ -51,7 +51,7 @@ class Source:
 
 
 def locate(model: str, revision: str | None, report: Callable[[str], None]) -> Source:
-    """Finds the folder of a checkpoint.
+    """Find the folder of a checkpoint.
 
     From the Hub only its config is fetched, so that an unknown architecture costs no more than that.
 

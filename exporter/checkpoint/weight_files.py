@@ -32,7 +32,7 @@ def weights_in(folder: Path) -> Path | None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads all tensors of a weight file, or of the shards that an index names, as stored.
+    """Read all tensors of a weight file, or of the shards that an index names, as stored.
 
     Raises:
         CheckpointError: Where a file is damaged or holds more than tensors.
@@ -82,7 +82,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def check_plain(weights: Mapping[str, Tensor], name: str) -> None:
-    """Raises CheckpointError for a tensor that is not laid out in full: sparse, quantized, without values, or a few
+    """Raise CheckpointError for a tensor that is not laid out in full: sparse, quantized, without values, or a few
     values that stand for more, as which a small file can claim any size."""
     for key, tensor in weights.items():
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
@@ -160,7 +160,7 @@ def odd_entries(content: Mapping[Any, Any]) -> list[str]:
 
 
 def _refuse_compression(path: Path) -> None:
-    """Raises CheckpointError where a part of the archive is compressed: torch writes none, and few bytes could become
+    """Raise CheckpointError where a part of the archive is compressed: torch writes none, and few bytes could become
     more than there is memory."""
     with zipfile.ZipFile(path) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):

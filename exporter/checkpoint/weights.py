@@ -71,7 +71,7 @@ def of_encoder(weights: Mapping[str, Tensor], family: Family) -> tuple[dict[str,
 
 
 def account_for(weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], family: Family) -> None:
-    """Holds the weights against the names and shapes that the model needs.
+    """Hold the weights against the names and shapes that the model needs.
 
     Raises CheckpointError with the list of what is missing, unexpected or mis-shaped.
     """
@@ -109,7 +109,7 @@ def _has_decoder(weights: Mapping[str, Tensor], family: Family) -> bool:
 
 
 def _refuse_other_models(weights: Mapping[str, Tensor], family: Family) -> None:
-    """Says what a file without a classifier is, where its names tell."""
+    """Say what a file without a classifier is, where its names tell."""
     if _has_decoder(weights, family):
         raise CheckpointError(
             f"{family.name}: this is a pretraining checkpoint, with a decoder that draws pixels and no classifier",

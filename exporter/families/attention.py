@@ -90,7 +90,7 @@ class Attention(nn.Module):
 
 
 def attend_with(model: nn.Module, attend: Attend) -> None:
-    """Puts `attend` in the place of the attention of every layer."""
+    """Put `attend` in the place of the attention of every layer."""
     for module in model.modules():
         if isinstance(module, Attention):
             module.attend = attend

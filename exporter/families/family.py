@@ -111,20 +111,20 @@ class Family:
     note: Callable[[TransformerConfig], str | None] = no_note
 
     def architecture(self, task: Task) -> str:
-        """Returns the name that `architectures` of config.json has for a task."""
+        """Return the name that `architectures` of config.json has for a task."""
         return self.class_of(task).__name__
 
     def class_of(self, task: Task) -> type[Model]:
-        """Returns the module's class. Raises CheckpointError for a task that the family has no class for."""
+        """Return the module's class. Raises CheckpointError for a task that the family has no class for."""
         if task not in self.classes:
             raise CheckpointError(f"there is no {task} of {self.name}; there is {', '.join(self.classes)}")
         return self.classes[task]
 
     def such_as(self, task: Task) -> str:
-        """Returns the end of a phrase that names a published checkpoint, empty where none is known."""
+        """Return the end of a phrase that names a published checkpoint, empty where none is known."""
         return f", such as {self.examples[task]}" if task in self.examples else ""
 
     def task_of(self, architectures: Sequence[str]) -> Task:
-        """Returns the task that config.json names; where it names none that there is, classification."""
+        """Return the task that config.json names; where it names none that there is, classification."""
         named = [task for task, kind in self.classes.items() if kind.__name__ in architectures]
         return named[0] if named else "video-classification"

@@ -22,7 +22,7 @@ class Model(nn.Module):
 
     @classmethod
     def of_weights(cls, config: TransformerConfig, _names: Collection[str]) -> "Model":
-        """Builds the module for weights of these names; some parts, such as a pooler, show in nothing else."""
+        """Build the module for weights of these names; some parts, such as a pooler, show in nothing else."""
         return cls(config)
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -55,7 +55,7 @@ class Model(nn.Module):
         return self
 
     def twin(self) -> Self:
-        """Builds another module of the same config and parts, with weights of its own."""
+        """Build another module of the same config and part, with weights of its own."""
         built = self.of_weights(self.config, self.state_dict().keys())
         if not isinstance(built, type(self)):
             raise TypeError(f"{type(self).__name__}.of_weights built a {type(built).__name__}")

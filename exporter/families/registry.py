@@ -14,7 +14,7 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def family_of(settings: Mapping[str, Any]) -> Family:
-    """Returns the family of a parsed config.json.
+    """Return the family of a parsed config.json.
 
     Raises:
         CheckpointError: For a model_type of no family, with the list of those that there are.
@@ -32,5 +32,5 @@ def family_of(settings: Mapping[str, Any]) -> Family:
 
 
 def family_named(name: str) -> Family:
-    """Returns the family of a model_type; raises CheckpointError where there is none."""
+    """Return the family of a model_type; raises CheckpointError where there is none."""
     return family_of({"model_type": name})

@@ -97,7 +97,7 @@ def beside_encoder(encoder: Weights) -> dict[str, Tensor]:
 
 
 def interpolate_sinusoids(model: nn.Module, native: TransformerConfig, config: TransformerConfig) -> None:
-    """Puts interpolated positions in the place of those that `model`, of `config`, computed from its size: the ones
+    """Put interpolated positions in the place of those that `model`, of `config`, computed from its size: the ones
     that it was trained with, of `native`; in its encoder, and in its decoder where it has one.
 
     They number tubelets through time and space in one row. Recomputed for another size, a number means another place
@@ -112,7 +112,7 @@ def interpolate_sinusoids(model: nn.Module, native: TransformerConfig, config: T
 
 
 def note_on_heads(config: TransformerConfig) -> str | None:
-    """Says that the small VideoMAE on the Hub has other heads than it was trained with."""
+    """Say that the small VideoMAE on the Hub has other heads than it was trained with."""
     if (config.hidden_size, config.num_attention_heads) != (_SMALL_WIDTH, _SMALL_HEADS_PUBLISHED):
         return None
     return (

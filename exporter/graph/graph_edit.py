@@ -105,7 +105,7 @@ def node_after(
     outputs: Sequence[str],
     **attributes: Any,
 ) -> tuple[ir.Value, ...]:
-    """Adds a node right behind the one that makes `source` (or first, for an input of the graph), named after its
+    """Add a node right behind the one that makes `source` (or first, for an input of the graph), named after its
     first output; returns its outputs."""
     node = ir.node(op_type, inputs, attributes=attributes, num_outputs=len(outputs), name=outputs[0])
     for value, name in zip(node.outputs, outputs, strict=True):
@@ -119,7 +119,7 @@ def node_after(
 
 
 def finish(model: ir.Model) -> ir.Model:
-    """Drops the weights that edits have left without use, and puts the nodes in order."""
+    """Drop the weights that edits have left without use, and put the nodes in order."""
     for name, value in list(model.graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():
             del model.graph.initializers[name]

@@ -126,7 +126,7 @@ _FIRST_WITH: dict[str, tuple[int, Callable[[ir.Model, ir.Node], ir.Value]]] = {
 
 
 def _take_place(model: ir.Model, node: ir.Node, value: ir.Value) -> None:
-    """Puts `value` in the place of what `node` gives, under the same name, and takes the node away."""
+    """Put `value` in the place of what `node` gives, under the same name, and take the node away."""
     returned = node.outputs[0]
     value.type, value.shape = returned.type, returned.shape
     name = name_of(returned)

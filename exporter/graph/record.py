@@ -45,7 +45,7 @@ class Disc:
     def draw(
         self, frame: NDArray[np.uint8], rows: NDArray[np.float64], columns: NDArray[np.float64], time: float
     ) -> None:
-        """Draws the disc at `time` into frame (H, W, 3), whose pixels lie at rows and columns (H, W)."""
+        """Draw the disc at `time` into frame (H, W, 3), whose pixels lie at rows and columns (H, W)."""
         y, x = self.centre + self.velocity * time
         angle = self.turn * time
         inside = np.hypot(rows - y, columns - x) < self.radius * (1 + self.growth * time)
@@ -87,7 +87,7 @@ def torch_run(asked: ExportedModel, spec: ClipSpec) -> Run:
 
 
 def record_reference(asked: ExportedModel, spec: ClipSpec, *, progress: Progress = silent) -> Reference:
-    """Asks torch about one moving clip of each of FRAME_SIZES, one by one."""
+    """Ask torch about one moving clip of each of FRAME_SIZES, one by one."""
     run = torch_run(asked, spec)
     clips, checksums, masks, answers = [], [], [], []
     for seed, (height, width) in enumerate(FRAME_SIZES):

@@ -9,7 +9,7 @@ Built = TypeVar("Built", bound=nn.Module)
 
 
 def sharing_weights(model: Built) -> Built:
-    """Copies the modules of `model`, around the very same parameters and buffers.
+    """Copy the modules of `model`, around the very same parameters and buffers.
 
     The copy may attend otherwise, or be in another mode, and `model` stays as it is. It takes no memory to speak of.
 

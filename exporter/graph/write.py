@@ -15,7 +15,7 @@ EXTERNAL_DATA_BYTES = 64 * 2**20
 
 
 def write_graph(model: ir.Model, path: Path) -> tuple[BundleFile, ...]:
-    """Writes the graph to `path`, its weights beside it as `<name>.data` where they are large, and has it checked by
+    """Write the graph to `path`, its weights beside it as `<name>.data` where they are large, and have it checked by
     the ONNX checker, shapes included.
 
     Raises BundleError where the checker refuses the graph.
@@ -48,7 +48,7 @@ def mapped_weights(path: Path, location: str) -> NDArray[np.uint8]:
 
 
 def take_weights_in(model: onnx.ModelProto, path: Path) -> None:
-    """Reads the weights that lie beside the graph at `path` into `model`, which was loaded from there without them."""
+    """Read the weights that lie beside the graph at `path` into `model`, which was loaded from there without them."""
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             place = {entry.key: entry.value for entry in tensor.external_data}

@@ -20,7 +20,7 @@ def observe(
     batches: Iterable[Mapping[str, NDArray[Any]]],
     add_observers: Callable[[ir.Model], dict[str, ir.Value]],
 ) -> dict[str, NDArray[np.float64]]:
-    """Runs the graph at `path` with more outputs, and returns for each name the largest it took over all batches,
+    """Run the graph at `path` with more outputs, and return for each name the largest it took over all batches,
     element by element; NaN where it ever was NaN.
 
     add_observers: adds nodes to the graph that it is given, and returns their float32 outputs by name.

@@ -18,7 +18,7 @@ QuantizeWeight = Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[np.
 def round_linear_layers(
     model: ir.Model, keep: Set[str], scales: Mapping[str, NDArray[np.float32]], quantize_weight: QuantizeWeight
 ) -> None:
-    """Puts rounding before both operands of every linear layer that is not named in `keep`; an activation that several
+    """Put rounding before both operands of every linear layer that is not named in `keep`; an activation that several
     layers take is rounded once.
 
     scales: of the activations, by tensor name, float32 ()
@@ -38,7 +38,7 @@ def round_linear_layers(
 def round_queries_and_keys(
     model: ir.Model, keep: Set[str], scales: Mapping[str, NDArray[np.float32]], zero_point: NDArray[Any]
 ) -> None:
-    """Puts rounding before queries and keys of every attention that is not named in `keep`.
+    """Put rounding before queries and keys of every attention that is not named in `keep`.
 
     scales: of them, by tensor name, float32 (); zero_point: 0, in the type that they are rounded to
     """

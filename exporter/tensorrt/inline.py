@@ -65,7 +65,7 @@ def load_standard_graph(path: Path) -> ModelProto:
 
 
 def _raise_opset(model: ModelProto) -> None:
-    """Takes a graph of an older opset to the one that graphs of ours have, in which its operators mean the same and
+    """Take a graph of an older opset to the one that graphs of ours have, in which its operators mean the same and
     take bfloat16 and float16 wherever engines have them; but for the axes of ReduceMean, an input since opset 18."""
     (standard,) = (opset for opset in model.opset_import if opset.domain == "")
     if standard.version >= FIRST_WITH_ATTENTION:
@@ -82,7 +82,7 @@ def _raise_opset(model: ModelProto) -> None:
 
 
 def _take_rounding_from_attention(model: ModelProto) -> None:
-    """Gives every Attention the operands that it had before they were quantized and dequantized: the int8-static graph
+    """Give every Attention the operands that it had before they were quantized and dequantized: the int8-static graph
     rounds queries and keys only, for OpenVINO, and TensorRT fuses attention whose operands are all of one type."""
     makers = {output: node for node in model.graph.node for output in node.output}
     for node in model.graph.node:
@@ -207,7 +207,7 @@ def _symmetric(node: NodeProto, constants: dict[str, TensorProto]) -> bool:
 
 
 def require_documented(model: ModelProto) -> None:
-    """Raises BackendError, naming every node, where TensorRT's parser would not read the graph."""
+    """Raise BackendError, naming every node, where TensorRT's parser would not read the graph."""
     found = list(undocumented_nodes(model))
     if found:
         raise BackendError(
@@ -244,7 +244,7 @@ def _linear_layers(model: ModelProto) -> set[str]:
 
 
 def require_types(model: ModelProto, wanted: str, *, kept: Collection[str], rest: str | None = None) -> None:
-    """Raises BackendError unless every matrix product of the graph multiplies `wanted` ("FLOAT", "FLOAT16", "BFLOAT16",
+    """Raise BackendError unless every matrix product of the graph multiplies `wanted` ("FLOAT", "FLOAT16", "BFLOAT16",
     "INT8", "FLOAT8E4M3FN"), but for the nodes in `kept`, which are known to compute in something wider.
 
     rest: what products other than linear layers must multiply, where that is another type

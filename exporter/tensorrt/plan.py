@@ -82,7 +82,7 @@ def _parser_errors(parser: Any) -> str:
 
 
 def _allow_decomposed_attention(trt: ModuleType, network: Any) -> None:
-    """Lets TensorRT do attention step by step where it has no fused kernel; without this such a build fails."""
+    """Let TensorRT do attention step by step where it has no fused kernel; without this such a build fails."""
     if not hasattr(trt, "IAttentionInputLayer"):
         return  # a TensorRT older than its Attention, whose parser takes attention written out only
     for index in range(network.num_layers):

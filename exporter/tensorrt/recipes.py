@@ -184,7 +184,7 @@ def write_attention_out(model: ModelProto) -> None:
 
 
 def take_projections_back(model: ModelProto) -> None:
-    """Lets each linear layer that takes what attention gives multiply in the type of that, not in 8 bits; its weights
+    """Let each linear layer that takes what attention gives multiply in the type of that, not in 8 bits; its weights
     are rounded as before."""
     makers = {name: node for node in model.graph.node for name in node.output}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -239,7 +239,7 @@ def _cast(given: str, returned: str, type_: int) -> NodeProto:
 def _replace_attention(
     model: ModelProto, replace: Callable[[NodeProto, int], Iterable[NodeProto]], *, but: int | None = None
 ) -> None:
-    """Puts what `replace` makes of each Attention and its type in that node's place; those of type `but` stay."""
+    """Put what `replace` makes of each Attention and its type in that node's place; those of type `but` stay."""
     types = element_types(model)
     nodes = list(model.graph.node)
     del model.graph.node[:]

@@ -25,7 +25,7 @@ DEFAULT_BACKEND = "onnxruntime"
 
 
 def open_backend(name: str, bundle: Bundle, precision: str, *, threads: int | None = None) -> Backend:
-    """Loads the bundle's graph for that precision into the engine called `name`.
+    """Load the bundle's graph for that precision into the engine called `name`.
 
     threads: of the CPU that compute one batch; None leaves their number to the engine.
 

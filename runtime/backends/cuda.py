@@ -50,7 +50,7 @@ class Cuda:
     """The CUDA runtime on DEVICE. It holds nothing itself: what it allocates belongs to the caller."""
 
     def __init__(self) -> None:
-        """Raises MissingExtra without cuda.bindings, and NotAvailable where there is no GPU or no driver."""
+        """Raise MissingExtra without cuda.bindings, and NotAvailable where there is no GPU or no driver."""
         self._runtime = load_cuda()
         self.call("cudaSetDevice", DEVICE)
 
@@ -104,7 +104,7 @@ class Stream:
         self.handle = cuda.call("cudaStreamCreateWithFlags", cuda.constant("cudaStreamNonBlocking"))
 
     def wait(self) -> None:
-        """Returns when all that was queued is done; raises BackendError where any of it failed."""
+        """Return when all that was queued is done; raises BackendError where any of it failed."""
         self._cuda.call("cudaStreamSynchronize", self.handle)
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ class LinkedGraph:
     weights: Path
 
     def with_weights_at(self, location: str) -> bytes:
-        """Makes an ONNX model that says of its weights that they are at `location`.
+        """Make an ONNX model that says of its weights that they are at `location`.
 
         Raises:
             BundleError: where the graph is no ONNX model.
@@ -50,7 +50,7 @@ class LinkedGraph:
         return self._with_initializers(relocate)
 
     def with_weights_as_inputs(self) -> tuple[bytes, dict[str, NDArray[Any]]]:
-        """Makes an ONNX model that takes as inputs what it had beside it.
+        """Make an ONNX model that takes as inputs what it had beside it.
 
         Returns:
             The model, and the weights by name, mapped from their file.
@@ -86,7 +86,7 @@ class LinkedGraph:
 
 
 def find_graph(bundle: Bundle, graph: Graph) -> Path | LinkedGraph:
-    """Says where the files of a graph are: its path, or, where weights are beside it and a file is a link, both."""
+    """Say where the files of a graph are: its path, or, where weights are beside it and a file is a link, both."""
     path, *beside = [bundle.path / file.name for file in graph.files]
     if not beside or not any(file.is_symlink() for file in (path, *beside)):
         return path

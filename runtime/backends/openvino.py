@@ -106,7 +106,7 @@ class OpenVinoBackend(Backend):
 
 
 def import_openvino() -> ModuleType:
-    """Raises MissingExtra where OpenVINO is absent, BackendError where it is installed and does not load."""
+    """Raise MissingExtra where OpenVINO is absent, BackendError where it is installed and does not load."""
     try:
         import openvino
     except ImportError as error:
@@ -177,7 +177,7 @@ def _model(core: "openvino.Core", graph: Path | LinkedGraph) -> "str | openvino.
 
 
 def _require_capability(core: "openvino.Core", wanted: Precision) -> None:
-    """Raises BackendError where the CPU has no instructions for a type, or none that are exact."""
+    """Raise BackendError where the CPU has no instructions for a type, or none that are exact."""
     has = core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES")
     cannot = (
         f"openvino cannot compute in {wanted.name} here: the CPU ({core.get_property(DEVICE, 'FULL_DEVICE_NAME')}) has"
@@ -197,7 +197,7 @@ def _require_capability(core: "openvino.Core", wanted: Precision) -> None:
 
 @functools.cache
 def integer_products_saturate() -> bool:
-    """Says whether OpenVINO's products of 8-bit integers lose what exceeds 16 bits on this CPU, as on x86 without VNNI.
+    """Say whether OpenVINO's products of 8-bit integers lose what exceeds 16 bits on this CPU, as on x86 without VNNI.
 
     No call tells, so a product of the largest operands is computed. Raises MissingExtra where OpenVINO is absent.
     """
@@ -211,7 +211,7 @@ def integer_products_saturate() -> bool:
 
 
 def require_precision(compiled: "openvino.CompiledModel", wanted: Precision) -> None:
-    """Raises BackendError where `compiled` computes in another precision: a hint that it cannot follow, OpenVINO
+    """Raise BackendError where `compiled` computes in another precision: a hint that it cannot follow, OpenVINO
     replaces in silence (float16 by bfloat16, for one)."""
     floats = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     kinds = set()

@@ -100,7 +100,7 @@ def import_onnxruntime() -> ModuleType:
 
 @functools.cache
 def integer_products_saturate() -> bool:
-    """Says whether ONNX Runtime's products of uint8 by int8 lose what exceeds 16 bits on this CPU.
+    """Say whether ONNX Runtime's products of uint8 by int8 lose what exceeds 16 bits on this CPU.
 
     They do on x86 without VNNI, whose instruction adds two products in 16 bits: 255 x 127 + 255 x 127 becomes 32767. No
     call of ONNX Runtime tells which instructions it takes, so a product of the largest operands is computed: 1 ms.
@@ -117,7 +117,7 @@ def integer_products_saturate() -> bool:
 
 
 def multiply_integers_exactly(options: "onnxruntime.SessionOptions") -> None:
-    """Sets what a session on this CPU needs so that its products of integers are those of every other CPU.
+    """Set what a session on this CPU needs so that its products of integers are those of every other CPU.
 
     Where they would saturate, ONNX Runtime makes weights unsigned and takes a slower instruction that is exact. With
     VNNI that would only cost time: a product of 1568 x 768 by 768 x 3072 took 2.7 times as long. The alternatives lose:

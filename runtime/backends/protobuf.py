@@ -9,14 +9,14 @@ _FIXED = {1: 8, 5: 4}
 
 
 def field(number: int, value: int | bytes) -> bytes:
-    """Writes a field: a number as a varint, bytes with their length before them."""
+    """Write a field: a number as a varint, bytes with their length before them."""
     if isinstance(value, int):
         return _varint(number << 3 | _VARINT) + _varint(value)
     return _varint(number << 3 | _DELIMITED) + _varint(len(value)) + value
 
 
 def fields(message: bytes) -> Iterator[tuple[int, Any, bytes]]:
-    """Reads a message.
+    """Read a message.
 
     Yields:
         Number, content and whole of each field. The content is an int for a varint, bytes for all others.

@@ -17,7 +17,7 @@ _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int64)"
 def require_signature(
     bundle: Bundle, graph: Graph, inputs: Iterable[TensorInfo], outputs: Iterable[TensorInfo]
 ) -> None:
-    """Raises BundleError unless the loaded graph has these inputs and outputs by the manifest, in this order.
+    """Raise BundleError unless the loaded graph has these inputs and outputs by the manifest, in this order.
 
     Names, dtypes, ranks and fixed sides are compared; how an engine calls a side that is open does not matter.
     """

@@ -124,5 +124,5 @@ def print_json(value: Any) -> None:
 
 
 def note(message: str) -> None:
-    """Says something once that the user should know, beside the result."""
+    """Say something once that the user should know, beside the result."""
     click.echo(f"note: {message}", err=True)

@@ -13,7 +13,7 @@ from .options import NameList, bundle_argument, calibrate_option, json_option, n
 
 
 def require_quantize_packages() -> None:
-    """Raises MissingExtra for the first package that a graph of lower precision would miss."""
+    """Raise MissingExtra for the first package that a graph of lower precision would miss."""
     for package, extra in (("onnx", "quantize"), ("onnx_ir", "quantize"), ("onnxruntime", "cpu")):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(package, extra, purpose="to make a graph of lower precision")
