@@ -174,6 +174,7 @@ def _name_after_modules(model: ir.Model) -> None:
     finds it in the checkpoint; and drops what else the tracer wrote beside them, such as stack traces with the
     paths of the machine that exported."""
     nodes: Counter[str] = Counter()
+    weights: Counter[str] = Counter()
     for node in model.graph:
         module = _module_of(node)
         name = f"{module}.{node.op_type}" if module else node.op_type
@@ -187,9 +188,11 @@ def _name_after_modules(model: ir.Model) -> None:
         folded = value.metadata_props.get("pkg.onnxscript.optimizer.folded_from", "[]")
         sources: list[str] = ast.literal_eval(folded)
         if len(sources) == 1:  # a weight that was transposed beforehand
-            value.name = f"{_checkpoint_name(sources[0])}.transposed"
+            name = f"{_checkpoint_name(sources[0])}.transposed"
         else:
-            value.name = _checkpoint_name(value.name or "")
+            name = _checkpoint_name(value.name or "")
+        weights[name] += 1
+        value.name = name if weights[name] == 1 else f"{name}_{weights[name]}"  # a weight that is used in two places
         value.metadata_props.clear()
     for value in model.graph.inputs:
         value.metadata_props.clear()
