@@ -187,10 +187,8 @@ def _name_after_modules(model: ir.Model) -> None:
     for value in list(model.graph.initializers.values()):
         folded = value.metadata_props.get("pkg.onnxscript.optimizer.folded_from", "[]")
         sources: list[str] = ast.literal_eval(folded)
-        if len(sources) == 1:  # a weight that was transposed beforehand
-            name = f"{_checkpoint_name(sources[0])}.transposed"
-        else:
-            name = _checkpoint_name(value.name or "")
+        transposed = len(sources) == 1  # a weight that was transposed beforehand
+        name = f"{_checkpoint_name(sources[0])}.transposed" if transposed else _checkpoint_name(value.name or "")
         weights[name] += 1
         value.name = name if weights[name] == 1 else f"{name}_{weights[name]}"  # a weight that is used in two places
         value.metadata_props.clear()
