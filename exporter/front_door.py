@@ -59,7 +59,7 @@ def export(
         BundleError: where something lies at `output` that may not be replaced.
         ParityError: for a graph outside tolerance. No bundle is left then.
         NotWritten: where the system refuses to write.
-        VideoError: for a file among the videos of `options` that is none.
+        VideoError: for a file among the videos of `options` that is no video.
         MissingExtra: where torch, or another package of an export, is not installed.
     """
     bundle, _ = export_with_report(model, output, options, force=force, progress=progress, say=say)

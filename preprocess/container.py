@@ -1,4 +1,4 @@
-"""Opening a file as a video, and saying why where it is none."""
+"""Opening a file as a video, and saying why where it cannot be."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -58,7 +58,7 @@ def unexpected(name: object, error: Exception) -> VideoError:
 
 
 def refuse_shortage(name: object, error: BaseException) -> None:
-    """Raise the error of a shortage where FFmpeg's is one, and return where it is none.
+    """Raise the error of a shortage where FFmpeg's is one, and return where it is not.
 
     A lack of memory, threads or files is no fault of the video called `name`.
     """

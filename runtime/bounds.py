@@ -21,7 +21,7 @@ class Bound:
     why: str
 
     def check(self, value: Any) -> int:
-        """`value` as an int. Raises OutOfBounds where it is none, or outside."""
+        """`value` as an int. Raises OutOfBounds where it is no whole number, or outside."""
         try:
             number = operator.index(value)
         except TypeError:

@@ -72,7 +72,7 @@ def open_adapter(source: Source, report: Callable[[str], None]) -> Adapter:
     """Read the adapter in `source` and find its base: a folder, as seen from here, or an id on the Hub.
 
     Raises:
-        CheckpointError: Where it is none, of another kind, or its base is not at hand.
+        CheckpointError: Where it is no adapter, one of another kind, or its base is not at hand.
     """
     settings = read_json_object(source.folder / ADAPTER_CONFIG)
     _check(settings)

@@ -58,7 +58,7 @@ def read_labels(path: Path, expected: int) -> tuple[str, ...]:
 
 
 def _json_or_none(text: str, path: Path) -> Any:
-    """The list or object that the text of a file without the suffix .json is; None where it is none."""
+    """The list or object that the text of a file without the suffix .json is; None where it is neither."""
     if not text.startswith(("[", "{")):
         return None
     try:

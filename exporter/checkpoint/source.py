@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: a folder, a file, or the Hub; and what a folder is that looks like one and is none."""
+"""Where a checkpoint lies: a folder, a file, or the Hub; and what a folder is that only looks like one."""
 
 import os
 import re

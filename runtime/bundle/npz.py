@@ -107,7 +107,7 @@ class ArrayFile:
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator[Self]:
-        """Read the headers of the .npz file at `path`. Raises BundleError for a file that is none, or too large."""
+        """Read the headers of the .npz file at `path`. Raises BundleError for a file that is not one, or too large."""
         with path.open("rb") as file:
             with _as_bundle_error(path):
                 _check_directory(file)

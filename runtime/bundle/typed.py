@@ -1,6 +1,6 @@
 """JSON that anyone may have written, as the dataclasses that it stands for.
 
-The one place where types are checked: each field is what its dataclass declares, none is missing and none is one too
+The one place where types are checked: each field is what its dataclass declares, none is missing and there is none too
 many. What a type cannot say, such as that a number is above 0, each dataclass checks for itself in `__post_init__`.
 """
 

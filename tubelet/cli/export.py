@@ -47,7 +47,7 @@ COMMANDS: dict[Task, str] = {
     default=(),
     type=NameList(EXTRAS),
     metavar="O[,O...]",
-    help="What the graph gives beside: hidden_states, attentions, of every layer.",
+    help="What else the graph gives: hidden_states or attentions of every layer.",
 )
 @click.option(
     "--labels",
@@ -65,16 +65,19 @@ COMMANDS: dict[Task, str] = {
 @click.option(
     "--positions",
     type=click.Choice(["recomputed", "interpolated"]),
-    help="At another size: interpolated from those of the training, or, of a VideoMAE, recomputed as transformers "
-    "does, which is for a model that was trained at that size.  [default: interpolated]",
+    help="How positions follow another size: interpolated from those of the training, or recomputed, as transformers "
+    "does for a VideoMAE that was trained at that size.  [default: interpolated]",
 )
 @click.option(
-    "--num-attention-heads", type=click.IntRange(min=1), metavar="N", help="Instead of what config.json says."
+    "--num-attention-heads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Attention heads, where config.json is wrong.",
 )
 @click.option(
     "--pixels",
     type=click.Choice(get_args(Arithmetic)),
-    help="Whose values clips have, to the bit: those of Pillow up to version 12, of Pillow 13, or of torchvision.  "
+    help="Whose pixels clips have, to the bit: those of Pillow up to version 12, of Pillow 13, or of torchvision.  "
     "[default: what the checkpoint's processor computes with]",
 )
 @click.option(

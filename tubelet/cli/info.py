@@ -38,7 +38,7 @@ def info(path: str, track: int | None, max_mb: int, allow_url: bool, as_json: bo
 def _describe(path: str, *, track: int | None, max_mb: int, allow_url: bool) -> Bundle | VideoInfo:
     if path != STANDARD_INPUT and not is_url(path) and (Path(path).is_dir() or not Path(path).exists()):
         if track is not None:
-            raise click.UsageError(f"--track is for videos, and {path} is none")
+            raise click.UsageError(f"--track is for videos; {path} is no video file")
         return Bundle.open(BundlePath().convert(path, None, None))
     with with_standard_input([path]) as (video,):
         return probe(replace(Source.of(video, allow_url=allow_url), track=track, max_mb=max_mb))
