@@ -12,10 +12,10 @@ from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.memory import clips_at_once
 from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
+from .baselines import BASELINES
 from .gemm import heaviest_shapes
 from .machine import Machine, default_threads, examine_machine
 from .measure import Plan, Taken, take
-from .measurement import BASELINES
 from .report import LatencyReport
 
 # More than this many processes wanting to run before anything was started, and it is said so.

@@ -6,8 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..runtime.doctor import PACKAGES, examine_gpus, installed_version
-from ..runtime.system import cores_allowed, cpu_quota, lines, memory_bytes, memory_limit_bytes
+from ..runtime.packages import PACKAGES, installed_version
+from ..runtime.system import cores_allowed, cpu_quota, examine_gpus, lines, memory_bytes, memory_limit_bytes
 
 # Instructions that decide how fast matrices are multiplied: vectors, dot products of int8, bfloat16, tiles.
 MATRIX_FLAGS = (

@@ -24,9 +24,12 @@ from ..runtime.bundle.reference import load_reference
 from ..runtime.limits import cosines
 from ..runtime.progress import Progress, silent
 from ..runtime.proof.parity import clips_of_batch
+from . import gemm as gemm_process
+from . import subject as subject_process
+from .baselines import BASELINES
 from .gemm import GemmSettings, gemm_engines, gigaflop, heaviest_shapes
 from .machine import Machine, clock_mhz
-from .measurement import BASELINES, Measurement, Subject
+from .measurement import Measurement, Subject
 from .process import Process, start
 from .report import GemmRate
 from .worker import Settings, reference_clips
@@ -43,10 +46,6 @@ STEADY_WITHIN = 0.1
 MOST_WARMUP_VISITS = 6
 
 STAGE_ROUNDS = 3
-
-# What is started, beside the modules of BASELINES.
-BACKEND_MODULE = "tubelet.bench.worker"
-GEMM_MODULE = "tubelet.bench.gemm"
 
 
 @dataclass(frozen=True)
@@ -181,8 +180,9 @@ def _process(plan: Plan, subject: Subject, inputs: dict[str, Path]) -> AbstractC
         video=None if plan.video is None else str(plan.video),
         model=plan.model,
     )
-    module = baseline.module if baseline else BACKEND_MODULE
-    return start(module, settings.to_json(), name=f"{subject.name} at batch {subject.batch}", threads=plan.threads)
+    return start(
+        subject_process, settings.to_json(), name=f"{subject.name} at batch {subject.batch}", threads=plan.threads
+    )
 
 
 def _start_all(
@@ -212,7 +212,7 @@ def _start_gemms(plan: Plan, machine: Machine, stack: ExitStack) -> dict[tuple[s
         settings = GemmSettings(engine, precision, plan.threads, shapes)
         name = f"matrix products by {engine} {precision}"
         gemms[engine, precision] = stack.enter_context(
-            start(GEMM_MODULE, settings.to_json(), name=name, threads=plan.threads)
+            start(gemm_process, settings.to_json(), name=name, threads=plan.threads)
         )
     return gemms
 

@@ -6,30 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Baseline:
-    """The checkpoint in torch, as it is compared with.
-
-    module:   what its process runs; by its name alone, because nothing in runtime/ imports what needs torch
-    packages: that it needs, and the extra that brings them
-    """
-
-    precision: str
-    module: str = "tubelet.bench.torch_baseline"
-    packages: tuple[str, ...] = ("torch", "safetensors")
-    extra: str = "cpu,export"
-
-
-BASELINES = {
-    "torch-eager": Baseline("fp32"),
-    "torch-sdpa": Baseline("fp32"),
-    "torch-bf16": Baseline("bf16"),
-    "torch-compiled": Baseline("fp32"),
-    "torch-transformers": Baseline(
-        "fp32", "tubelet.bench.transformers_baseline", ("torch", "safetensors", "transformers"), "compare"
-    ),
-}
+from .baselines import BASELINES
 
 # The copies of engines that have memory of their own; see backends/timed_steps.py.
 STAGES = ("decode", "prepare", "copy in", "execute", "copy out", "rank")

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import ModuleType
 from typing import IO, Any, cast
 
 import numpy as np
@@ -79,14 +80,14 @@ class Process:
 
 
 @contextmanager
-def start(module: str, settings: str, *, name: str, threads: int) -> Iterator[Process]:
+def start(module: ModuleType, settings: str, *, name: str, threads: int) -> Iterator[Process]:
     """A process of `module`, loaded, its first answer given; gone when the context is left, however that is."""
     environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
     with tempfile.TemporaryFile("w+") as errors:
         started = time.perf_counter_ns()
         # -P: what is imported is what is installed, whatever lies in the working directory.
         with subprocess.Popen(
-            [sys.executable, "-P", "-m", module, settings],
+            [sys.executable, "-P", "-m", module.__name__, settings],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

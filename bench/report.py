@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..runtime.precisions import PRECISIONS
+from .baselines import BASELINES
 from .machine import Machine
-from .measurement import BASELINES, STAGES, Measurement, Ratio, Subject
+from .measurement import STAGES, Measurement, Ratio, Subject
 
 # Engines that compute on the processor, whose limit is measured.
 ON_CPU = ("onnxruntime", "openvino", *BASELINES)

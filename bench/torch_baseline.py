@@ -1,4 +1,4 @@
-"""The checkpoint in torch, measured as a bundle is: python -m tubelet.bench.torch_baseline SETTINGS
+"""The checkpoint in torch, measured as a bundle is, in the process of subject.py.
 
 Its settings and its answers are those of worker.py. The baselines are the very modules that bundles are
 exported from, so they too leave out of the last layer what no classifier reads; a few percent less work for ViViT than
@@ -20,7 +20,7 @@ from ..exporter.checkpoint.overrides import Overrides
 from ..exporter.families.attention import attend_with, eager_attention
 from ..runtime.bundle.bundle import Bundle
 from .baseline import ready
-from .worker import Loaded, Settings, serve
+from .worker import Loaded, Settings
 
 
 def load_baseline(values: dict[str, Any]) -> Loaded:
@@ -41,7 +41,3 @@ def load_baseline(values: dict[str, Any]) -> Loaded:
         case "torch-compiled":
             model.compile()
     return ready(settings, model, dtype)
-
-
-if __name__ == "__main__":
-    serve(load_baseline)

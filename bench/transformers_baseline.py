@@ -1,4 +1,4 @@
-"""The checkpoint in transformers, measured as a bundle is: python -m tubelet.bench.transformers_baseline SETTINGS
+"""The checkpoint in transformers, measured as a bundle is, in the process of subject.py.
 
     torch-transformers  the class of transformers with torch's fused attention, which is its default
 
@@ -14,7 +14,7 @@ import transformers
 
 from ..preprocess.errors import CheckpointError
 from .baseline import ready
-from .worker import Loaded, Settings, serve
+from .worker import Loaded, Settings
 
 
 def load_baseline(values: dict[str, Any]) -> Loaded:
@@ -37,7 +37,3 @@ def _from_pretrained(checkpoint: str) -> Any:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"transformers does not load {checkpoint}: {error}") from error
     return model.eval()
-
-
-if __name__ == "__main__":
-    serve(load_baseline)

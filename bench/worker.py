@@ -1,4 +1,4 @@
-"""The process that one subject is measured in: python -m tubelet.bench.worker SETTINGS
+"""What a measured process does, whose subject subject.py names, and gemm.py for the machine's limit.
 
 It loads the subject, runs it once, and then does what it is asked, one request a line on its standard input:
 
@@ -187,7 +187,3 @@ def _own_stdout() -> TextIO:
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return channel
-
-
-if __name__ == "__main__":
-    serve(load_backend)

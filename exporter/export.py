@@ -13,7 +13,7 @@ from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.files import BundleFile
 from ..runtime.bundle.manifest import MANIFEST
 from ..runtime.bundle.reference import Reference
-from ..runtime.doctor import installed_version
+from ..runtime.packages import installed_version
 from ..runtime.progress import Progress, silent
 from ..runtime.proof.parity import ParityReport, check_bundle
 from ..runtime.proof.video_check import record_video

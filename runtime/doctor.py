@@ -1,7 +1,6 @@
 """What this machine can do: which packages are installed, which engines really start, and what is missing."""
 
 import dataclasses
-import importlib.metadata
 import platform
 import sys
 from dataclasses import dataclass
@@ -12,24 +11,8 @@ from .backends.cuda import Cuda
 from .backends.ort import import_onnxruntime, open_session
 from .backends.ort_cuda import CUDA_PROVIDER, TENSORRT_PROVIDER, open_gpu_session
 from .backends.trt_library import load_tensorrt
-from .system import ask_nvidia_smi
-
-# Distributions that matter, each with the extra of tubelet that brings it (None: always installed).
-PACKAGES: dict[str, str | None] = {
-    "tubelet": None,
-    "numpy": None,
-    "av": None,
-    "click": None,
-    "onnxruntime": "cpu",
-    "onnxruntime-gpu": None,
-    "huggingface_hub": "hub",
-    "torch": "export",
-    "onnx": "export",
-    "onnxscript": "export",
-    "safetensors": "export",
-    "tensorrt": "tensorrt",
-    "cuda-bindings": "tensorrt",
-}
+from .packages import PACKAGES, installed_version
+from .system import examine_gpus
 
 # An ONNX model, y = Identity(x) with x float32 (1,), IR version 7, opset 13: enough to see a provider start.
 _IDENTITY_MODEL = (
@@ -77,13 +60,6 @@ class Examination:
         return "\n".join(lines)
 
 
-def installed_version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def examine_providers() -> tuple[Provider, ...]:
     """Start a session on each provider that ONNX Runtime lists; listing alone proves nothing."""
     try:
@@ -118,11 +94,6 @@ def examine_libraries() -> tuple[Provider, ...]:
     except (BackendError, MissingExtra) as error:
         found.append(Provider("TensorRT", error.message))
     return tuple(found)
-
-
-def examine_gpus() -> tuple[tuple[str, ...], str | None]:
-    """One line a GPU as the driver's own tool names it; without any, a note that says why."""
-    return ask_nvidia_smi("name", "driver_version", "memory.total")
 
 
 def _advice(packages: dict[str, str | None], *, gpu: bool) -> tuple[str, ...]:

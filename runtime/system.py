@@ -67,6 +67,11 @@ def ask_nvidia_smi(*fields: str) -> tuple[tuple[str, ...], str | None]:
     return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip()), None
 
 
+def examine_gpus() -> tuple[tuple[str, ...], str | None]:
+    """One line a GPU as the driver's own tool names it; without any, a note that says why."""
+    return ask_nvidia_smi("name", "driver_version", "memory.total")
+
+
 def lines(path: Path) -> list[str]:
     """The lines of a file of the system; none where it is not there or not to be read."""
     try:

@@ -77,6 +77,15 @@ def test_names_do_not_load_what_others_need(tmp_path: Path) -> None:
     assert python("-c", code, cwd=tmp_path).stdout == "False\n"
 
 
+def test_commands_load_what_they_are_for(tmp_path: Path) -> None:
+    """The tree has every command's options; the rooms behind them are imported where a command runs."""
+    code = "import sys; from tubelet.cli.tree import main; print(sorted(m for m in sys.modules if m[:8] == 'tubelet.'))"
+    loaded = ast.literal_eval(python("-c", code, cwd=tmp_path).stdout)
+    assert {"tubelet.cli.bench", "tubelet.runtime.load"} <= set(loaded)
+    assert [name for name in loaded if name.startswith("tubelet.bench.")] == ["tubelet.bench.baselines"]
+    assert not [name for name in loaded if name.startswith("tubelet.exporter.") or name == "tubelet.runtime.doctor"]
+
+
 @pytest.mark.parametrize("folder", ["elsewhere", "root"])
 def test_python_m_tubelet(folder: str, tmp_path: Path) -> None:
     cwd = ROOT if folder == "root" else tmp_path

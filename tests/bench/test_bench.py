@@ -22,10 +22,11 @@ from click.testing import CliRunner, Result
 from torch.utils.flop_counter import FlopCounterMode
 
 from tubelet.bench import process
+from tubelet.bench import subject as subject_process
 from tubelet.bench.bench import bench_bundle, checkpoint_for_torch
 from tubelet.bench.gemm import heaviest_shapes
 from tubelet.bench.machine import peak_memory_mb
-from tubelet.bench.measure import BACKEND_MODULE, smallest_cosine, write_inputs
+from tubelet.bench.measure import smallest_cosine, write_inputs
 from tubelet.bench.report import LatencyReport
 from tubelet.bench.worker import Settings, stage_times
 from tubelet.cli.tree import main
@@ -218,7 +219,7 @@ def settings(bundle: Path, inputs: Path, **changes: object) -> str:
 
 
 def started(text: str) -> AbstractContextManager[process.Process]:
-    return process.start(BACKEND_MODULE, text, name="the subject", threads=1)
+    return process.start(subject_process, text, name="the subject", threads=1)
 
 
 def test_a_process_answers_and_is_gone_afterwards(vivit_bundle: Path, tmp_path: Path) -> None:

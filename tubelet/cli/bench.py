@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..bench.bench import bench_bundle
-from ..bench.measurement import BASELINES
-from ..bench.page import load_template, page
+from ..bench.baselines import BASELINES
 from ..runtime.backends import BACKENDS, DEFAULT_BACKEND
 from ..runtime.bounds import ROUNDS, STARTS, THREADS
 from ..runtime.bundle.bundle import Bundle
@@ -94,6 +92,9 @@ def bench(
       tubelet bench artifacts/vivit-b-16x2-kinetics400 --precision fp32 --precision int8 --report bench.html
       tubelet bench artifacts/vivit-b-16x2-kinetics400 --against torch-eager --against torch-sdpa --batch 1 --batch 2
     """
+    from ..bench.bench import bench_bundle
+    from ..bench.page import load_template, page
+
     if report is not None and not report.parent.is_dir():
         raise click.BadParameter(f"the folder {report.parent} does not exist", param_hint="--report")
     if report is not None:

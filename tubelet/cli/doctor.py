@@ -2,7 +2,6 @@
 
 import click
 
-from ..runtime.doctor import examine
 from .options import json_option, print_json
 
 
@@ -15,6 +14,8 @@ def doctor(as_json: bool) -> None:
     Example:
       tubelet doctor
     """
+    from ..runtime.doctor import examine
+
     examination = examine()
     if as_json:
         print_json(examination.to_json())

@@ -15,7 +15,6 @@ import click
 
 from ..preprocess.errors import OutOfBounds, ParityError, TubeletError
 from ..preprocess.shortage import shortages_named
-from ..runtime.doctor import installed_version
 from .bench import bench
 from .build import build
 from .check import check
@@ -108,7 +107,7 @@ class TubeletGroup(click.Group):
 
 
 @click.group(cls=TubeletGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(installed_version("tubelet"), message=f"tubelet %(version)s, Python {platform.python_version()}")
+@click.version_option(package_name="tubelet", message=f"tubelet %(version)s, Python {platform.python_version()}")
 def main() -> None:
     """Put video transformers into production.
 

@@ -1,0 +1,26 @@
+"""The process that one subject is measured in: python -m tubelet.bench.subject SETTINGS
+
+What it is asked and what it answers: worker.py. torch is imported for a baseline alone.
+"""
+
+from typing import Any
+
+from .baselines import BASELINES, TRANSFORMERS
+from .worker import Loaded, load_backend, serve
+
+
+def load_subject(values: dict[str, Any]) -> Loaded:
+    """Load what the settings name: a baseline in torch, or a backend of tubelet."""
+    if values["engine"] == TRANSFORMERS:
+        from . import transformers_baseline
+
+        return transformers_baseline.load_baseline(values)
+    if values["engine"] in BASELINES:
+        from . import torch_baseline
+
+        return torch_baseline.load_baseline(values)
+    return load_backend(values)
+
+
+if __name__ == "__main__":
+    serve(load_subject)

@@ -1,0 +1,28 @@
+"""Which distributions matter to tubelet, and which of them are installed. Nothing is imported to see it."""
+
+import importlib.metadata
+
+# Distributions that matter, each with the extra of tubelet that brings it (None: always installed).
+PACKAGES: dict[str, str | None] = {
+    "tubelet": None,
+    "numpy": None,
+    "av": None,
+    "click": None,
+    "onnxruntime": "cpu",
+    "onnxruntime-gpu": None,
+    "huggingface_hub": "hub",
+    "torch": "export",
+    "onnx": "export",
+    "onnxscript": "export",
+    "safetensors": "export",
+    "tensorrt": "tensorrt",
+    "cuda-bindings": "tensorrt",
+}
+
+
+def installed_version(distribution: str) -> str | None:
+    """Its version, None where it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
