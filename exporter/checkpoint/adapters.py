@@ -180,6 +180,8 @@ def merge(weights: Mapping[str, Tensor], adapter: Adapter, family: Family) -> di
 
     Args:
         weights: Those of the base, by name; float32 after `to_float32` where they are added to.
+        adapter: What is added, by module.
+        family: The family of the base, which says how names are stored.
 
     Returns:
         The weights of the adapted model under their stored names.

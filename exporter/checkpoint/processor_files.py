@@ -39,6 +39,7 @@ def read_processor(folder: Path, name: str, report: Callable[[str], None]) -> Pr
     Args:
         folder: Where the files lie.
         name: What the checkpoint is called, for the message where there is none.
+        report: Called with a line for what was chosen.
 
     Raises:
         CheckpointError: Where there is none, or it is no JSON object.

@@ -58,6 +58,7 @@ def locate(model: str, revision: str | None, report: Callable[[str], None]) -> S
     Args:
         model: A folder, a .pth file, or a Hub id, perhaps with the revision behind it: owner/name@revision.
         revision: A branch, tag or commit on the Hub.
+        report: Called with a line for what was chosen on the way.
 
     Raises:
         CheckpointError: Where there is none; it says what a folder is that holds something else.

@@ -53,7 +53,7 @@ class Profile:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """ "1:4:8", or "4" for 4:4:4. Raises ValueError for anything else."""
+        """Parse "1:4:8", or "4" for 4:4:4. Raises ValueError for anything else."""
         parts = text.split(":")
         try:
             sizes = [whole_number(part) for part in parts]

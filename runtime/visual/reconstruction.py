@@ -121,7 +121,11 @@ def reconstruct(clips: Pixels, logits: Reals, masked: Indices, spec: ClipSpec, p
     """Put the predictions in the place of the masked tokens; what the model saw stays as it is.
 
     Args:
-        clips: uint8 (B, T, H, W, 3), and the rest as `reconstruction_loss` takes it.
+        clips: uint8 (B, T, H, W, 3), what was shown to the model before it was normalised.
+        logits: float32 (B, M, P * 3), what the model predicts for the masked tokens.
+        masked: int64 (B, M), which tokens those are.
+        spec: the input contract.
+        pretraining: how the model was trained.
 
     Returns:
         uint8 (B, T, H, W, 3).
