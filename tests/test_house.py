@@ -117,6 +117,18 @@ def test_rooms_import_one_another_in_no_circle(folder: str) -> None:
         pytest.fail(f"{folder}: {' -> '.join(error.args[1])}")
 
 
+# What a room of exporter/ may import of the others.
+ROOMS = {"families": set(), "checkpoint": {"families"}}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_family_knows_nothing_of_checkpoints_and_graphs(room: str) -> None:
+    seen = {name for path in sources(f"exporter/{room}") for name, _ in imported_modules(path)}
+    rooms = {name.split(".")[2] for name in seen if name.startswith("tubelet.exporter.")}
+    assert room in rooms
+    assert rooms <= ROOMS[room] | {room}
+
+
 def test_the_command_line_imports_torch_only_inside_commands() -> None:
     at_the_top = {name for path in sources("tubelet") for name, top in imported_modules(path) if top}
     assert {"click", "runtime"} <= {floor_of(name) or name for name in at_the_top}

@@ -182,3 +182,10 @@ def test_label2id_names_what_id2label_does_not(tmp_path: Path) -> None:
 
 def test_names_of_config_json_may_be_numbers(tmp_path: Path) -> None:
     assert labels_of(tmp_path, id2label=json.loads('{"0": 7, "1": "1", "2": "0"}'))[0] == ("7", "1", "0")
+
+
+def test_one_label_without_a_name_is_one(tmp_path: Path) -> None:
+    folder = checkpoints.write_checkpoint(tmp_path, "videomae", num_labels=1, labels=["LABEL_0"])
+    reported: list[str] = []
+    assert load_checkpoint(str(folder), report=reported.append).labels == ("LABEL_0",)
+    assert reported == ["the label remains LABEL_0: the checkpoint gives no others; pass --labels FILE to name it"]
