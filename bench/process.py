@@ -34,10 +34,10 @@ class Process:
     cold_start_ms: float
     logits: NDArray[np.float64]
 
-    def __init__(self, name: str, child: subprocess.Popen[str], errors: IO[str]) -> None:
+    def __init__(self, name: str, worker: subprocess.Popen[str], errors: IO[str]) -> None:
         self.name = name
-        self._child = child
-        self._requests, self._answers = cast(IO[str], child.stdin), cast(IO[str], child.stdout)
+        self._worker = worker
+        self._requests, self._answers = cast(IO[str], worker.stdin), cast(IO[str], worker.stdout)
         self._errors = errors
 
     def run(self, seconds: float) -> tuple[float, ...]:
@@ -72,7 +72,7 @@ class Process:
 
     def _end(self) -> str:
         """How it ended, and its last words."""
-        code = self._child.wait()
+        code = self._worker.wait()
         self._errors.seek(0)
         words = "\n".join(self._errors.read().splitlines()[-_LAST_LINES:])
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -93,9 +93,9 @@ def start(module: ModuleType, settings: str, *, name: str, threads: int) -> Iter
             stderr=errors,
             env=environment,
             text=True,
-        ) as child:
+        ) as worker:
             try:
-                process = Process(name, child, errors)
+                process = Process(name, worker, errors)
                 process.receive()
                 process.load_ms = (time.perf_counter_ns() - started) / 1e6
                 first = process.receive()
@@ -103,4 +103,4 @@ def start(module: ModuleType, settings: str, *, name: str, threads: int) -> Iter
                 process.logits = np.array(first["logits"])
                 yield process
             finally:
-                child.kill()
+                worker.kill()

@@ -29,7 +29,7 @@ from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
 from ..runtime import predictions
 from ..runtime.backends import open_backend
-from ..runtime.backends.timed_steps import Lap, RunsInSteps
+from ..runtime.backends.timed_steps import RunsInSteps, Timed
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.reference import load_reference
 from ..runtime.proof.parity import Infer, clips_of_batch
@@ -38,7 +38,7 @@ from .machine import peak_memory_mb
 
 TOP_K = 5
 
-InferInSteps = Callable[[NDArray[Any], Lap], NDArray[np.float32]]
+InferInSteps = Callable[[NDArray[Any], Timed], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class Loaded:
 def in_one_step(infer: Infer) -> InferInSteps:
     """The steps of an engine that computes where the clips lie."""
 
-    def infer_and_lap(batch: NDArray[Any], lap: Lap) -> NDArray[np.float32]:
+    def infer_and_say(batch: NDArray[Any], timed: Timed) -> NDArray[np.float32]:
         logits = infer(batch)
-        lap("execute")
+        timed("execute")
         return logits
 
-    return infer_and_lap
+    return infer_and_say
 
 
 def stage_times(infer: InferInSteps, bundle: Bundle, spec: ClipSpec, settings: Settings) -> dict[str, float]:
@@ -94,30 +94,30 @@ def stage_times(infer: InferInSteps, bundle: Bundle, spec: ClipSpec, settings: S
         clock.restart()
     else:
         clips = [read_clip(settings.video, spec) for _ in range(settings.batch)]
-        clock.lap("decode")
+        clock.timed("decode")
     batch = np.stack([prepare(clip, spec) for clip in clips])
-    clock.lap("prepare")
-    logits = infer(batch, clock.lap)
+    clock.timed("prepare")
+    logits = infer(batch, clock.timed)
     if bundle.problem_type is not None:  # each clip a video of its own
         for clip in logits[:, np.newaxis]:  # (B, 1, K)
             predictions.answer(clip, spec.evaluation.averages, bundle.problem_type, bundle.labels, TOP_K)
-    clock.lap("rank")
-    return clock.laps_ms
+    clock.timed("rank")
+    return clock.steps_ms
 
 
 class Clock:
-    """Milliseconds from one lap to the next; laps of one name are added up."""
+    """Milliseconds from one step to the next; steps of one name are added up."""
 
     def __init__(self) -> None:
-        self.laps_ms: dict[str, float] = {}
+        self.steps_ms: dict[str, float] = {}
         self.restart()
 
     def restart(self) -> None:
         self._last = time.perf_counter_ns()
 
-    def lap(self, name: str) -> None:
+    def timed(self, name: str) -> None:
         now = time.perf_counter_ns()
-        self.laps_ms[name] = self.laps_ms.get(name, 0.0) + (now - self._last) / 1e6
+        self.steps_ms[name] = self.steps_ms.get(name, 0.0) + (now - self._last) / 1e6
         self._last = now
 
 

@@ -103,7 +103,7 @@ class PoseProbe(nn.Module):
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """A training run at some step. seconds: time spent on it so far."""
 
     model: Model
@@ -145,7 +145,7 @@ def initialise(model: Model) -> None:
             parameter.data[:, 1:] = sinusoid_table(tokens - 1, width)
 
 
-def start(family: str, steps: int) -> Run:
+def start(family: str, steps: int) -> TrainingRun:
     """A run at its beginning: AdamW under a one-cycle schedule, everything seeded."""
     torch.manual_seed(0)
     model = build(family)
@@ -155,10 +155,12 @@ def start(family: str, steps: int) -> Run:
         [*model.parameters(), *probe.parameters()], lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
-    return Run(model, probe, optimizer, schedule)
+    return TrainingRun(model, probe, optimizer, schedule)
 
 
-def train(run: Run, spec: ClipSpec, steps: int, save: Callable[[], None], report: Callable[[str], None]) -> None:
+def train(
+    run: TrainingRun, spec: ClipSpec, steps: int, save: Callable[[], None], report: Callable[[str], None]
+) -> None:
     """Take the run from the step where it is to the last one."""
     clips = TrainingClips(spec, run.step * BATCH, steps * BATCH)
     batches = DataLoader(clips, batch_size=BATCH, num_workers=1, prefetch_factor=4)

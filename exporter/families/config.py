@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...preprocess.errors import CheckpointError
 from ...runtime.bundle.bundle import Task
+from ...runtime.tokens import Grid
 
 # No width, side or count of a config is larger, so that products of them stay exact.
 MOST = 1_000_000
@@ -122,11 +123,10 @@ class TransformerConfig:
         raise NotImplementedError
 
     @property
-    def grid(self) -> tuple[int, int, int]:
+    def grid(self) -> Grid:
         """(T', H', W'): how many whole tubelets a clip has along time, height and width."""
         sides = zip((self.num_frames, *self.image_size), self.tubelet, strict=True)
-        frames, height, width = (side // step for side, step in sides)
-        return frames, height, width
+        return Grid(*(side // step for side, step in sides))
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:

@@ -10,10 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...runtime.tokens import Grid
 from .config import TransformerConfig
-
-# (T', H', W'): how many tubelets a clip has along time, height and width.
-Grid = tuple[int, int, int]
 
 
 def interpolate_positions(table: Tensor, grid: Grid, wanted: Grid) -> Tensor:
@@ -32,8 +30,8 @@ def interpolate_positions(table: Tensor, grid: Grid, wanted: Grid) -> Tensor:
     tubelets = time * height * width
     if table.ndim != 3 or table.shape[:2] not in ((1, tubelets), (1, 1 + tubelets)):
         raise ValueError(
-            f"table must be (1, {tubelets}, D), or with a class token (1, {1 + tubelets}, D), for a grid of {grid}, "
-            f"got {tuple(table.shape)}"
+            f"table must be (1, {tubelets}, D), or with a class token (1, {1 + tubelets}, D), "
+            f"for a grid of {tuple(grid)}, got {tuple(table.shape)}"
         )
     if wanted == grid:
         return table

@@ -13,7 +13,7 @@ from ...runtime.progress import Progress, silent
 from ...runtime.storage.lock import locked
 from ...runtime.storage.written import naming, scratch, sync_file, sync_folder
 
-SCRATCH = "quantize"  # NAME of the scratch folders in a bundle that graphs are made in (see runtime/written.py)
+SCRATCH = "quantize"  # NAME of the scratch folders in a bundle that graphs are made in (see storage/written.py)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ NOTHING: Keep = frozenset()
 
 
 @dataclass(frozen=True)
-class Clips:
+class CalibrationClips:
     """The clips that activations are observed on: of `videos`, or of the reference where there are none. What the graph
     takes for one clip after the other, (1, ...) each by name, prepared when it is asked for."""
 
@@ -88,14 +88,14 @@ class Lowering:
     notes: tuple[str, ...] = ()
 
 
-def _magnitudes_around_products(path: Path, clips: Clips) -> dict[str, float]:
+def _magnitudes_around_products(path: Path, clips: CalibrationClips) -> dict[str, float]:
     """Measure the magnitude of every activation that float16 would hold, by tensor name."""
     nodes = products(open_graph(path))
     names = {name_of(value) for node in nodes for value in half_tensors(node) if not is_constant(value)}
     return measure_magnitudes(path, clips, names)
 
 
-def lower_to_fp16(path: Path, clips: Clips) -> Lowering:
+def lower_to_fp16(path: Path, clips: CalibrationClips) -> Lowering:
     nodes = products(open_graph(path))
     magnitudes = _magnitudes_around_products(path, clips)
     reach = {name_of(node): max(magnitudes.get(name_of(value), 0.0) for value in half_tensors(node)) for node in nodes}
@@ -108,7 +108,7 @@ def lower_to_fp16(path: Path, clips: Clips) -> Lowering:
     )
 
 
-def lower_to_int8(path: Path, clips: Clips) -> Lowering:
+def lower_to_int8(path: Path, clips: CalibrationClips) -> Lowering:
     return Lowering(
         make=partial(to_int8, path),
         must_keep=NOTHING,
@@ -117,7 +117,7 @@ def lower_to_int8(path: Path, clips: Clips) -> Lowering:
     )
 
 
-def lower_to_int8_static(path: Path, clips: Clips) -> Lowering:
+def lower_to_int8_static(path: Path, clips: CalibrationClips) -> Lowering:
     model = open_graph(path)
     magnitudes = measure_magnitudes(path, clips, static_activations(model))
     return Lowering(
@@ -129,7 +129,7 @@ def lower_to_int8_static(path: Path, clips: Clips) -> Lowering:
     )
 
 
-def lower_to_fp8(path: Path, clips: Clips) -> Lowering:
+def lower_to_fp8(path: Path, clips: CalibrationClips) -> Lowering:
     magnitudes = _magnitudes_around_products(path, clips)
     beyond = frozenset(beyond_half(path, magnitudes))
     return Lowering(
@@ -142,13 +142,15 @@ def lower_to_fp8(path: Path, clips: Clips) -> Lowering:
     )
 
 
-def _noisiest_first(path: Path, clips: Clips, *also: Callable[[Path, Clips], dict[str, float]]) -> list[str]:
+def _noisiest_first(
+    path: Path, clips: CalibrationClips, *also: Callable[[Path, CalibrationClips], dict[str, float]]
+) -> list[str]:
     """Linear layers, and what `also` measures."""
     noise = {name: share for measure in (measure_noise, *also) for name, share in measure(path, clips).items()}
     return sorted(noise, key=noise.__getitem__, reverse=True)
 
 
-LOWERINGS: dict[GraphPrecision, Callable[[Path, Clips], Lowering]] = {
+LOWERINGS: dict[GraphPrecision, Callable[[Path, CalibrationClips], Lowering]] = {
     "fp16": lower_to_fp16,
     "int8": lower_to_int8,
     "int8-static": lower_to_int8_static,
@@ -185,7 +187,7 @@ def add_graph(
     require_opset(precision, bundle.graph("fp32").opset)
     require_absent(bundle, precision, force=force)
     reference = load_reference(bundle)
-    clips = Clips(bundle.spec, reference, calibration_videos(calibrate))
+    clips = CalibrationClips(bundle.spec, reference, calibration_videos(calibrate))
     for file in bundle.graph("fp32").files:
         bundle.verified(file)
     with graph_folder(bundle, precision, say=say) as folder:
@@ -195,7 +197,7 @@ def add_graph(
 
 
 def _make_and_prove(
-    bundle: Bundle, precision: GraphPrecision, clips: Clips, folder: Path, progress: Progress
+    bundle: Bundle, precision: GraphPrecision, clips: CalibrationClips, folder: Path, progress: Progress
 ) -> tuple[Graph, ParityReport]:
     """The graph, its files in `folder`, and the report on it; ParityError, with its table, where it is outside its
     limit."""
@@ -237,7 +239,7 @@ def _least_kept(
     lowering: Lowering, precision: GraphPrecision, trial: Bundle, fp32: Graph, reference: Reference, progress: Progress
 ) -> Graph:
     """The graph with as few products in float32 as the limit allows, written into the folder of `trial`."""
-    batches = list(Clips(trial.spec, reference))
+    batches = list(CalibrationClips(trial.spec, reference))
     limit = limit_of(trial, precision, reference)
 
     def attempt(keep: Keep) -> tuple[Graph, BatchParity]:

@@ -21,9 +21,9 @@ from ...runtime.bundle.engines import (
     FOLDER,
     HIDDEN,
     SOURCES,
+    EngineMachine,
     EngineOptions,
     EngineRecord,
-    Machine,
     graph_sha256,
     plan_name,
     read_records,
@@ -153,7 +153,7 @@ def open_folder(bundle: Bundle) -> Path:
     return folder
 
 
-def _refuse_existing(folder: Path, bundle: Bundle, name: str, machine: Machine) -> None:
+def _refuse_existing(folder: Path, bundle: Bundle, name: str, machine: EngineMachine) -> None:
     """Raises BackendError where an engine of that name is there and serves; one that does not serve is replaced."""
     for record in read_records(folder):
         if record.plan.name != name or not machine.runs_plans_of(record.machine):
@@ -199,7 +199,7 @@ def _keep(
     bundle: Bundle,
     recipe: Recipe,
     options: EngineOptions,
-    machine: Machine,
+    machine: EngineMachine,
     candidate: Candidate,
     say: Progress,
 ) -> EngineRecord:

@@ -20,7 +20,7 @@ from .backend import Backend
 from .linked_graph import LinkedGraph, find_graph
 from .ort import CPU_PROVIDER, import_onnxruntime, model_for_session
 from .signature import require_session_signature
-from .timed_steps import Lap, no_lap
+from .timed_steps import Timed, untimed
 from .trt_library import load_tensorrt, tensorrt_version
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class BoundSession(Backend):
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """batch (B, ...) of the graph's one input -> logits float32 (B, K), which the caller owns."""
-        return self.infer_in_steps(batch, no_lap)
+        return self.infer_in_steps(batch, untimed)
 
-    def infer_in_steps(self, batch: NDArray[Any], lap: Lap) -> NDArray[np.float32]:
+    def infer_in_steps(self, batch: NDArray[Any], timed: Timed) -> NDArray[np.float32]:
         """`infer`, which waits for each step anyway."""
         if batch.dtype != self._dtype or list(batch.shape[1:]) != self._input.shape[1:] or not len(batch):
             raise BackendError(
@@ -90,7 +90,7 @@ class BoundSession(Backend):
             if self._session is None:
                 raise BackendError("the backend is closed")
             try:
-                parts = [self._run(self._session, batch[i : i + step], lap) for i in range(0, len(batch), step)]
+                parts = [self._run(self._session, batch[i : i + step], timed) for i in range(0, len(batch), step)]
             except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
                 raise BackendError(f"ONNX Runtime failed on a batch of {batch.dtype} {batch.shape}: {error}") from error
         return np.concatenate(parts)
@@ -100,17 +100,17 @@ class BoundSession(Backend):
             return {self._output.name: self.infer(inputs[self._input.name])}
         return super().run(inputs)
 
-    def _run(self, session: "onnxruntime.InferenceSession", batch: NDArray[Any], lap: Lap) -> NDArray[np.float32]:
+    def _run(self, session: "onnxruntime.InferenceSession", batch: NDArray[Any], timed: Timed) -> NDArray[np.float32]:
         if len(batch) not in self._bindings:
             self._bindings[len(batch)] = self._bind(session, batch.shape)
         given, binding, options = self._bindings[len(batch)]
         given.update_inplace(np.ascontiguousarray(batch))
-        lap("copy in")
+        timed("copy in")
         session.run_with_iobinding(binding, options)
-        lap("execute")
+        timed("execute")
         (returned,) = binding.copy_outputs_to_cpu()
         logits = np.array(returned, dtype=np.float32)  # a copy: the next run of this size writes over the buffer
-        lap("copy out")
+        timed("copy out")
         return logits
 
     def _bind(self, session: "onnxruntime.InferenceSession", shape: tuple[int, ...]) -> tuple[Any, Any, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Called with "copy in", "execute" and "copy out", in that order and whenever one is done.
-Lap = Callable[[str], None]
+Timed = Callable[[str], None]
 
 
 @runtime_checkable
@@ -15,10 +15,10 @@ class RunsInSteps(Protocol):
     """An engine that computes elsewhere than where clips and logits lie. Engines on the CPU are none: they read a batch
     where it is, and a copy that they may make of it is within what they compute."""
 
-    def infer_in_steps(self, batch: NDArray[Any], lap: Lap) -> NDArray[np.float32]:
+    def infer_in_steps(self, batch: NDArray[Any], timed: Timed) -> NDArray[np.float32]:
         """As `Backend.infer`, waiting for the end of each step; so somewhat slower in all."""
         ...
 
 
-def no_lap(step: str) -> None:
+def untimed(step: str) -> None:
     """For those who do not ask."""

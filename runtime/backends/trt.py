@@ -18,12 +18,12 @@ from ..bundle.files import TensorInfo
 from .backend import Backend
 from .cuda import CapturedGraph, Cuda, DeviceMemory, MirroredArray, Stream
 from .signature import require_signature
-from .timed_steps import Lap
+from .timed_steps import Timed
 from .trt_library import load_tensorrt, start, tensorrt_log, this_machine
 
 
 @dataclass(frozen=True)
-class Run:
+class BatchPart:
     """One execution: `clips` of the batch, by a profile (its number), at a size that may hold padding beside them."""
 
     profile: int
@@ -31,26 +31,26 @@ class Run:
     clips: int
 
 
-def split_batch(clips: int, profiles: Sequence[Profile]) -> list[Run]:
+def split_batch(clips: int, profiles: Sequence[Profile]) -> list[BatchPart]:
     """How a batch of any size goes through an engine.
 
-    As many runs of the largest batch as fit, then one for the rest: by the profile that takes it and was tuned
+    As many parts of the largest batch as fit, then one for the rest: by the profile that takes it and was tuned
     nearest to it, or, where the rest is smaller than any profile takes or falls between two, padded to the next
     size that one takes.
     """
     largest = max(range(len(profiles)), key=lambda i: profiles[i].max)
     full, rest = divmod(clips, profiles[largest].max)
-    runs = [Run(largest, profiles[largest].max, profiles[largest].max)] * full
+    parts = [BatchPart(largest, profiles[largest].max, profiles[largest].max)] * full
     if rest:
         taking = [i for i, profile in enumerate(profiles) if profile.min <= rest <= profile.max]
         if taking:
-            runs.append(Run(min(taking, key=lambda i: abs(profiles[i].opt - rest)), rest, rest))
+            parts.append(BatchPart(min(taking, key=lambda i: abs(profiles[i].opt - rest)), rest, rest))
         else:
             next_up = min(
                 (i for i, profile in enumerate(profiles) if profile.min > rest), key=lambda i: profiles[i].min
             )
-            runs.append(Run(next_up, profiles[next_up].min, rest))
-    return runs
+            parts.append(BatchPart(next_up, profiles[next_up].min, rest))
+    return parts
 
 
 class LoadedEngine:
@@ -97,7 +97,7 @@ class LoadedEngine:
 
 
 @dataclass
-class PreparedRun:
+class PreparedPart:
     """A context whose profile, shapes and addresses are set, and all of its work as one captured graph, or None where
     that cannot be captured."""
 
@@ -116,7 +116,7 @@ class Lane:
     def __init__(self, cuda: Cuda, engine: LoadedEngine) -> None:
         self._cuda = cuda
         self._engine = engine
-        self._prepared: dict[tuple[int, int], PreparedRun] = {}
+        self._prepared: dict[tuple[int, int], PreparedPart] = {}
         largest = max(profile.max for profile in engine.profiles)
         with ExitStack() as resources:
             self._stream = resources.enter_context(closing(Stream(cuda)))
@@ -130,74 +130,74 @@ class Lane:
             resources.callback(self._prepared.clear)  # contexts go before the memory that they use
             self._resources = resources.pop_all()
 
-    def infer(self, clips: NDArray[Any], run: Run) -> NDArray[np.float32]:
-        """clips (run.clips, *clip_shape) -> logits float32 (run.clips, K), which the caller owns."""
-        prepared = self._prepared_for(run)
-        self._write(clips, run)
+    def infer(self, clips: NDArray[Any], part: BatchPart) -> NDArray[np.float32]:
+        """clips (part.clips, *clip_shape) -> logits float32 (part.clips, K), which the caller owns."""
+        prepared = self._prepared_for(part)
+        self._write(clips, part)
         if prepared.graph is None:
-            self._queue(prepared.context, run.size)
+            self._queue(prepared.context, part.size)
         else:
             prepared.graph.launch(self._stream)
         self._stream.wait()
-        logits: NDArray[np.float32] = self._output.host[: run.clips].copy()
+        logits: NDArray[np.float32] = self._output.host[: part.clips].copy()
         return logits
 
-    def infer_in_steps(self, clips: NDArray[Any], run: Run, lap: Lap) -> NDArray[np.float32]:
+    def infer_in_steps(self, clips: NDArray[Any], part: BatchPart, timed: Timed) -> NDArray[np.float32]:
         """`infer` without the captured graph, which is one piece."""
-        prepared = self._prepared_for(run)
-        self._write(clips, run)
-        self._input.queue_copy_in(run.size, self._stream)
+        prepared = self._prepared_for(part)
+        self._write(clips, part)
+        self._input.queue_copy_in(part.size, self._stream)
         self._stream.wait()
-        lap("copy in")
-        self._queue_execution(prepared.context, run.size)
+        timed("copy in")
+        self._queue_execution(prepared.context, part.size)
         self._stream.wait()
-        lap("execute")
-        self._output.queue_copy_out(run.size, self._stream)
+        timed("execute")
+        self._output.queue_copy_out(part.size, self._stream)
         self._stream.wait()
-        logits: NDArray[np.float32] = self._output.host[: run.clips].copy()
-        lap("copy out")
+        logits: NDArray[np.float32] = self._output.host[: part.clips].copy()
+        timed("copy out")
         return logits
 
-    def _write(self, clips: NDArray[Any], run: Run) -> None:
-        """Into the pinned memory; what is missing to the size of the run repeats the last clip."""
-        self._input.host[: run.clips] = clips
-        self._input.host[run.clips : run.size] = clips[-1]
+    def _write(self, clips: NDArray[Any], part: BatchPart) -> None:
+        """Into the pinned memory; what is missing to the size of the part repeats the last clip."""
+        self._input.host[: part.clips] = clips
+        self._input.host[part.clips : part.size] = clips[-1]
 
-    def _prepared_for(self, run: Run) -> PreparedRun:
-        key = (run.profile, run.size)
+    def _prepared_for(self, part: BatchPart) -> PreparedPart:
+        key = (part.profile, part.size)
         if key not in self._prepared:
-            self._prepared[key] = self._prepare(run)
+            self._prepared[key] = self._prepare(part)
         return self._prepared[key]
 
-    def _prepare(self, run: Run) -> PreparedRun:
+    def _prepare(self, part: BatchPart) -> PreparedPart:
         trt, engine = self._engine.trt, self._engine
         context = engine.engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
             raise BackendError(f"TensorRT gave no execution context: {engine.log.take_errors()}")
         self._must(
-            context.set_optimization_profile_async(run.profile, int(self._stream.handle)),
-            f"take optimization profile {run.profile}",
+            context.set_optimization_profile_async(part.profile, int(self._stream.handle)),
+            f"take optimization profile {part.profile}",
         )
         self._stream.wait()
-        shape = (run.size, *engine.clip_shape)
+        shape = (part.size, *engine.clip_shape)
         self._must(context.set_input_shape(engine.input_name, shape), f"take {engine.input_name} of shape {shape}")
         context.set_device_memory(self._scratch.address, self._scratch.size_bytes)
         for name, array in ((engine.input_name, self._input), (engine.output_name, self._output)):
             self._must(context.set_tensor_address(name, array.address), f"take the address of {name}")
         # Once without capturing: TensorRT leaves some of its work for the first execution of a shape.
-        self._queue(context, run.size)
+        self._queue(context, part.size)
         self._stream.wait()
         try:
-            graph = CapturedGraph(self._cuda, self._stream, lambda: self._queue(context, run.size))
+            graph = CapturedGraph(self._cuda, self._stream, lambda: self._queue(context, part.size))
         except BackendError as error:
             warnings.warn(
-                f"a batch of {run.size} runs without a CUDA graph, which costs time only: {error.message}",
+                f"a batch of {part.size} runs without a CUDA graph, which costs time only: {error.message}",
                 RuntimeWarning,
                 stacklevel=2,
             )
-            return PreparedRun(context, None)
+            return PreparedPart(context, None)
         self._resources.callback(graph.close)
-        return PreparedRun(context, graph)
+        return PreparedPart(context, graph)
 
     def _queue(self, context: Any, size: int) -> None:
         """The whole of one execution: clips in, engine, logits out."""
@@ -241,11 +241,11 @@ class TensorRtBackend(Backend):
         """batch (B, ...) of the graph's one input, B of any size -> logits float32 (B, K), which the caller owns."""
         return self._run_all(batch, Lane.infer)
 
-    def infer_in_steps(self, batch: NDArray[Any], lap: Lap) -> NDArray[np.float32]:
-        return self._run_all(batch, lambda lane, clips, run: lane.infer_in_steps(clips, run, lap))
+    def infer_in_steps(self, batch: NDArray[Any], timed: Timed) -> NDArray[np.float32]:
+        return self._run_all(batch, lambda lane, clips, part: lane.infer_in_steps(clips, part, timed))
 
     def _run_all(
-        self, batch: NDArray[Any], infer: Callable[[Lane, NDArray[Any], Run], NDArray[np.float32]]
+        self, batch: NDArray[Any], infer: Callable[[Lane, NDArray[Any], BatchPart], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         engine = self._open_engine()
         if batch.dtype != engine.input_dtype or batch.shape[1:] != engine.clip_shape or not len(batch):
@@ -256,9 +256,9 @@ class TensorRtBackend(Backend):
         lane = self._take_lane(engine)
         try:
             done, logits = 0, []
-            for run in split_batch(len(batch), engine.profiles):
-                logits.append(infer(lane, batch[done : done + run.clips], run))
-                done += run.clips
+            for part in split_batch(len(batch), engine.profiles):
+                logits.append(infer(lane, batch[done : done + part.clips], part))
+                done += part.clips
         finally:
             self._give_back(lane)
         return np.concatenate(logits)

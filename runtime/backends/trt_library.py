@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from ...preprocess.errors import BackendError, MissingExtra
-from ..bundle.engines import Machine
+from ..bundle.engines import EngineMachine
 from .cuda import Cuda, driver_version
 
 OLDEST_VERSION = (10, 13)
@@ -65,9 +65,9 @@ def start(kind: Any, log: Any) -> Any:
         raise BackendError(f"TensorRT's {kind.__name__} did not start: {log.take_errors()}") from error
 
 
-def this_machine(cuda: Cuda, trt: ModuleType) -> Machine:
+def this_machine(cuda: Cuda, trt: ModuleType) -> EngineMachine:
     device = cuda.device()
-    return Machine(
+    return EngineMachine(
         gpu=device.name,
         compute_capability=device.compute_capability,
         multiprocessors=device.multiprocessors,

@@ -96,7 +96,7 @@ class EngineOptions:
 
 
 @dataclass(frozen=True)
-class Machine:
+class EngineMachine:
     """What a plan is tied to, and, beside it, what else was there. cuda: the newest that the driver can run."""
 
     gpu: str
@@ -107,7 +107,7 @@ class Machine:
     cuda: str
     tensorrt: str
 
-    def runs_plans_of(self, other: "Machine") -> bool:
+    def runs_plans_of(self, other: "EngineMachine") -> bool:
         """Plans need the same kind of GPU and the very version of TensorRT."""
         return (self.gpu, self.compute_capability, self.multiprocessors, self.tensorrt) == (
             other.gpu,
@@ -150,7 +150,7 @@ class EngineRecord:
     recipe: str
     graph_sha256: str
     options: EngineOptions
-    machine: Machine
+    machine: EngineMachine
     layers: dict[str, int]
     parity: ParityRecord
     build_seconds: float
@@ -177,7 +177,7 @@ class EngineRecord:
             beside.write_text(text, encoding="utf-8")
 
 
-def plan_name(machine: Machine, recipe: str, profiles: tuple[Profile, ...]) -> str:
+def plan_name(machine: EngineMachine, recipe: str, profiles: tuple[Profile, ...]) -> str:
     """sm90-trt11.4-fp16-b1-4-8.plan; several profiles are joined by +."""
     batches = "+".join(f"{profile.min}-{profile.opt}-{profile.max}" for profile in profiles)
     return f"{machine.tag}-{recipe}-b{batches}.plan"
@@ -226,7 +226,7 @@ def read_records(folder: Path) -> Iterator[EngineRecord]:
         yield record
 
 
-def find_engine(bundle: Bundle, precision: str, machine: Machine) -> EngineRecord:
+def find_engine(bundle: Bundle, precision: str, machine: EngineMachine) -> EngineRecord:
     """Find the engine of that precision which runs on `machine` and was built from the bundle as it is.
 
     Returns:

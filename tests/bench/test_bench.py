@@ -233,14 +233,14 @@ def test_a_process_answers_and_is_gone_afterwards(vivit_bundle: Path, tmp_path: 
         assert len(subject.run(0)) == 1
         peak = subject.peak_memory_mb()
         assert peak is None or 20 < peak < 1000
-        child = subject._child
+        child = subject._worker
     assert child.returncode is not None
 
 
 def test_a_process_that_dies_is_an_error_with_its_last_words(vivit_bundle: Path, tmp_path: Path) -> None:
     inputs = write_inputs(Bundle.open(vivit_bundle), 2, tmp_path)["graph"]
     with started(settings(vivit_bundle, inputs)) as subject:
-        subject._child.kill()
+        subject._worker.kill()
         with pytest.raises(BackendError, match=r"the subject was ended by signal 9\n  fix: a smaller --batch"):
             subject.run(0)
     with (

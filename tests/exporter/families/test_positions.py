@@ -8,7 +8,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tubelet.exporter.families.positions import Grid, interpolate_positions
+from tubelet.exporter.families.positions import interpolate_positions
+from tubelet.runtime.tokens import Grid
 
 Doubles = NDArray[np.float64]
 
@@ -59,15 +60,15 @@ def sampled(grid: Grid, function: Callable[[Doubles, Doubles, Doubles], Doubles]
 
 
 GRIDS: list[tuple[Grid, Grid]] = [
-    ((2, 14, 14), (2, 16, 16)),
-    ((2, 14, 14), (2, 7, 10)),
-    ((2, 14, 14), (2, 14, 32)),
-    ((4, 3, 5), (4, 6, 5)),
-    ((4, 3, 5), (8, 3, 5)),
-    ((4, 3, 5), (3, 3, 5)),
-    ((4, 3, 5), (7, 8, 2)),
-    ((1, 1, 1), (3, 2, 2)),
-    ((3, 2, 2), (1, 1, 1)),
+    (Grid(2, 14, 14), Grid(2, 16, 16)),
+    (Grid(2, 14, 14), Grid(2, 7, 10)),
+    (Grid(2, 14, 14), Grid(2, 14, 32)),
+    (Grid(4, 3, 5), Grid(4, 6, 5)),
+    (Grid(4, 3, 5), Grid(8, 3, 5)),
+    (Grid(4, 3, 5), Grid(3, 3, 5)),
+    (Grid(4, 3, 5), Grid(7, 8, 2)),
+    (Grid(1, 1, 1), Grid(3, 2, 2)),
+    (Grid(3, 2, 2), Grid(1, 1, 1)),
 ]
 
 
@@ -80,13 +81,13 @@ def test_the_formula(grid: Grid, wanted: Grid) -> None:
 
 
 def test_the_native_grid_keeps_the_table_bit_for_bit() -> None:
-    table = random_table((4, 3, 5))
-    assert torch.equal(interpolate_positions(table, (4, 3, 5), (4, 3, 5)), table)
+    table = random_table(Grid(4, 3, 5))
+    assert torch.equal(interpolate_positions(table, Grid(4, 3, 5), Grid(4, 3, 5)), table)
 
 
 def test_the_class_token_stays_and_an_axis_that_is_not_asked_about_is_left_alone() -> None:
-    table = random_table((4, 3, 5))
-    found = interpolate_positions(table, (4, 3, 5), (9, 3, 5))
+    table = random_table(Grid(4, 3, 5))
+    found = interpolate_positions(table, Grid(4, 3, 5), Grid(9, 3, 5))
     assert torch.equal(found[:, 0], table[:, 0])
     # 9 steps of time from 4: the middle one lies between the second and the third
     middle = found[0, 1:].reshape(9, 15, 6)[4]
@@ -109,13 +110,13 @@ SMOOTH: list[tuple[Callable[[Doubles, Doubles, Doubles], Doubles], float]] = [
 ]
 
 
-@pytest.mark.parametrize("wanted", [(16, 18, 18), (16, 12, 24), (32, 14, 14), (12, 20, 10)])
+@pytest.mark.parametrize("wanted", [Grid(16, 18, 18), Grid(16, 12, 24), Grid(32, 14, 14), Grid(12, 20, 10)])
 @pytest.mark.parametrize(("function", "limit"), SMOOTH)
 def test_a_table_of_a_smooth_function_stays_one(
     wanted: Grid, function: Callable[[Doubles, Doubles, Doubles], Doubles], limit: float
 ) -> None:
     """The shape of ViViT-B's grid. Functions whose slope is 0 at the ends, where the border values go on."""
-    grid = (16, 14, 14)
+    grid = Grid(16, 14, 14)
     found = interpolate_positions(sampled(grid, function), grid, wanted)
     expected = sampled(wanted, function)
     assert (found - expected).abs().max() <= limit
@@ -126,9 +127,9 @@ def test_a_table_of_a_smooth_function_stays_one(
 
 def test_there_and_back_is_near_where_it_began() -> None:
     function, limit = SMOOTH[-1]
-    table = sampled((16, 14, 14), function)
-    there = interpolate_positions(table, (16, 14, 14), (32, 28, 28))
-    back = interpolate_positions(there, (32, 28, 28), (16, 14, 14))
+    table = sampled(Grid(16, 14, 14), function)
+    there = interpolate_positions(table, Grid(16, 14, 14), Grid(32, 28, 28))
+    back = interpolate_positions(there, Grid(32, 28, 28), Grid(16, 14, 14))
     assert (back - table).abs().max() <= limit
 
 
@@ -143,4 +144,4 @@ def test_without_a_class_token_the_rest_is_the_same(grid: Grid, wanted: Grid) ->
 def test_a_table_of_another_grid_is_refused(shape: tuple[int, ...]) -> None:
     expected = r"table must be \(1, 60, D\), or with a class token \(1, 61, D\), for a grid of \(4, 3, 5\), got"
     with pytest.raises(ValueError, match=expected):
-        interpolate_positions(torch.zeros(shape), (4, 3, 5), (4, 6, 5))
+        interpolate_positions(torch.zeros(shape), Grid(4, 3, 5), Grid(4, 6, 5))

@@ -25,7 +25,7 @@ from tubelet.exporter.lower import fp8 as fp8
 from tubelet.exporter.lower.fp16 import to_lower
 from tubelet.exporter.lower.int8 import measure_attention_noise, quantized_weight, to_int8, to_int8_static
 from tubelet.exporter.lower.observe import measure_magnitudes
-from tubelet.exporter.lower.search import Clips, add_graph, calibration_videos
+from tubelet.exporter.lower.search import CalibrationClips, add_graph, calibration_videos
 from tubelet.exporter.options import ExportOptions
 from tubelet.preprocess.errors import BackendError, BundleError, ParityError, VideoError
 from tubelet.preprocess.frames import Frames
@@ -246,7 +246,7 @@ def test_zero_points_that_weights_share_are_named_where_they_cannot_be_loaded(
 
 def test_static_scales_are_symmetric_and_reach_the_largest_value(lowered: Bundle) -> None:
     arrays = {i.name: numpy_helper.to_array(i) for i in graph_of(lowered, "int8-static").graph.initializer}
-    clips = Clips(lowered.spec, load_reference(lowered))
+    clips = CalibrationClips(lowered.spec, load_reference(lowered))
     quantizers = [node for node in graph_of(lowered, "int8-static").graph.node if node.op_type == "QuantizeLinear"]
     magnitudes = measure_magnitudes(lowered.path / "model.onnx", clips, [node.input[0] for node in quantizers])
     for node in quantizers:
@@ -318,7 +318,7 @@ def test_what_is_too_sensitive_for_fp8_stays_in_float16(copy: Bundle, monkeypatc
 
 def test_the_noise_of_attention_is_what_rounding_its_operands_makes(vivit_bundle: Path) -> None:
     bundle = Bundle.open(vivit_bundle)
-    clips = list(Clips(bundle.spec, load_reference(bundle)))[:1]
+    clips = list(CalibrationClips(bundle.spec, load_reference(bundle)))[:1]
     noise = measure_attention_noise(vivit_bundle / "model.onnx", clips)
     model = onnx.load(vivit_bundle / "model.onnx")
     attentions = [node for node in model.graph.node if node.op_type == "MultiHeadAttention"]
@@ -345,7 +345,7 @@ def test_the_noise_of_attention_is_what_rounding_its_operands_makes(vivit_bundle
 
 def test_magnitudes_are_those_of_the_tensors(vivit_bundle: Path) -> None:
     bundle = Bundle.open(vivit_bundle)
-    batches = list(Clips(bundle.spec, load_reference(bundle)))
+    batches = list(CalibrationClips(bundle.spec, load_reference(bundle)))
     clips = [batch["pixel_values"] for batch in batches]
     model = onnx.load(vivit_bundle / "model.onnx")
     names = ["pixel_values", *(node.output[0] for node in model.graph.node)]

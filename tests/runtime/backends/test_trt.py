@@ -22,7 +22,7 @@ from tubelet.runtime.backends import open_backend
 from tubelet.runtime.backends.backend import Backend
 from tubelet.runtime.backends.cuda import Cuda, MirroredArray, OutOfDeviceMemory, Stream
 from tubelet.runtime.backends.timed_steps import RunsInSteps
-from tubelet.runtime.backends.trt import Run, split_batch
+from tubelet.runtime.backends.trt import BatchPart, split_batch
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.engines import EngineOptions, EngineRecord, Profile, find_engine, read_plan
 from tubelet.runtime.bundle.typed import typed
@@ -83,12 +83,12 @@ def test_batches_of_every_size(gpu: Gpu, bundle: Bundle, size: int) -> None:
 
 
 def test_steps_are_told_apart_and_give_the_same(gpu: Gpu, bundle: Bundle) -> None:
-    laps: list[str] = []
+    steps: list[str] = []
     with open_engine(bundle) as backend:
         assert isinstance(backend, RunsInSteps)
-        in_steps = backend.infer_in_steps(clips(5), laps.append)
+        in_steps = backend.infer_in_steps(clips(5), steps.append)
         np.testing.assert_array_equal(in_steps, backend.infer(clips(5)))
-    assert laps == ["copy in", "execute", "copy out"] * 2  # 5 clips are a run of 4 and one of 1
+    assert steps == ["copy in", "execute", "copy out"] * 2  # 5 clips are a run of 4 and one of 1
     assert gpu.cuda.live() == {}
 
 
@@ -105,16 +105,16 @@ def test_sizes_may_come_in_any_order(gpu: Gpu, bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("clips", "profiles", "runs"),
     [
-        (1, ["1:4:8"], [Run(0, 1, 1)]),
-        (8, ["1:4:8"], [Run(0, 8, 8)]),
-        (19, ["1:4:8"], [Run(0, 8, 8), Run(0, 8, 8), Run(0, 3, 3)]),
-        (3, ["1", "2:8:16", "3:3:4"], [Run(2, 3, 3)]),
-        (2, ["1", "4:4:8"], [Run(1, 4, 2)]),
-        (10, ["8"], [Run(0, 8, 8), Run(0, 8, 2)]),
-        (1, ["4:4:4", "2:2:2"], [Run(1, 2, 1)]),
+        (1, ["1:4:8"], [BatchPart(0, 1, 1)]),
+        (8, ["1:4:8"], [BatchPart(0, 8, 8)]),
+        (19, ["1:4:8"], [BatchPart(0, 8, 8), BatchPart(0, 8, 8), BatchPart(0, 3, 3)]),
+        (3, ["1", "2:8:16", "3:3:4"], [BatchPart(2, 3, 3)]),
+        (2, ["1", "4:4:8"], [BatchPart(1, 4, 2)]),
+        (10, ["8"], [BatchPart(0, 8, 8), BatchPart(0, 8, 2)]),
+        (1, ["4:4:4", "2:2:2"], [BatchPart(1, 2, 1)]),
     ],
 )
-def test_how_a_batch_is_split(clips: int, profiles: list[str], runs: list[Run]) -> None:
+def test_how_a_batch_is_split(clips: int, profiles: list[str], runs: list[BatchPart]) -> None:
     assert split_batch(clips, [Profile.parse(profile) for profile in profiles]) == runs
 
 

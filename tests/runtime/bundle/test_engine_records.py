@@ -8,7 +8,14 @@ import pytest
 from tampered import as_text, mutated
 
 from tubelet.preprocess.errors import BackendError
-from tubelet.runtime.bundle.engines import EngineOptions, EngineRecord, Machine, Profile, read_records, record_path
+from tubelet.runtime.bundle.engines import (
+    EngineMachine,
+    EngineOptions,
+    EngineRecord,
+    Profile,
+    read_records,
+    record_path,
+)
 from tubelet.runtime.bundle.files import BundleFile
 
 RECORD = EngineRecord(
@@ -16,7 +23,7 @@ RECORD = EngineRecord(
     recipe="fp16",
     graph_sha256="1" * 64,
     options=EngineOptions("fp16", (Profile(1, 4, 8), Profile(16, 16, 16)), workspace_gb=0.5),
-    machine=Machine("NVIDIA H100", (9, 0), 132, 85 * 10**9, None, "13.0", "11.4.0.106"),
+    machine=EngineMachine("NVIDIA H100", (9, 0), 132, 85 * 10**9, None, "13.0", "11.4.0.106"),
     layers={"fp16": 96, "fp32": 24},
     parity={"passed": True, "limit": {"cosine": 0.9999, "top": 1}, "left_out": []},
     build_seconds=12.5,
