@@ -14,13 +14,12 @@ import numpy as np
 from annotate import ScoreTrack, annotate
 from motion import Scene, clip_seconds, motion_of, random_scene, render
 
+from tubelet import VideoClassifier, load
 from tubelet.bench.bench import bench_bundle
 from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.preprocess.decode import read_frames
 from tubelet.preprocess.frames import Frames
-from tubelet.runtime.classifier import VideoClassifier
-from tubelet.runtime.load import load
 from tubelet.runtime.progress import StatusLine
 from tubelet.runtime.visual.picture_files import write_gif, write_video
 

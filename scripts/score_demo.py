@@ -20,12 +20,12 @@ import numpy as np
 from motion import FIRST_TRAINING_SEED, LABELS, clip_seconds, label_of, random_scene, render
 from numpy.typing import NDArray
 
+from tubelet import load
 from tubelet.preprocess.errors import BundleError, TubeletError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.spec import ClipSpec
 from tubelet.runtime.backends import BACKENDS, DEFAULT_BACKEND
-from tubelet.runtime.load import load
 from tubelet.runtime.progress import Progress, StatusLine, silent
 from tubelet.runtime.reading import Reading, ResizeName, read_clips
 from tubelet.runtime.visual.picture_files import write_video

@@ -27,10 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import breaking
 from videos import damage, make_video
 
-from tubelet.preprocess.errors import VideoError
-from tubelet.runtime.classifier import VideoClassifier
-from tubelet.runtime.load import load
-from tubelet.runtime.reading import Reading
+from tubelet import Reading, VideoClassifier, VideoError, load
 
 ENGINES = ("onnxruntime", "openvino")
 ROUND = 2500  # classifications between two times that the models are opened

@@ -1,4 +1,4 @@
-"""The `tubelet` command: the tree, and where errors become messages. The commands themselves are in commands/."""
+"""The `tubelet` command: the tree, and where errors become messages. The commands themselves are beside it."""
 
 import errno
 import io
