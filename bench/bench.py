@@ -49,14 +49,7 @@ def bench_bundle(
     precision that the bundle lacks; CheckpointError where torch has no checkpoint; MissingExtra where it is not
     installed; VideoError for a file that is no video.
     """
-    for bound, values in (
-        (clips_at_once(bundle, "batch"), batches),
-        (ROUNDS, [rounds]),
-        (STARTS, [starts]),
-        (THREADS, [] if threads is None else [threads]),
-    ):
-        for value in values:
-            bound.check(value)
+    _require_bounds(bundle, batches, threads, rounds, starts)
     bundle.require_classifier("the bench")
     for engine, _ in engines:
         if engine not in BACKENDS:
@@ -77,6 +70,17 @@ def bench_bundle(
     )
     taken = take(plan, machine, progress=progress)
     return _report(plan, machine, taken, baselines, command)
+
+
+def _require_bounds(bundle: Bundle, batches: Sequence[int], threads: int | None, rounds: int, starts: int) -> None:
+    for bound, values in (
+        (clips_at_once(bundle, "batch"), batches),
+        (ROUNDS, [rounds]),
+        (STARTS, [starts]),
+        (THREADS, [] if threads is None else [threads]),
+    ):
+        for value in values:
+            bound.check(value)
 
 
 def _report(plan: Plan, machine: Machine, taken: Taken, baselines: Sequence[str], command: str) -> LatencyReport:

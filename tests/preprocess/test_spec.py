@@ -2,28 +2,17 @@ import dataclasses
 import json
 
 import pytest
+from specs import VIVIT_SPEC
 
-from tubelet.preprocess.spec import ClipSpec, Evaluation, ExactSize, Sampling, ShortestEdge
+from tubelet.preprocess.spec import ClipSpec, ExactSize, Sampling, ShortestEdge
 from tubelet.runtime.bundle.typed import typed
 
-SPEC = ClipSpec(
-    num_frames=32,
-    evaluation=Evaluation(Sampling("centre-loop", 2), crop_rounding="up", averages="logits"),
-    arithmetic="pillow",
-    resize=ShortestEdge(224),
-    resample="bilinear",
-    crop=(224, 224),
-    rescale_factor=0.00784313725490196,
-    rescale_offset=-1.0,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-)
 SPECS = {
-    "kinetics": SPEC,
-    "one third": dataclasses.replace(SPEC, rescale_factor=1 / 3, mean=(0.1, 0.2, 0.3)),
-    "exact size": dataclasses.replace(SPEC, resize=ExactSize(120, 160), crop=None),
-    "nothing": dataclasses.replace(SPEC, resize=None, crop=None, mean=None, std=None),
-    "uint8": dataclasses.replace(SPEC, layout="THWC", resample="lanczos"),
+    "kinetics": VIVIT_SPEC,
+    "one third": dataclasses.replace(VIVIT_SPEC, rescale_factor=1 / 3, mean=(0.1, 0.2, 0.3)),
+    "exact size": dataclasses.replace(VIVIT_SPEC, resize=ExactSize(120, 160), crop=None),
+    "nothing": dataclasses.replace(VIVIT_SPEC, resize=None, crop=None, mean=None, std=None),
+    "uint8": dataclasses.replace(VIVIT_SPEC, layout="THWC", resample="lanczos"),
 }
 
 
@@ -53,7 +42,7 @@ def test_json_gives_back_the_same_spec(spec):
 )
 def test_a_field_that_no_model_could_mean_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SPEC, **fields)
+        dataclasses.replace(VIVIT_SPEC, **fields)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +65,7 @@ def test_a_part_that_makes_no_sense_is_refused(make, arguments):
     ],
 )
 def test_size(fields, size):
-    assert dataclasses.replace(SPEC, **fields).size == size
+    assert dataclasses.replace(VIVIT_SPEC, **fields).size == size
 
 
 @pytest.mark.parametrize(
@@ -91,11 +80,11 @@ def test_size(fields, size):
     ],
 )
 def test_value_range(fields, value_range):
-    assert dataclasses.replace(SPEC, **fields).value_range == pytest.approx(value_range)
+    assert dataclasses.replace(VIVIT_SPEC, **fields).value_range == pytest.approx(value_range)
 
 
 def test_double_normalisation_is_noted():
-    assert SPEC.notes() == (
+    assert VIVIT_SPEC.notes() == (
         "pixels are centred twice, as published: rescaling gives [-1, 1], then mean and std give [-3, 1]",
     )
 
@@ -120,5 +109,5 @@ def test_double_normalisation_is_noted():
     ],
 )
 def test_notes(fields, note):
-    plain = dataclasses.replace(SPEC, mean=None, std=None)
+    plain = dataclasses.replace(VIVIT_SPEC, mean=None, std=None)
     assert dataclasses.replace(plain, **fields).notes() == (() if note is None else (note,))

@@ -14,9 +14,24 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tubelet.exporter.checkpoint.load import Checkpoint
+from tubelet.exporter.families.videomae_encoder import VideoMAEConfig
 
 EPS = 1e-6
 LIMIT = 1e-5  # largest difference of any logit, float32
+# What OriginalVideoMAE() is, as tubelet says it.
+CONFIG = VideoMAEConfig(
+    image_size=(32, 32),
+    num_frames=4,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=48,
+    num_labels=5,
+    patch_size=(8, 8),
+    tubelet_size=2,
+    layer_norm_eps=1e-6,
+    head_norm_eps=1e-6,
+)
 
 
 class OriginalAttention(nn.Module):

@@ -9,27 +9,17 @@ import onnx.reference
 import onnxruntime
 import pytest
 import torch
-from checkpoints import build, published_evaluation, seeded_weights, tiny_config
+from checkpoints import build, seeded_weights, tiny_config
 from numpy.typing import NDArray
+from specs import VIDEOMAE_SPEC
 
 from tubelet.exporter.graph import write as graph_file
 from tubelet.exporter.graph.tasks import exported_model
 from tubelet.exporter.graph.trace import save_graph, trace
 from tubelet.preprocess.prepare import normalise
-from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec, ShortestEdge
+from tubelet.preprocess.spec import ShortestEdge
 
-SPEC = ClipSpec(
-    num_frames=4,
-    evaluation=published_evaluation("videomae", 400),
-    arithmetic="pillow",
-    resize=ShortestEdge(32),
-    resample="bilinear",
-    crop=(32, 32),
-    rescale_factor=1 / 255,
-    rescale_offset=0.0,
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
-)
+SPEC = replace(VIDEOMAE_SPEC, num_frames=4, resize=ShortestEdge(32), crop=(32, 32))
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 4, 32, 32, 3), dtype=np.uint8)  # (B, T, H, W, C)
 
 # Everything but the attention node is of the standard domain, and nothing computes shapes.

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoints import published_evaluation
 from numpy.typing import NDArray
+from specs import VIDEOMAE_SPEC
 
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import normalise
-from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec
+from tubelet.preprocess.spec import ClipSpec
 from tubelet.runtime.tokens import TubeletSize, TubeMask, patchify, token_grid, tube_mask
 from tubelet.runtime.visual.reconstruction import (
     Pretraining,
@@ -24,18 +24,7 @@ from tubelet.runtime.visual.reconstruction import (
     to_pixels,
 )
 
-IMAGENET = ClipSpec(
-    num_frames=4,
-    evaluation=published_evaluation("videomae", 400),
-    arithmetic="pillow",
-    resize=None,
-    resample="bilinear",
-    crop=(16, 16),
-    rescale_factor=1 / 255,
-    rescale_offset=0.0,
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
-)
+IMAGENET = replace(VIDEOMAE_SPEC, num_frames=4, resize=None, crop=(16, 16))
 CENTRED = replace(IMAGENET, rescale_factor=1 / 127.5, rescale_offset=-1.0, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.5))
 PLAIN = replace(IMAGENET, mean=None, std=None)
 SPECS = [pytest.param(IMAGENET, id="imagenet"), pytest.param(CENTRED, id="centred"), pytest.param(PLAIN, id="plain")]
