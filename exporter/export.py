@@ -33,8 +33,11 @@ _TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-
 
 
 def check_target(output: Path, *, force: bool) -> None:
-    """Raises BundleError where `output` exists and may not be replaced: anything without `force`, and with it
-    anything that is not a bundle, and a bundle that is a mount point, whose place nothing can take."""
+    """Raise BundleError where `output` exists and may not be replaced.
+
+    Without `force` that is anything. With it, that is what is not a bundle, and a bundle that is a mount point, whose
+    place nothing can take.
+    """
     if not os.path.lexists(output):
         return
     if not force:
@@ -74,20 +77,30 @@ def export_bundle(
     progress: Progress = silent,
     say: Progress = silent,
 ) -> tuple[Bundle, ParityReport]:
-    """Writes the bundle of `checkpoint` to the folder `output`, and proves it.
+    """Write the bundle of `checkpoint` to the folder `output`, and prove it.
 
-    The fp32 graph is run by ONNX Runtime on the reference clips at several batch sizes and compared with torch
-    (see parity.py). Every stage of each of the options' `videos` is recorded (see video_check.py). Then the graphs of
-    the other `precisions` are made from it and proven (see search.py, also for `calibrate`). What the options say about
-    loading is in `checkpoint` already.
+    ONNX Runtime runs the fp32 graph on the reference clips at several batch sizes, and it is compared with torch (see
+    parity.py). Every stage of each of the options' `videos` is recorded (see video_check.py). Then the graphs of the
+    other `precisions` are made from it and proven (see search.py, also for `calibrate`).
 
-    say: told what should stay on the screen: who is waited for, what a process that died had left and is removed.
+    Where it fails, nothing is left behind.
 
-    Returns the bundle, and the report on the fp32 graph; those on the others are in `bundle.graphs`.
+    Args:
+        checkpoint: the model. What the options say about loading is in it already.
+        output: the folder.
+        options: what the bundle holds.
+        force: replace a bundle that is there.
+        progress: called with a line for each step.
+        say: called with what should stay on the screen: who is waited for, what a dead process had left and is removed.
 
-    Raises ParityError, with the table, where a graph is outside tolerance; BundleError where `output` may not be
-    replaced; NotWritten where the system refuses to write it; VideoError for one of `videos` or of `calibrate` that is
-    none. Nothing is left behind in any case.
+    Returns:
+        The bundle, and the report on the fp32 graph. Those on the others are in `bundle.graphs`.
+
+    Raises:
+        ParityError: where a graph is outside tolerance, with the table.
+        BundleError: where `output` may not be replaced.
+        NotWritten: where the system refuses to write it.
+        VideoError: for one of `videos` or of `calibrate` that is no video.
     """
     restored(output, say=say)
     check_target(output, force=force)

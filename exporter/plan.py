@@ -18,7 +18,7 @@ from .options import AS_PUBLISHED, ExportOptions
 
 
 def pixels_choice(checkpoint: Checkpoint) -> PixelsChoice:
-    """Whose arithmetic the pixels of a checkpoint follow: that of its files, or the one that was asked for."""
+    """Choose whose arithmetic the pixels of a checkpoint follow: that of its files, or the one that was asked for."""
     return choose_arithmetic(
         checkpoint.processor,
         family=checkpoint.family,
@@ -29,10 +29,12 @@ def pixels_choice(checkpoint: Checkpoint) -> PixelsChoice:
 
 
 def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
-    """The input contract of a checkpoint: its processor's pixels, at the size that was asked for, and the frames of its
-    family's evaluation.
+    """Make the input contract of a checkpoint.
 
-    Raises CheckpointError where the processor does not make what the model takes.
+    It has its processor's pixels, at the size that was asked for, and the frames of its family's evaluation.
+
+    Raises:
+        CheckpointError: where the processor does not make what the model takes.
     """
     config = checkpoint.config
     spec = spec_from_hub(
@@ -57,7 +59,7 @@ def clip_spec(checkpoint: Checkpoint, input_name: InputName) -> ClipSpec:
 
 
 def export_notes(checkpoint: Checkpoint, input_name: InputName) -> tuple[str, ...]:
-    """What is unusual about a checkpoint and its input contract, and worth saying once."""
+    """Say what is unusual about a checkpoint and its input contract, once."""
     note = pixels_choice(checkpoint).note
     return (*checkpoint.notes, *clip_spec(checkpoint, input_name).notes(), *([] if note is None else [note]))
 
@@ -80,7 +82,7 @@ def check_videos(checkpoint: Checkpoint, videos: Sequence[Path]) -> None:
 
 
 def seen_tokens(checkpoint: Checkpoint) -> int:
-    """How many tokens of a clip the encoder looks at."""
+    """Count the tokens of a clip that the encoder looks at."""
     hidden = mask(checkpoint.model, seed=0)
     if hidden:
         return int(hidden["visible"].shape[1])

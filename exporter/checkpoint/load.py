@@ -82,15 +82,19 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Load a checkpoint of a supported architecture.
 
-    model:      a folder, a .pth file of the original VideoMAE (see originals.py; a config.json and a
-                preprocessor_config.json beside it count), or a Hub id, perhaps with the revision behind it:
-                owner/name@revision
-    revision:   branch, tag or commit on the Hub; the default branch where none is given
-    task:       what the model is for; the one of config.json's `architectures` where none is given
-    labels:     a file for `read_labels`, whose names stand instead of those of config.json
-    overrides:  what stands instead of the values in config.json
-    report:     called with a line for each thing that was chosen on the way
-    Raises CheckpointError where it cannot be found, read or accounted for key by key; MissingExtra.
+    Args:
+        model: a folder, a .pth file of the original VideoMAE (see originals.py; a config.json and a
+            preprocessor_config.json beside it count), or a Hub id, perhaps with the revision behind it:
+            owner/name@revision.
+        revision: branch, tag or commit on the Hub. Without one, the default branch.
+        task: what the model is for. Without one, that of config.json's `architectures`.
+        labels: a file for `read_labels`, whose names stand instead of those of config.json.
+        overrides: what stands instead of the values in config.json.
+        report: called with a line for each thing that was chosen on the way.
+
+    Raises:
+        CheckpointError: where it cannot be found, read or accounted for key by key.
+        MissingExtra: where a package is not installed that reads it.
     """
     files = open_files(locate(model, revision, report), overrides, report)
     wanted = _wanted(files, task, overrides)

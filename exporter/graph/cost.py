@@ -44,10 +44,10 @@ class _ProductCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def matrix_products(asked: ExportedModel) -> tuple[MatrixProduct, ...]:
-    """Every product that the model takes for one clip, the heaviest kind first; a convolution counts as the product
-    that it is of patches and kernels.
+    """Count every product that the model takes for one clip, the heaviest kind first.
 
-    Nothing is computed: a model of the same config is run on the meta device, where tensors have shapes only.
+    A convolution counts as the product of patches and kernels that it is. Nothing is computed: a model of the same
+    config is run on the meta device, where tensors have shapes only.
     """
     model = asked.model
     indices = [torch.from_numpy(array).to("meta") for array in mask(model, seed=0).values()]

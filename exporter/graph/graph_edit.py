@@ -15,10 +15,12 @@ PRODUCTS = frozenset({"Conv", "Gemm", "MatMul", "MultiHeadAttention"})
 
 
 def open_graph(path: Path) -> ir.Model:
-    """The graph at `path` for editing. Types and shapes of what flows inside are left out: edits change them, and
-    every reader infers them.
+    """Open the graph at `path` for editing.
 
-    Raises BundleError where the weights beside it cannot be mapped into memory.
+    Types and shapes of what flows inside are left out: edits change them, and every reader infers them.
+
+    Raises:
+        BundleError: where the weights beside it cannot be mapped into memory.
     """
     model = ir.load(path)
     for value in model.graph.initializers.values():
@@ -45,7 +47,7 @@ def products(model: ir.Model) -> list[ir.Node]:
 
 
 def linear_layers(model: ir.Model) -> list[ir.Node]:
-    """The products of an activation and a weight matrix (D_in, D_out)."""
+    """List the products of an activation and a weight matrix (D_in, D_out)."""
     return [
         node
         for node in model.graph
@@ -54,7 +56,7 @@ def linear_layers(model: ir.Model) -> list[ir.Node]:
 
 
 def attentions(model: ir.Model) -> list[ir.Node]:
-    """The products of activations with one another, on inputs query, key, value."""
+    """List the products of activations with one another, on inputs query, key, value."""
     return [node for node in model.graph if node.op_type == "MultiHeadAttention"]
 
 
@@ -63,14 +65,14 @@ def is_constant(value: ir.Value) -> bool:
 
 
 def constant(value: ir.Value) -> NDArray[Any]:
-    """The array of an initializer."""
+    """Give the array of an initializer."""
     if value.const_value is None:
         raise TypeError(f"{value} is no constant")
     return value.const_value.numpy()
 
 
 def given(node: ir.Node, index: int) -> ir.Value:
-    """An input that the operator cannot be without."""
+    """Give an input that the operator cannot be without."""
     value = node.inputs[index]
     if value is None:
         raise TypeError(f"{node} has no input {index}")
@@ -84,7 +86,7 @@ def name_of(value: ir.Value | ir.Node) -> str:
 
 
 def add_constant(model: ir.Model, name: str, array: NDArray[Any]) -> ir.Value:
-    """A new initializer; an array that is there already under that name is taken for the same."""
+    """Add an initializer; an array that is there already under that name is taken for the same."""
     if name not in model.graph.initializers:
         value = ir.Value(
             name=name,
@@ -105,8 +107,13 @@ def node_after(
     outputs: Sequence[str],
     **attributes: Any,
 ) -> tuple[ir.Value, ...]:
-    """Add a node right behind the one that makes `source` (or first, for an input of the graph), named after its
-    first output; returns its outputs."""
+    """Add a node right behind the one that makes `source`, or first, for an input of the graph.
+
+    It is named after its first output.
+
+    Returns:
+        Its outputs.
+    """
     node = ir.node(op_type, inputs, attributes=attributes, num_outputs=len(outputs), name=outputs[0])
     for value, name in zip(node.outputs, outputs, strict=True):
         value.name = name

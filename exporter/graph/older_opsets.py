@@ -28,7 +28,7 @@ _IR_VERSIONS = {17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10}
 
 
 def write_for(model: ir.Model, opset: int) -> None:
-    """Rewrites a graph of ours, traced at `opset` or OLDEST_TRACED if that is newer, in the operators of `opset`.
+    """Rewrite a graph of ours, traced at `opset` or OLDEST_TRACED if that is newer, in the operators of `opset`.
 
     Args:
         model: changed in place. Its attentions are MultiHeadAttention nodes on (B, N, D).

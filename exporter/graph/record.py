@@ -54,8 +54,13 @@ class Disc:
 
 
 def moving_clip(num_frames: int, height: int, width: int, *, seed: int) -> NDArray[np.uint8]:
-    """uint8 (T, H, W, 3): four discs over a panning gradient, one of them black and white, so that frames differ
-    in time and in space and fill the range of values."""
+    """Draw a clip that moves: four discs over a panning gradient, one of them black and white.
+
+    Its frames differ in time and in space and fill the range of values.
+
+    Returns:
+        uint8 (T, H, W, 3).
+    """
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:height, 0:width] / min(height, width)  # (H, W) each
     pan, tint = random.uniform(-1, 1, 2), random.uniform(0.2, 1, 3)
@@ -72,8 +77,12 @@ def moving_clip(num_frames: int, height: int, width: int, *, seed: int) -> NDArr
 
 
 def torch_run(asked: ExportedModel, spec: ClipSpec) -> Run:
-    """What the graph of `asked` computes, by torch in float32 on the CPU: its inputs by name, clips as `spec` prepares
-    them (B, ...), to its outputs by name, float32 (B, ...). Frames in uint8 are normalised before the model sees them.
+    """Make the function that computes, by torch in float32 on the CPU, what the graph of `asked` computes.
+
+    Frames in uint8 are normalised before the model sees them.
+
+    Returns:
+        A function of inputs by name, clips as `spec` prepares them (B, ...), to outputs by name, float32 (B, ...).
     """
 
     def run(inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:

@@ -27,7 +27,7 @@ MASK_RATIO = 0.9  # of the tokens: what the published models were pretrained wit
 
 
 def output_names(model: Model, extras: Sequence[Extra] = ()) -> tuple[str, ...]:
-    """What an export of `model` gives: what its task is for, then the extras."""
+    """Name what an export of `model` gives: what its task is for, then the extras."""
     names = list(model.output_names)
     layers = model.config.num_hidden_layers
     if "hidden_states" in extras:
@@ -61,14 +61,26 @@ class ExportedModel(nn.Module):
 
 
 def exported_model(model: Model, extras: Sequence[Extra] = ()) -> ExportedModel:
-    """What an export of `model` with these extras computes."""
+    """Make what an export of `model` with these extras computes."""
     return ExportedModel(model, output_names(model, extras)).eval()
 
 
 def mask(model: Model, *, seed: int, batch: int = 1) -> dict[str, NDArray[np.int64]]:
-    """What the graph of `model` takes beside clips, int64 (batch, ...) by name: for masked modeling a tube mask drawn
-    from `seed`, which hides MASK_RATIO of the tokens; else nothing. Raises CheckpointError for a clip of so few tokens
-    that there is no such mask, or one that is not whole tubelets."""
+    """Draw what the graph of `model` takes beside clips.
+
+    For masked modeling that is a tube mask, which hides MASK_RATIO of the tokens; else it is nothing.
+
+    Args:
+        model: the model.
+        seed: what the mask is drawn from.
+        batch: clips.
+
+    Returns:
+        int64 (batch, ...) by name.
+
+    Raises:
+        CheckpointError: for a clip of so few tokens that there is no such mask, or one that is not whole tubelets.
+    """
     if not model.input_names:
         return {}
     config = model.config

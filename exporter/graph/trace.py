@@ -110,11 +110,14 @@ def _quiet_tracing() -> Iterator[None]:
 
 
 def trace(asked: ExportedModel, spec: ClipSpec, *, opset: int = OPSET) -> ir.Model:
-    """The graph of `asked` (on the CPU) for the input layout of `spec`, weights included by reference.
+    """Trace the graph of `asked` (on the CPU), weights included by reference.
 
-    TCHW: float32 `pixel_values` (batch, T, C, H, W); THWC: uint8 `frames` (batch, T, H, W, C), normalised
-    inside; for masked modeling also int64 `visible` (batch, V) and `masked` (batch, M). Outputs: see tasks.py, float32.
-    Raises ValueError where the spec leaves the size of clips open, or for an opset that is not among OPSETS.
+    Its inputs are those of the layout of `spec`. TCHW: float32 `pixel_values` (batch, T, C, H, W). THWC: uint8 `frames`
+    (batch, T, H, W, C), normalised inside. For masked modeling also int64 `visible` (batch, V) and `masked` (batch,
+    M). Its outputs are float32; see tasks.py.
+
+    Raises:
+        ValueError: where the spec leaves the size of clips open, or for an opset that is not among OPSETS.
     """
     if opset not in OPSETS:
         raise ValueError(f"opset must be {OPSETS.start} to {OPSETS.stop - 1}, got {opset}")
@@ -199,7 +202,7 @@ def _name_after_modules(model: ir.Model) -> None:
 
 
 def save_graph(model: ir.Model, path: Path) -> Graph:
-    """Writes the fp32 graph to `path` and describes it; see `write_graph`."""
+    """Write the fp32 graph to `path` and describe it; see `write_graph`."""
     return Graph(
         precision="fp32",
         opset=model.opset_imports[""],

@@ -15,10 +15,12 @@ EXTERNAL_DATA_BYTES = 64 * 2**20
 
 
 def write_graph(model: ir.Model, path: Path) -> tuple[BundleFile, ...]:
-    """Write the graph to `path`, its weights beside it as `<name>.data` where they are large, and have it checked by
-    the ONNX checker, shapes included.
+    """Write the graph to `path`, its weights beside it as `<name>.data` where they are large.
 
-    Raises BundleError where the checker refuses the graph.
+    The ONNX checker has checked it then, shapes included.
+
+    Raises:
+        BundleError: where the checker refuses the graph.
     """
     weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     external = f"{path.name}.data" if weights > EXTERNAL_DATA_BYTES else None
@@ -32,12 +34,13 @@ def write_graph(model: ir.Model, path: Path) -> tuple[BundleFile, ...]:
 
 
 def mapped_weights(path: Path, location: str) -> NDArray[np.uint8]:
-    """The bytes of the weights beside the graph at `path`, mapped into memory.
+    """Map the bytes of the weights beside the graph at `path` into memory.
 
     They are found through links of either kind. onnx and onnx_ir refuse those, because a graph that somebody made could
     have any file read; the files of a bundle are known by their checksums.
 
-    Raises BundleError where they cannot be read.
+    Raises:
+        BundleError: where they cannot be read.
     """
     if Path(location).name != location:
         raise BundleError(f"{path} has weights at {location!r}, which is no file beside it", fix="export it again")

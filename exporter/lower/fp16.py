@@ -49,13 +49,18 @@ _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
 def to_lower(path: Path, keep: Set[str], low: ir.DataType = ir.DataType.FLOAT16) -> ir.Model:
-    """The form of the graph at `path` whose floats are multiplied in `low`, FLOAT16 or BFLOAT16; products named in
-    `keep` stay in float32. What is in 8 bits already remains so."""
+    """Make the form of the fp32 graph whose floats are multiplied in `low`. What is in 8 bits already remains so.
+
+    Args:
+        path: the graph.
+        keep: names of products that stay in float32.
+        low: FLOAT16 or BFLOAT16.
+    """
     return lower(open_graph(path), keep, low)
 
 
 def lower(model: ir.Model, keep: Set[str], low: ir.DataType = ir.DataType.FLOAT16) -> ir.Model:
-    """`to_lower` of a graph that is open for editing."""
+    """Lower a graph that is open for editing; see `to_lower`."""
     keep = _with_shared_operands(model, keep)
     types: dict[ir.Value, ir.DataType] = {value: value.dtype for value in model.graph.inputs if value.dtype}
     for node in list(model.graph):
@@ -82,10 +87,13 @@ def lower(model: ir.Model, keep: Set[str], low: ir.DataType = ir.DataType.FLOAT1
 
 
 def beyond_half(path: Path, magnitudes: Mapping[str, float]) -> list[str]:
-    """The products of the graph at `path` that float16 cannot hold: those with an input, weight or output that comes
-    within HEADROOM of its largest number.
+    """Name the products that float16 cannot hold.
 
-    magnitudes: by tensor, see `observe.measure_magnitudes`.
+    Those have an input, weight or output that comes within HEADROOM of its largest number.
+
+    Args:
+        path: the graph.
+        magnitudes: by tensor, see `observe.measure_magnitudes`.
     """
     found = []
     for node in products(open_graph(path)):
@@ -97,7 +105,7 @@ def beyond_half(path: Path, magnitudes: Mapping[str, float]) -> list[str]:
 
 
 def half_tensors(product: ir.Node) -> list[ir.Value]:
-    """What would be in float16 around a product: its inputs, its output, and what is added to that as a bias."""
+    """List what would be in float16 around a product: its inputs, its output, and what is added to that as a bias."""
     values = [value for value in (*product.inputs, *product.outputs) if value is not None]
     for value in product.outputs:
         values += [use.node.outputs[0] for use in value.uses() if _adds_bias(use.node)]

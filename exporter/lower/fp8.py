@@ -28,24 +28,29 @@ LARGEST = 448.0
 
 
 def scale_for(magnitude: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The scale, or scales, that bring magnitudes to LARGEST: the next number that float16 holds, so that nothing is
-    lost when the graph around it becomes float16."""
+    """Choose the scale, or scales, that bring magnitudes to LARGEST.
+
+    It is the next number that float16 holds, so that nothing is lost when the graph around it becomes float16.
+    """
     scale = np.minimum(np.where(magnitude > 0, magnitude / LARGEST, 1), 2.0**15)
     half = scale.astype(np.float16)
     return np.where(half < scale, np.nextafter(half, np.float16(np.inf)), half).astype(np.float32)
 
 
 def quantized_weight(weight: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """weight (D_in, D_out) -> E4M3 of that shape, and the scale of each column, float32 (D_out,)."""
+    """Quantize a weight (D_in, D_out) to E4M3, with a scale for each column, float32 (D_out,)."""
     scale = scale_for(np.abs(weight).max(axis=0))  # (D_out,)
     return (weight / scale).astype(FLOAT8), scale
 
 
 def to_fp8(path: Path, keep: Set[str], *, magnitudes: Mapping[str, float], beyond_half: Set[str]) -> ir.Model:
-    """The fp8 form of the fp32 graph at `path`. Products named in `keep` stay in float16, or in float32 where they are
-    in `beyond_half` as well.
+    """Make the fp8 form of the fp32 graph.
 
-    magnitudes: the largest absolute value of each activation that enters a linear layer, by tensor name
+    Args:
+        path: the graph.
+        keep: names of products that stay in float16.
+        magnitudes: the largest absolute value of each activation that enters a linear layer, by tensor name.
+        beyond_half: names of products that stay in float32 where they are in `keep` as well.
     """
     model = open_graph(path)
     scales = {name: scale_for(np.array(magnitude, np.float32)) for name, magnitude in magnitudes.items()}

@@ -44,14 +44,14 @@ LEVELS = 127  # of a sign: -128 is left out, so that the range is symmetric
 
 
 def quantized_weight(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """weight (D_in, D_out) -> int8 of that shape, and the scale of each column, float32 (D_out,)."""
+    """Quantize a weight (D_in, D_out) to int8, with a scale for each column, float32 (D_out,)."""
     largest = np.abs(weight).max(axis=0)  # (D_out,)
     scale = np.where(largest > 0, largest / LEVELS, 1).astype(np.float32)
     return np.rint(weight / scale).astype(np.int8), scale
 
 
 def to_int8(path: Path, keep: Set[str]) -> ir.Model:
-    """The int8 form (dynamic activations) of the fp32 graph at `path`; products named in `keep` stay in float32."""
+    """Make the int8 form (dynamic activations) of the fp32 graph; products named in `keep` stay in float32."""
     model = open_graph(path)
     quantized: dict[ir.Value, tuple[ir.Value, ...]] = {}
     for node in linear_layers(model):
@@ -64,9 +64,12 @@ def to_int8(path: Path, keep: Set[str]) -> ir.Model:
 
 
 def to_int8_static(path: Path, keep: Set[str], magnitudes: Mapping[str, float]) -> ir.Model:
-    """The int8-static form of the fp32 graph at `path`; products named in `keep` stay in float32.
+    """Make the int8-static form of the fp32 graph.
 
-    magnitudes: the largest absolute value of each of `static_activations`, by tensor name
+    Args:
+        path: the graph.
+        keep: names of products that stay in float32.
+        magnitudes: the largest absolute value of each of `static_activations`, by tensor name.
     """
     model = open_graph(path)
     scales = {name: np.array(size / LEVELS if size > 0 else 1, np.float32) for name, size in magnitudes.items()}
@@ -76,14 +79,18 @@ def to_int8_static(path: Path, keep: Set[str], magnitudes: Mapping[str, float]) 
 
 
 def static_activations(model: ir.Model) -> set[str]:
-    """The tensors that int8-static rounds, by name."""
+    """Name the tensors that int8-static rounds."""
     names = {name_of(given(node, 0)) for node in linear_layers(model)}
     return names | {name_of(given(node, index)) for node in attentions(model) for index in QUERY_AND_KEY}
 
 
 def measure_noise(path: Path, batches: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, float]:
-    """How much each linear layer of the graph at `path` loses to int8 on real activations: the energy of the difference
-    that dynamic int8 makes to its output, as a share of that output's energy; the largest over the batches."""
+    """Measure how much each linear layer of a graph loses to int8 on real activations.
+
+    Returns:
+        The energy of the difference that dynamic int8 makes to its output, as a share of that output's energy: the
+        largest over the batches, by name of the layer.
+    """
 
     def add_observers(model: ir.Model) -> dict[str, ir.Value]:
         observed = {}
@@ -101,7 +108,7 @@ def measure_noise(path: Path, batches: Iterable[Mapping[str, NDArray[Any]]]) -> 
 
 
 def measure_attention_noise(path: Path, batches: Iterable[Mapping[str, NDArray[Any]]]) -> dict[str, float]:
-    """The same of each attention, whose queries and keys are rounded."""
+    """Measure the same for each attention, whose queries and keys are rounded."""
 
     def add_observers(model: ir.Model) -> dict[str, ir.Value]:
         observed = {}

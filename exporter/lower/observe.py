@@ -20,10 +20,15 @@ def observe(
     batches: Iterable[Mapping[str, NDArray[Any]]],
     add_observers: Callable[[ir.Model], dict[str, ir.Value]],
 ) -> dict[str, NDArray[np.float64]]:
-    """Run the graph at `path` with more outputs, and return for each name the largest it took over all batches,
-    element by element; NaN where it ever was NaN.
+    """Run a graph with more outputs, and keep the largest values that they take.
 
-    add_observers: adds nodes to the graph that it is given, and returns their float32 outputs by name.
+    Args:
+        path: the graph.
+        batches: its inputs by name.
+        add_observers: adds nodes to the graph that it is given, and returns their float32 outputs by name.
+
+    Returns:
+        The largest over all batches by name, element by element; NaN where it ever was NaN.
     """
     model = open_graph(path)
     observed = add_observers(model)
@@ -48,7 +53,7 @@ def observe(
 def measure_magnitudes(
     path: Path, batches: Iterable[Mapping[str, NDArray[Any]]], names: Iterable[str]
 ) -> dict[str, float]:
-    """The largest absolute value that each of the named tensors of the graph at `path` takes over the batches."""
+    """Measure the largest absolute value that each of the named tensors of a graph takes over the batches."""
 
     def add_observers(model: ir.Model) -> dict[str, ir.Value]:
         values = {value.name: value for node in model.graph for value in (*node.inputs, *node.outputs) if value}

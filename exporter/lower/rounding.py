@@ -18,10 +18,13 @@ QuantizeWeight = Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[np.
 def round_linear_layers(
     model: ir.Model, keep: Set[str], scales: Mapping[str, NDArray[np.float32]], quantize_weight: QuantizeWeight
 ) -> None:
-    """Put rounding before both operands of every linear layer that is not named in `keep`; an activation that several
-    layers take is rounded once.
+    """Put rounding before both operands of every linear layer; an activation that several layers take is rounded once.
 
-    scales: of the activations, by tensor name, float32 ()
+    Args:
+        model: changed in place.
+        keep: names of layers that stay as they are.
+        scales: those of the activations, by tensor name, float32 ().
+        quantize_weight: a weight to its 8-bit form and its scales.
     """
     rounded: dict[ir.Value, ir.Value] = {}
     for node in linear_layers(model):
@@ -38,9 +41,13 @@ def round_linear_layers(
 def round_queries_and_keys(
     model: ir.Model, keep: Set[str], scales: Mapping[str, NDArray[np.float32]], zero_point: NDArray[Any]
 ) -> None:
-    """Put rounding before queries and keys of every attention that is not named in `keep`.
+    """Put rounding before queries and keys of every attention.
 
-    scales: of them, by tensor name, float32 (); zero_point: 0, in the type that they are rounded to
+    Args:
+        model: changed in place.
+        keep: names of attentions that stay as they are.
+        scales: those of queries and keys, by tensor name, float32 ().
+        zero_point: 0, in the type that they are rounded to.
     """
     for node in attentions(model):
         if node.name not in keep:

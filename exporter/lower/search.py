@@ -168,19 +168,27 @@ def add_graph(
     progress: Progress = silent,
     say: Progress = silent,
 ) -> tuple[Bundle, ParityReport]:
-    """Makes the graph of that precision from the bundle's fp32 graph, proves it, and adds it to the bundle on disk.
+    """Make the graph of that precision from the bundle's fp32 graph, prove it, and add it to the bundle on disk.
 
-    calibrate: videos, or folders of nothing but videos, to observe activations on, read as the bundle reads any;
-               the reference clips where there are none.
+    Where it fails, the bundle is as it was. It is whole at every moment in between.
 
-    say:       told what should stay on the screen: who is waited for, what a process that died had left and is removed.
+    Args:
+        bundle: the bundle.
+        precision: of the new graph.
+        calibrate: videos, or folders of nothing but videos, to observe activations on, read as the bundle reads any.
+            Without them, the reference clips.
+        force: replace a graph of that precision.
+        progress: called with a line for each step.
+        say: called with what should stay on the screen: who is waited for, what a dead process had left and is removed.
 
-    The bundle that is returned has the graphs too that others joined meanwhile.
+    Returns:
+        The bundle, with the graphs too that others joined meanwhile, and the report on the new graph.
 
-    Raises ParityError, with the table, where the graph is outside its limit; BundleError where the bundle has one and
-    `force` does not say to replace it, or was replaced meanwhile; NotWritten where the system refuses to write it;
-    VideoError for a calibration file that is no video. The bundle is then as it was, and it is whole at every moment
-    in between.
+    Raises:
+        ParityError: where the graph is outside its limit, with the table.
+        BundleError: where the bundle has one and `force` does not say to replace it, or was replaced meanwhile.
+        NotWritten: where the system refuses to write it.
+        VideoError: for a calibration file that is no video.
     """
     if precision not in LOWERINGS:
         raise BundleError(f"there is no precision {precision!r} to make; there are {', '.join(LOWERINGS)}")
@@ -215,7 +223,7 @@ def _make_and_prove(
 
 
 def require_opset(precision: GraphPrecision, opset: int) -> None:
-    """Raises BundleError where a graph of that opset cannot hold what the precision multiplies."""
+    """Raise BundleError where a graph of that opset cannot hold what the precision multiplies."""
     if PRECISIONS[precision].multiplies == "fp8" and opset < FIRST_WITH_FLOAT8:
         raise BundleError(
             f"an fp8 graph must be of opset {FIRST_WITH_FLOAT8} or newer, which moves 8-bit floats; got opset {opset}",
@@ -224,8 +232,11 @@ def require_opset(precision: GraphPrecision, opset: int) -> None:
 
 
 def calibration_videos(given: Sequence[Path]) -> tuple[Path, ...]:
-    """The files given, and those in the folders given, in order of their names. Raises VideoError for a folder without
-    any."""
+    """List the files given, and those in the folders given, in order of their names.
+
+    Raises:
+        VideoError: for a folder without any.
+    """
     videos: list[Path] = []
     for path in given:
         found = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]

@@ -84,15 +84,27 @@ def build_engine(
     progress: Progress = silent,
     say: Progress = silent,
 ) -> BuiltEngine:
-    """Builds the engine of `options` for the GPU that is here, into the bundle's engines/.
+    """Build the engine of `options` for the GPU that is here, into the bundle's engines/.
 
     Right after the build the engine runs the bundle's reference clips. Outside tolerance it is not kept, and with
-    `fallbacks` the next recipe is tried (see recipes.py); what is kept is named after what it really is.
+    `fallbacks` the next recipe is tried (see recipes.py). What is kept is named after what it really is.
 
-    Raises ParityError, with every table, where no recipe came within tolerance; BackendError where TensorRT cannot read
-    or build the graph, where the GPU does not multiply in that precision, or where that engine exists (without
-    `force`); BundleError for a graph that the bundle lacks, or for a bundle of another task; MissingExtra. No engine is
-    left behind in any case, only timings for the next build.
+    Where it fails, no engine is left behind, only timings for the next build.
+
+    Args:
+        bundle: the bundle.
+        options: precision, batch sizes, and how TensorRT searches.
+        fallbacks: whether other recipes are tried.
+        force: replace an engine that is there.
+        progress: called with a line for each step.
+        say: called with what should stay on the screen.
+
+    Raises:
+        ParityError: where no recipe came within tolerance, with every table.
+        BackendError: where TensorRT cannot read or build the graph, where the GPU does not multiply in that precision,
+            or where that engine exists (without `force`).
+        BundleError: for a graph that the bundle lacks, or for a bundle of another task.
+        MissingExtra: where TensorRT or another package is not installed.
     """
     bundle.require_classifier("an engine")
     trt, cuda = load_tensorrt(), Cuda()
