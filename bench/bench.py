@@ -36,18 +36,31 @@ def bench_bundle(
     command: str = "",
     progress: Progress = silent,
 ) -> LatencyReport:
-    """Measures `engines`, (backend, precision) each, and the baselines in torch that are named in `against`, in turn.
+    """Measure engines and baselines in torch, in turn.
 
-    The others are compared with the first of `against`, or of `engines` where there is none.
-    batches:  clips at once, each 1 or more
-    threads:  of each subject; as many as this process may use cores where not given
-    rounds:   visits to each subject, 3 or more; starts: processes for the cold start of each, 1 or more
-    video:    a file that the stages begin with; decoded clips of the bundle where there is none
-    model:    the checkpoint for torch, an id on the Hub or a folder; the bundle's own where it came from the Hub
-    command:  how the bench was called, to stand in the report
-    Raises OutOfBounds for numbers that cannot be; BackendError for an unknown or unusable engine; BundleError for a
-    precision that the bundle lacks; CheckpointError where torch has no checkpoint; MissingExtra where it is not
-    installed; VideoError for a file that is no video.
+    The others are compared with the first of `against`, or of `engines` where that is empty.
+
+    Args:
+        bundle: the bundle.
+        engines: (backend, precision) of each.
+        against: the baselines in torch, by name.
+        batches: clips at once, each 1 or more.
+        threads: CPU threads of each subject. Without a number, as many as this process may use cores.
+        rounds: visits to each subject, 3 or more.
+        starts: processes for the cold start of each, 1 or more.
+        video: a file that the stages begin with. Without one, decoded clips of the bundle.
+        model: the checkpoint for torch, an id on the Hub or a folder. Without one, the bundle's own where it came from
+            the Hub.
+        command: how the bench was called, to stand in the report.
+        progress: called with a line for each step.
+
+    Raises:
+        OutOfBounds: for numbers that cannot be.
+        BackendError: for an unknown or unusable engine.
+        BundleError: for a precision that the bundle lacks.
+        CheckpointError: where torch has no checkpoint.
+        MissingExtra: where an engine or torch is not installed.
+        VideoError: for a file that is no video.
     """
     _require_bounds(bundle, batches, threads, rounds, starts)
     bundle.require_classifier("the bench")
@@ -107,9 +120,11 @@ def _report(plan: Plan, machine: Machine, taken: Taken, baselines: Sequence[str]
 
 
 def checkpoint_for_torch(bundle: Bundle, model: str | None, baselines: Sequence[str]) -> str:
-    """What `baselines` are given: `model`, or what the bundle was exported from.
+    """Choose what the baselines load: `model`, or what the bundle was exported from.
 
-    Raises MissingExtra where a package that one of them needs is not installed, CheckpointError where there is neither.
+    Raises:
+        MissingExtra: where a package that one of them needs is not installed.
+        CheckpointError: where there is neither.
     """
     for name in baselines:
         for package in BASELINES[name].packages:

@@ -44,7 +44,7 @@ class Machine:
 
 
 def examine_machine() -> Machine:
-    """Reads what the system says about itself; changes nothing."""
+    """Read what the system says about itself, and change nothing."""
     cpu_fields = _cpu_fields()
     return Machine(
         system=f"{platform.system()} {platform.release()} {platform.machine()}",

@@ -126,7 +126,7 @@ def smallest_cosine(got: NDArray[Any], expected: NDArray[Any]) -> float:
 
 
 def take(plan: Plan, machine: Machine, *, progress: Progress = silent) -> Taken:
-    """Measures every subject at every batch.
+    """Measure every subject at every batch.
 
     Raises what an engine or a baseline raises when it cannot be started, BackendError where a process ends early.
     """

@@ -41,11 +41,11 @@ class Process:
         self._errors = errors
 
     def run(self, seconds: float) -> tuple[float, ...]:
-        """Runs it for at least so long, at least once; ms of each run."""
+        """Run it for at least so long, at least once; ms of each run."""
         return tuple(self._ask(f"run {seconds}")["ms"])
 
     def stages(self) -> dict[str, float]:
-        """Takes a batch through every stage; ms of each."""
+        """Take a batch through every stage; ms of each."""
         taken: dict[str, float] = self._ask("stages")["ms"]
         return taken
 

@@ -84,7 +84,7 @@ def in_one_step(infer: Infer) -> InferInSteps:
 
 
 def stage_times(infer: InferInSteps, bundle: Bundle, spec: ClipSpec, settings: Settings) -> dict[str, float]:
-    """Takes one batch from the file, or from decoded clips, to labels; ms that each stage took.
+    """Take one batch from the file, or from decoded clips, to labels; ms that each stage took.
 
     spec: the bundle's, in the layout that `infer` takes.
     """
@@ -140,7 +140,7 @@ def load_backend(values: dict[str, Any]) -> Loaded:
 
 
 def run_for(run: Callable[[], object], seconds: float) -> list[float]:
-    """Runs for at least so long, at least once; ms of each run."""
+    """Run for at least so long, at least once; ms of each run."""
     taken: list[float] = []
     end = time.perf_counter_ns() + seconds * 1e9
     while not taken or time.perf_counter_ns() < end:
@@ -163,7 +163,7 @@ def answer(loaded: Loaded, request: Sequence[str]) -> dict[str, Any]:
 
 
 def serve(load: Callable[[dict[str, Any]], Loaded]) -> None:
-    """Gives `load` the settings in the first argument of the process, and answers until nothing more is asked."""
+    """Give `load` the settings in the first argument of the process, and answer until nothing more is asked."""
     # Whoever started this process ends it; a Ctrl-C in the terminal is theirs to deal with.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = _own_stdout()

@@ -47,7 +47,7 @@ def usable_memory_bytes() -> int | None:
 
 
 def ask_nvidia_smi(*fields: str) -> tuple[tuple[str, ...], str | None]:
-    """Asks the GPU driver's own tool.
+    """Ask the GPU driver's own tool.
 
     Args:
         fields: what is asked of each GPU, such as "driver_version".

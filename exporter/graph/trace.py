@@ -173,8 +173,8 @@ def _checkpoint_name(name: str) -> str:
 
 
 def _name_after_modules(model: ir.Model) -> None:
-    """Names nodes and transposed weights after the module they came from, so that whoever meets one in a message
-    finds it in the checkpoint; and drops what else the tracer wrote beside them, such as stack traces with the
+    """Name nodes and transposed weights after the module they came from, so that whoever meets one in a message
+    finds it in the checkpoint; and drop what else the tracer wrote beside them, such as stack traces with the
     paths of the machine that exported."""
     nodes: Counter[str] = Counter()
     weights: Counter[str] = Counter()

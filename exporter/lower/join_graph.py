@@ -33,7 +33,7 @@ def graph_folder(bundle: Bundle, precision: str, *, say: Progress = silent) -> I
 
 
 def join_graph(bundle: Bundle, graph: Graph, folder: Path, *, force: bool, say: Progress = silent) -> Bundle:
-    """Moves the files of `graph` from `folder` into the bundle on disk, and names it in the manifest.
+    """Move the files of `graph` from `folder` into the bundle on disk, and name it in the manifest.
 
     bundle: as it was opened when the graph was made; others may have joined graphs since
     folder: from `graph_folder`
@@ -80,7 +80,7 @@ def replaced_meanwhile(bundle: Bundle, precision: str) -> BundleError:
 
 
 def require_absent(bundle: Bundle, precision: str, *, force: bool) -> None:
-    """Raises BundleError where the bundle has a graph of that precision and `force` does not say to replace it."""
+    """Raise BundleError where the bundle has a graph of that precision and `force` does not say to replace it."""
     if not force and any(graph.precision == precision for graph in bundle.graphs):
         raise BundleError(f"{bundle.path} has an {precision} graph already", fix="replace it with --force")
 
@@ -92,7 +92,7 @@ def _origin(bundle: Bundle) -> str:
 
 
 def _remove_strays(bundle: Bundle) -> None:
-    """Removes graphs of lower precision that the manifest does not name: a writer died before it did."""
+    """Remove graphs of lower precision that the manifest does not name: a writer died before it did."""
     named = {file.name for graph in bundle.graphs for file in graph.files}
     for name in (f"model.{precision}.onnx" for precision in GRAPH_PRECISIONS):
         for stray in {name, f"{name}.data"} - named:

@@ -139,7 +139,7 @@ def build_engine(
 
 @contextmanager
 def _staying(folder: Path, bundle: Bundle) -> Iterator[None]:
-    """Raises BundleError for whatever fails because the bundle was replaced, and its engines/ are gone with it."""
+    """Raise BundleError for whatever fails because the bundle was replaced, and its engines/ are gone with it."""
     try:
         yield
     except Exception as error:
@@ -166,7 +166,7 @@ def open_folder(bundle: Bundle) -> Path:
 
 
 def _refuse_existing(folder: Path, bundle: Bundle, name: str, machine: EngineMachine) -> None:
-    """Raises BackendError where an engine of that name is there and serves; one that does not serve is replaced."""
+    """Raise BackendError where an engine of that name is there and serves; one that does not serve is replaced."""
     for record in read_records(folder):
         if record.plan.name != name or not machine.runs_plans_of(record.machine):
             continue
@@ -183,7 +183,7 @@ def _build_and_check(
     timings: Path,
     progress: Progress,
 ) -> Candidate:
-    """Raises BuildFailed where there is no engine, or one that is not of the recipe's precision."""
+    """Raise BuildFailed where there is no engine, or one that is not of the recipe's precision."""
     started = time.perf_counter()
     plan = _build(trt, bundle, recipe, options, timings, progress)
     build_seconds = time.perf_counter() - started
@@ -215,7 +215,7 @@ def _keep(
     candidate: Candidate,
     say: Progress,
 ) -> EngineRecord:
-    """Writes the plan, and last the record that makes it an engine. Raises BundleError where the bundle was replaced
+    """Write the plan, and last the record that makes it an engine. Raises BundleError where the bundle was replaced
     since the build began."""
     name = plan_name(machine, recipe.name, options.profiles)
     source = bundle.graph(SOURCES[recipe.precision])
@@ -270,7 +270,7 @@ def _read_timings(path: Path) -> bytes:
 
 
 def _write_private(folder: Path, name: str, data: bytes) -> BundleFile:
-    """Writes a file that only the user can read or write, at once or not at all."""
+    """Write a file that only the user can read or write, at once or not at all."""
     with written_file(folder / name) as beside:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -223,7 +223,7 @@ def _usable_graph(bundle: Bundle, precision: str, provider: str, threads: int | 
 
 
 def require_provider(name: str) -> None:
-    """Raises NotAvailable where ONNX Runtime was built without it, MissingExtra where ONNX Runtime is absent."""
+    """Raise NotAvailable where ONNX Runtime was built without it, MissingExtra where ONNX Runtime is absent."""
     if name not in import_onnxruntime().get_available_providers():
         raise NotAvailable(f"this ONNX Runtime was built without {name}", fix=_INSTALL)
 

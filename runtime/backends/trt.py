@@ -60,7 +60,7 @@ class LoadedEngine:
     """
 
     def __init__(self, trt: ModuleType, plan: bytes) -> None:
-        """Raises BackendError where TensorRT refuses the plan, or where it is not the engine of a bundle's graph."""
+        """Raise BackendError where TensorRT refuses the plan, or where it is not the engine of a bundle's graph."""
         self.trt = trt
         self.log = tensorrt_log(trt)
         self._runtime = start(trt.Runtime, self.log)
