@@ -117,7 +117,7 @@ class Family:
     def class_of(self, task: Task) -> type[Model]:
         """Return the module's class. Raises CheckpointError for a task that the family has no class for."""
         if task not in self.classes:
-            raise CheckpointError(f"there is no {task} of {self.name}; there is {', '.join(self.classes)}")
+            raise CheckpointError(f"{self.name} is for {' and '.join(self.classes)}: there is no {task} of it")
         return self.classes[task]
 
     def such_as(self, task: Task) -> str:
