@@ -210,7 +210,7 @@ def test_its_positions_follow_another_size_as_it_says(toy: Path) -> None:
     with pytest.raises(CheckpointError, match="Toy's positions are learned"):
         opened(toy, overrides=Overrides(num_frames=8, positions="recomputed"))
     with pytest.raises(
-        CheckpointError, match="toy is for .* and feature-extraction: there is no masked-modeling of it"
+        CheckpointError, match=r"toy is for .* and feature-extraction: there is no masked-modeling of it"
     ):
         opened(toy, task="masked-modeling")
 
