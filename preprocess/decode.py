@@ -55,7 +55,7 @@ class _Arrival(NamedTuple):
     frame: VideoFrame
 
 
-class _Reading(NamedTuple):
+class _Decoding(NamedTuple):
     """A file on its way through the decoder; `arriving` yields one frame for each of `indices`, once."""
 
     video: OpenVideo
@@ -83,7 +83,7 @@ def probe(video: FileLike | Source) -> VideoInfo:
     def first(_: Timeline) -> NDArray[np.int64]:
         return np.zeros(1, np.int64)
 
-    def receive(reading: _Reading) -> VideoInfo:
+    def receive(reading: _Decoding) -> VideoInfo:
         frame = next(reading.arriving).frame
         with pyav(reading.video.source):
             return describe(reading.video, frame, reading.timeline, reading.counted_by)
@@ -149,7 +149,7 @@ def read_fitted(
     return _read(source, choose, lambda reading: _gather(reading, converter, fit), on_error)
 
 
-def _read(source: Source, choose: Choose, receive: Callable[[_Reading], Result], on_error: OnError) -> Result:
+def _read(source: Source, choose: Choose, receive: Callable[[_Decoding], Result], on_error: OnError) -> Result:
     """What `receive` makes of the chosen frames; damage is looked at closer only where there is some."""
     try:
         try:
@@ -163,7 +163,7 @@ def _read(source: Source, choose: Choose, receive: Callable[[_Reading], Result],
 
 
 def _try_to_read(
-    source: Source, choose: Choose, receive: Callable[[_Reading], Result], *, skips_damage: bool
+    source: Source, choose: Choose, receive: Callable[[_Decoding], Result], *, skips_damage: bool
 ) -> Result:
     """Try each way to find frames, fastest first. FFmpeg's errors pass through."""
     for counted_by, find in _WAYS.items():
@@ -172,13 +172,13 @@ def _try_to_read(
             timeline = _timeline(video, index.pts)
             indices = _chosen(source, choose, timeline)
             arriving = _frames_by_index(video, index, np.unique(indices))
-            return receive(_Reading(video, timeline, counted_by, indices, arriving))
+            return receive(_Decoding(video, timeline, counted_by, indices, arriving))
     with open_video(source, skips_damage=skips_damage) as video:
         timeline = _timeline(video, _pts_of_all(video))
     indices = _chosen(source, choose, timeline)
     with open_video(source, skips_damage=skips_damage) as video:
         arriving = _frames_by_counting(video, np.unique(indices))
-        return receive(_Reading(video, timeline, "decoding", indices, arriving))
+        return receive(_Decoding(video, timeline, "decoding", indices, arriving))
 
 
 def _pts_of_all(video: OpenVideo) -> NDArray[np.int64]:
@@ -252,7 +252,7 @@ class _Group:
         self.wanted.append(wanted)
 
 
-def _gather(reading: _Reading, converter: Converter, fit: Fit) -> list[Frames]:
+def _gather(reading: _Decoding, converter: Converter, fit: Fit) -> list[Frames]:
     """Convert each frame as it arrives, fit it with others of its size, and put it where `indices` (T,) wants it."""
     source, indices = reading.video.source, reading.indices
     kept: list[Pixels] = []
