@@ -32,7 +32,8 @@ def run_tests(python: str, folder: Path, wheel: Path, tests: list[str]) -> bool:
     subprocess.run([*pip, "install", "--upgrade", "pytest", "pillow", f"{wheel}[cpu]"], check=True)
     subprocess.run([own, Path(__file__).with_name("install_oracles.py"), "pillow-12", "pillow-13"], check=True)
     subprocess.run([own, "-m", "pip", "--disable-pip-version-check", "list", "--format", "freeze"], check=True)
-    return subprocess.run([own, "-m", "pytest", "-q", *tests], check=False).returncode == 0
+    # -P: tubelet is what is installed, not the folder of that name in the working directory.
+    return subprocess.run([own, "-P", "-m", "pytest", "-q", *tests], check=False).returncode == 0
 
 
 def main() -> None:
