@@ -33,7 +33,7 @@ class Scaling:
 
     FFmpeg's swscale filters luma and chroma before they become RGB, where prepare.py filters the RGB pixels of
     the whole frame, and it computes in fewer bits. To convert and resize 1280x720 to a short side of 224 takes
-    a fifth of the time. Values differ by 1 to 1.5 of 255 on average, one in a hundred by 4 to 16, and a few at
+    a fifth of the time. Values differ by 1 to 1.5 of 255 on average. One in a hundred differs by 4 to 16, and a few at
     sharp edges of colour by up to 60 (scripts/bench_decode.py, on real clips).
 
     Raises ValueError for a filter that swscale does not have.

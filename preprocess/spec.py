@@ -96,8 +96,8 @@ else:
 class ClipSpec:
     """The input contract of a model.
 
-    Pixels are resized in 8 bits (`resize`, `resample`), cropped at the centre to `crop` (height, width), and
-    become ((x * rescale_factor + rescale_offset) - mean) / std per channel, without the last step where mean
+    Pixels are resized in 8 bits (`resize`, `resample`) and cropped at the centre to `crop` (height, width). They
+    become ((x * rescale_factor + rescale_offset) - mean) / std per channel. The last step is left out where mean
     and std are None. Layout TCHW is float32 after all of that; THWC is uint8 after the crop, for a graph that
     normalises inside.
 

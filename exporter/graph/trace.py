@@ -1,9 +1,9 @@
 """torch module -> portable ONNX graph.
 
 The graph is traced from the module with a dynamic batch. Attention becomes one node,
-com.microsoft::MultiHeadAttention, for which ONNX Runtime and OpenVINO have a fused kernel, and the model carries
-a function of that name whose body is the standard Attention operator, so that a reader which does not know the
-node inlines the body instead: one file serves both. Below opset 23 there is no such operator, and attention is written
+com.microsoft::MultiHeadAttention, for which ONNX Runtime and OpenVINO have a fused kernel. The model carries a
+function of that name whose body is the standard Attention operator. A reader that does not know the node inlines
+the body instead: one file serves both. Below opset 23 there is no such operator, and attention is written
 out (older_opsets.py).
 """
 

@@ -27,11 +27,19 @@ DEFAULT_BACKEND = "onnxruntime"
 def open_backend(name: str, bundle: Bundle, precision: str, *, threads: int | None = None) -> Backend:
     """Load the bundle's graph for that precision into the engine called `name`.
 
-    threads: of the CPU that compute one batch; None leaves their number to the engine.
+    What is asked for runs, or it is an error.
 
-    What is asked for runs, or it is an error: BackendError for an unknown or unusable engine, BundleError
-    for a graph that is missing or damaged, MissingExtra where the engine is not installed, OutOfBounds for more
-    threads than the cores can use.
+    Args:
+        name: the engine.
+        bundle: the bundle.
+        precision: which of its graphs, or what the engine makes of one.
+        threads: CPU threads that compute one batch. None leaves their number to the engine.
+
+    Raises:
+        BackendError: for an unknown or unusable engine.
+        BundleError: for a graph that is missing or damaged.
+        MissingExtra: where the engine is not installed.
+        OutOfBounds: for more threads than the cores can use.
     """
     if name not in BACKENDS:
         raise BackendError(f"there is no backend {name!r}; there are {', '.join(BACKENDS)}")
