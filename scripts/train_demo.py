@@ -27,6 +27,7 @@ from score_demo import filmed_frames, rendered_frames, score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from tubelet.exporter.families.attention import Attended
 from tubelet.exporter.families.transformer import Encoder
 from tubelet.exporter.families.videomae_encoder import sinusoid_table
 from tubelet.preprocess.prepare import normalise
@@ -92,8 +93,8 @@ class PoseProbe(nn.Module):
         layers = next(module for module in model.modules() if isinstance(module, Encoder)).layer
         layers[len(layers) // 2 - 1].register_forward_hook(self._keep)
 
-    def _keep(self, _layer: nn.Module, _given: tuple[Tensor, ...], tokens: Tensor) -> None:
-        self.tokens = tokens
+    def _keep(self, _layer: nn.Module, _given: tuple[Tensor, ...], found: Attended) -> None:
+        self.tokens = found.context
 
     def forward(self) -> Tensor:
         """(B, T', 5) of the clips that the model saw last."""
