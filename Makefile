@@ -26,8 +26,8 @@ test-full-size: .venv/dev-ready
 lint: .venv/dev-ready build/types/tubelet
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	MYPYPATH=build/types $(BIN)/mypy -p tubelet
-	MYPYPATH=build/types $(BIN)/mypy tests/runtime/test_load.py  # what the types of load must show, and refuse
+	$(BIN)/mypy -p tubelet
+	$(BIN)/mypy scripts tests
 
 # What examples/ show, JavaScript included where there is node.
 examples: .venv/dev-ready

@@ -36,7 +36,7 @@ from tubelet.preprocess.spec import ShortestEdge
 RATE = 30
 SCENE = 10 * RATE  # frames that are encoded; longer files repeat their packets
 WIDTH, HEIGHT = 1280, 720
-VIVIT = {  # the preprocessing of google/vivit-b-16x2-kinetics400
+VIVIT: dict[str, Any] = {  # the preprocessing of google/vivit-b-16x2-kinetics400
     "crop_size": {"height": 224, "width": 224},
     "image_mean": [0.5, 0.5, 0.5],
     "image_std": [0.5, 0.5, 0.5],
@@ -77,6 +77,8 @@ def repeat_scene(scene: Path, path: Path, minutes: float) -> Path:
         duration = sum(packet.duration or 0 for packet in packets)
         for turn in range(round(minutes * 60 * RATE / SCENE)):
             for packet in packets:
+                assert packet.pts is not None
+                assert packet.dts is not None
                 later = Packet(bytes(packet))
                 later.pts, later.dts = packet.pts + turn * duration, packet.dts + turn * duration
                 later.duration, later.time_base = packet.duration, packet.time_base
@@ -114,7 +116,8 @@ READINGS: dict[str, Callable[[Path], Any]] = {
 def run_reading(name: str, path: Path) -> dict[str, float]:
     """Seconds and peak memory in MB of one reading, in a process of its own."""
     command = [sys.executable, __file__, "--reading", name, "--folder", str(path)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    measured: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return measured
 
 
 def measure_reading(name: str, path: Path) -> dict[str, float]:
@@ -152,13 +155,14 @@ def bench_scaling(paths: list[Path]) -> None:
 
         started = time.process_time()
         pixels = read_frames(path, first).pixels
-        exact = resize(pixels, resized_size(*pixels.shape[1:3], SCALING.rule), SCALING.resample, "pillow")
+        _, height, width, _ = pixels.shape
+        exact = resize(pixels, resized_size(height, width, SCALING.rule), SCALING.resample, "pillow")
         between = time.process_time()
         fast = read_frames(path, first, scale_to=SCALING).pixels
         ended = time.process_time()
         off = np.abs(exact.astype(np.int16) - fast)
         print(
-            f"{path.name[:29]:30}{f'{pixels.shape[2]}x{pixels.shape[1]}':>11}{between - started:9.2f}"
+            f"{path.name[:29]:30}{f'{width}x{height}':>11}{between - started:9.2f}"
             f"{ended - between:8.2f}{off.mean():7.2f}{np.percentile(off, 99):6.0f}{off.max():5d}"
         )
 

@@ -82,6 +82,7 @@ def draw_predictions(model: VideoClassifier, video: Path, path: Path) -> None:
     write_gif(path, annotate(shown.pixels, shown.seconds, track), GIF_RATE)
 
 
+@click.command(help=__doc__)
 def main() -> None:
     with StatusLine() as progress:
         say = progress.aside(click.echo)

@@ -6,6 +6,7 @@ Each goes to oracles/ in the environment of this Python (see tests/support/oracl
 torch of constraints.txt, without its requirements, because they would bring a torch for CUDA.
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -22,5 +23,7 @@ def install(library: str) -> None:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("libraries", nargs="+", choices=REQUIREMENTS)
+    for name in parser.parse_args().libraries:
         install(name)

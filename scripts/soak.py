@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
@@ -58,9 +59,9 @@ class Use:
 
 def write_files(folder: Path) -> list[Path]:
     """Videos that are good, and some that are broken in each of the ways that take another turn through the reader."""
-    small = {"frames": 12, "size": (64, 48), "keyframe_every": 4}
-    good = [make_video(folder / f"good.{suffix}", **small) for suffix in ("mp4", "mkv", "ts")]
-    lost = damage(make_video(folder / "lost.mp4", codec_options={"bf": "0"}, **small), [4, 5, 6])
+    make = partial(make_video, frames=12, size=(64, 48), keyframe_every=4)
+    good = [make(folder / f"good.{suffix}") for suffix in ("mp4", "mkv", "ts")]
+    lost = damage(make(folder / "lost.mp4", codec_options={"bf": "0"}), [4, 5, 6])
     short, text, empty = folder / "short.mp4", folder / "text.mp4", folder / "empty.mp4"
     short.write_bytes(good[0].read_bytes()[:900])
     text.write_text("no video")

@@ -6,6 +6,7 @@ Environments are made in FOLDER, beside the bundles that scripts/write_test_bund
 that is not here is named and passed over; none at all is a failure.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -37,14 +38,19 @@ def run_tests(python: str, folder: Path, wheel: Path, tests: list[str]) -> bool:
 
 
 def main() -> None:
-    folder, wheel, tests = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), sys.argv[3:]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("wheel", type=Path)
+    parser.add_argument("tests", nargs="+")
+    given = parser.parse_args()
+    folder, wheel = given.folder.resolve(), given.wheel.resolve()
     os.environ["TUBELET_BUNDLES"] = str(folder / "bundles")
     outcomes = {}
     for version in PYTHONS:
         python = find_python(version)
         print(f"--- Python {version}: {python or 'not here, skipped'}", flush=True)
         if python is not None:
-            outcomes[version] = run_tests(python, folder / version, wheel, tests)
+            outcomes[version] = run_tests(python, folder / version, wheel, given.tests)
     failed = [version for version, passed in outcomes.items() if not passed]
     if failed or not outcomes:
         sys.exit(

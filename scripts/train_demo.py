@@ -20,7 +20,7 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from demo_checkpoint import CONFIGS, TUBELET_FRAMES, Model, Scores, Training, build, demo_spec, write_checkpoint
+from demo_checkpoint import CONFIGS, TUBELET_FRAMES, Scores, Training, build, demo_spec, write_checkpoint
 from motion import FIRST_TRAINING_SEED, LABELS, Shape, clip_seconds, label_of, pose, random_scene, render
 from numpy.typing import NDArray
 from score_demo import filmed_frames, rendered_frames, score
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from tubelet.exporter.families.attention import Attended
+from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.transformer import Encoder
 from tubelet.exporter.families.videomae_encoder import sinusoid_table
 from tubelet.preprocess.prepare import normalise

@@ -3,6 +3,7 @@
 python scripts/write_test_bundles.py FOLDER
 """
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from bundles import BUNDLES, write_bundle
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="what it holds is deleted")
+    folder = parser.parse_args().folder
     shutil.rmtree(folder, ignore_errors=True)
     for name in BUNDLES:
         print(write_bundle(name, folder / name))

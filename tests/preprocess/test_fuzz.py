@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import fuzz
 import pytest
@@ -11,7 +12,7 @@ from videos import make_video
 pytestmark = pytest.mark.slow
 
 COPIES = 350  # of each file, so 2,100 in all
-SOURCES = {
+SOURCES: dict[str, dict[str, Any]] = {
     "h264.mp4": {},
     "hevc.mov": {"codec": "libx265", "codec_options": {"x265-params": "log-level=none"}, "rotation": 180},
     "h264.mkv": {},

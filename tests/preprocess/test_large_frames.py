@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -135,7 +136,7 @@ def test_large_frames_are_resized_as_they_arrive(tmp_path: Path, vivit_bundle: P
 def changing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """12 frames of 96x64 and 12 of 128x160."""
     folder = tmp_path_factory.mktemp("changing")
-    options = {"codec": "mpeg2video", "frames": 12, "keyframe_every": 4}
+    options: dict[str, Any] = {"codec": "mpeg2video", "frames": 12, "keyframe_every": 4}
     first = make_video(folder / "first.ts", **options)
     second = make_video(folder / "second.ts", size=(128, 160), times=range(12, 24), **options)
     both = folder / "both.ts"

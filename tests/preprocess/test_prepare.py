@@ -111,7 +111,8 @@ def test_random_configs_are_those_of_transformers(arithmetic):
     ],
 )
 def test_resized_size(size, rule, expected):
-    assert resized_size(*size, rule) == expected
+    height, width = size
+    assert resized_size(height, width, rule) == expected
 
 
 def test_normalise_keeps_leading_axes():

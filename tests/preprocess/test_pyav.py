@@ -1,5 +1,7 @@
 """Any version of PyAV from 16 on: what differs, and what it raises besides FFmpeg's errors."""
 
+from typing import Any
+
 import av
 import pytest
 from videos import everything, make_video, take
@@ -14,7 +16,8 @@ from tubelet.preprocess.spec import ExactSize
 
 def test_a_call_that_the_installed_pyav_does_not_take(tmp_path, monkeypatch):
     path = make_video(tmp_path / "v.mp4")
-    monkeypatch.setattr(opening, "open_container", lambda source, **_: av.open(source, no_such_option=1))
+    unknown: dict[str, Any] = {"no_such_option": 1}
+    monkeypatch.setattr(opening, "open_container", lambda source, **_: av.open(source, **unknown))
     for read in (probe, lambda path: read_frames(path, take(0))):
         with pytest.raises(
             VideoError, match=r"cannot be read: PyAV [\d.]+ raised TypeError: .*no_such_option"

@@ -25,14 +25,15 @@ def test_every_pixel_is_pillows(name, arithmetic, resample):
 def test_random_sizes_and_windows_are_pillows(arithmetic, resample):
     generator = np.random.default_rng(NUMBERS[resample])
     for case in range(100):
-        height, width, *size = (int(side) for side in generator.integers(1, 160, 4))
+        height, width, *sides = (int(side) for side in generator.integers(1, 160, 4))
+        size = sides[0], sides[1]
         frames = frames_of(("noise", "black and white")[case % 2], height, width, seed=case)
-        expected = pillow_resize(frames[0], tuple(size), resample, arithmetic)
+        expected = pillow_resize(frames[0], size, resample, arithmetic)
         top, left = int(generator.integers(size[0])), int(generator.integers(size[1]))
         kept = int(generator.integers(1, size[0] - top + 1)), int(generator.integers(1, size[1] - left + 1))
 
-        whole = resize(frames, tuple(size), resample, arithmetic)
-        part = resize(frames, tuple(size), resample, arithmetic, window=(top, left, *kept))
+        whole = resize(frames, size, resample, arithmetic)
+        part = resize(frames, size, resample, arithmetic, window=(top, left, *kept))
 
         message = f"{height}x{width} to {size}, window {(top, left, *kept)}"
         np.testing.assert_array_equal(whole[0], expected, err_msg=message)

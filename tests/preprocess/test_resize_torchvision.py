@@ -36,7 +36,7 @@ def test_random_sizes_and_windows_are_torchs(resample):
     generator = np.random.default_rng(TORCHVISION_RESAMPLES.index(resample))
     for case in range(200):
         height, width = (int(side) for side in generator.integers(1, 160, 2))
-        size = tuple(int(side) for side in generator.integers(2, 160, 2))
+        size = int(generator.integers(2, 160)), int(generator.integers(2, 160))
         frames = frames_of(("noise", "black and white")[case % 2], height, width, seed=case)
         expected = torch_resize(frames[0], size, resample)
         top, left = int(generator.integers(size[0])), int(generator.integers(size[1]))

@@ -176,7 +176,7 @@ def test_no_clips():
 
 def shown(times, fps):
     """The last frame that is not later, of times in exact fractions, at each k / fps up to the last frame."""
-    indices = []
+    indices: list[int] = []
     while Fraction(len(indices)) / fps <= times[-1] - times[0]:
         moment = times[0] + Fraction(len(indices)) / fps
         indices.append(max(index for index, time in enumerate(times) if time <= moment))

@@ -90,13 +90,13 @@ CLIPS = np.array([[0, 1, 2], [1, 2, 3], [4, 4, 0]])
 @pytest.mark.parametrize("name", SPECS)
 def test_every_view_is_its_crop_of_its_clip(name, size, crops):
     spec = SPECS[name]
-    pixels = noise(*size, count=5)
+    pixels = noise(size[0], size[1], count=5)
     batch = prepare_views(Frames.from_array(pixels), spec, CLIPS, crops)
     assert batch.flags.c_contiguous
     assert len(batch) == 3 * crops
 
     height, width = spec.crop
-    resized_height, resized_width = resized_size(*size, spec.resize)
+    resized_height, resized_width = resized_size(size[0], size[1], spec.resize)
     padded = np.pad(
         resize(pixels, (resized_height, resized_width), spec.resample, spec.arithmetic),
         ((0, 0), (99, 99), (99, 99), (0, 0)),

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -60,7 +62,7 @@ class ArrayLike:
         return np.array(self._array, dtype, copy=copy)
 
 
-FILES = {
+FILES: dict[str, Callable[[Path], Any]] = {
     "str": str,
     "Path": lambda path: path,
     "PathLike": Named,
@@ -99,7 +101,8 @@ def test_frames_in_every_form(video, vivit_bundle, attentive_bundle, masked_bund
         assert model.classify(given) == model.classify(pixels)
     with load(attentive_bundle, task="feature-extraction") as model:
         np.testing.assert_array_equal(model.explain(given).heat, model.explain(pixels).heat)
-        np.testing.assert_array_equal(*(model.features(one)["last_hidden_state"] for one in (given, pixels)))
+        found, expected = (model.features(one)["last_hidden_state"] for one in (given, pixels))
+        np.testing.assert_array_equal(found, expected)
     with load(masked_bundle, task="masked-modeling") as model:
         np.testing.assert_array_equal(model.reconstruct(given).masked, model.reconstruct(pixels).masked)
 
@@ -147,6 +150,7 @@ def test_what_is_no_video_is_named_by_its_number_or_its_name(video, vivit_bundle
     with load(vivit_bundle) as model:
         first, second = model.classify_many([video, make()])
         assert (first.error, first.name, second.predictions) == (None, str(video), ())
+        assert second.error is not None
         with pytest.raises(VideoError, match=f"^{message}"):
             raise second.error
         with pytest.raises(VideoError):
@@ -246,6 +250,7 @@ def test_what_is_kept_of_standard_input_is_gone_however_the_process_ends(video, 
     command = [sys.executable, "-c", code, "classify", str(vivit_bundle), "-"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     with subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
         process.stdin.write(video.read_bytes())
         process.stdin.flush()
         while not any(path.startswith(str(tmp_path)) for path in open_files(process.pid)):

@@ -1,6 +1,7 @@
 """Against what people have beside torch: its tensors as videos, and transformers where frames differ in size."""
 
 from dataclasses import replace
+from typing import Any
 
 import av
 import numpy as np
@@ -40,7 +41,7 @@ def test_tensors_that_are_no_video(vivit_bundle, tensor, message):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_frames_of_two_sizes_are_those_of_transformers(tmp_path, name):
-    options = {"codec": "mpeg2video", "frames": 8, "keyframe_every": 4}
+    options: dict[str, Any] = {"codec": "mpeg2video", "frames": 8, "keyframe_every": 4}
     first = make_video(tmp_path / "first.ts", size=(320, 240), **options)
     second = make_video(tmp_path / "second.ts", size=(240, 400), times=range(8, 16), **options)
     both = tmp_path / "both.ts"

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def test_decoding_runs_ahead_of_the_model(vivit_bundle: Path) -> None:
         def close(self) -> None: ...
 
     class SlowReader(VideoClassifier):
-        def _prepare_video(self, numbered: tuple[int, object]) -> object:
+        def _prepare_video(self, numbered: tuple[int, Any]) -> Any:
             time.sleep(0.03)
             return super()._prepare_video(numbered)
 

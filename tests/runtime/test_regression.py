@@ -79,9 +79,9 @@ def test_the_problem_is_what_transformers_trains(
 
 
 def test_one_label_to_choose_from_is_refused_as_transformers_refuses_it(tmp_path: Path) -> None:
-    stated = {"problem_type": "single_label_classification"}
+    stated: dict[str, Any] = {"problem_type": "single_label_classification"}
     with pytest.raises(ValueError, match="num_labels > 1"):
-        transformers.VideoMAEConfig(num_labels=1, **stated)
+        transformers.VideoMAEConfig(**{"num_labels": 1, **stated})
     with pytest.raises(CheckpointError, match=r"whose score is 1 whatever the video shows\n  fix: set problem_type"):
         load_tiny(tmp_path / "m", 1, **stated)
 

@@ -30,5 +30,8 @@ def cases(seed: int, _shared: Path) -> Iterator[Case]:
 
 def _make(seed: int, dry: list[str], folder: Path) -> list[str]:
     # torch's threads, once started, do not outlive a fork, and the case is one.
-    breaking.in_child(lambda: write_hostile(folder / "checkpoint", seed))
+    def write() -> None:
+        write_hostile(folder / "checkpoint", seed)
+
+    breaking.in_child(write)
     return ["export", "--model", "checkpoint", "-o", "bundle", *dry]

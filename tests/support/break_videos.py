@@ -12,7 +12,7 @@ from videos import VARIANTS, make_video
 
 NEEDS = ("onnxruntime",)
 
-WAYS = (
+WAYS: tuple[list[str], ...] = (
     [],
     ["--on-error", "skip"],
     ["--sampling", "uniform"],

@@ -16,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tubelet.preprocess.convert import Scaling
 from tubelet.preprocess.decode import probe, read_frames
 from tubelet.preprocess.errors import VideoError
+from tubelet.preprocess.frames import Timeline
 from tubelet.preprocess.sampling import at_rate
 from tubelet.preprocess.sources import Source
 from tubelet.preprocess.spec import ExactSize
@@ -48,13 +50,13 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
 def read_all_ways(path: Path) -> int:
     """How many of the ways to read the file ended in VideoError."""
 
-    def ends(timeline):
+    def ends(timeline: Timeline) -> NDArray[np.int64]:
         return np.array([len(timeline) - 1, 0, len(timeline) // 2])
 
-    def everything(timeline):
+    def everything(timeline: Timeline) -> NDArray[np.int64]:
         return np.arange(len(timeline))[:16]
 
-    def slowly(timeline):
+    def slowly(timeline: Timeline) -> NDArray[np.int64]:
         return at_rate(timeline, 5)[:16]
 
     refused = 0

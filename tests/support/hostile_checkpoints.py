@@ -144,7 +144,7 @@ def _header(folder: Path, chance: random.Random) -> str:
     """A safetensors file whose header lies."""
     path = folder / "model.safetensors"
     big = chance.choice((10**6, 2**31, 2**63, 2**64, -1, 1.5, "x", None, [1]))
-    entry = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+    entry: dict[str, Any] = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
     entry[chance.choice(("shape", "data_offsets", "dtype"))] = chance.choice(
         ([big], [big, big], [0, big], [big, 0], big, "F8_E4M3", "C64", "BOOL", [0, 0], [])
     )

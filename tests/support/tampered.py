@@ -9,6 +9,7 @@ import io
 import json
 import random
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def _tamper_with_reference(path: Path, chance: random.Random) -> None:
     dtype = chance.choice(
         ("float32", "float64", "uint8", "int64", "object", "U4", "complex64", ">f4", "f4,f4", "M8[s]")
     )
-    changes = [
+    changes: list[Callable[[], dict[str, Any]]] = [
         dict,
         lambda: {name: array[:0]},
         lambda: {name: array[..., None]},

@@ -7,7 +7,7 @@ black and white blocks that are large enough to outlive lossy compression.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import av
 import numpy as np
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from tubelet.preprocess.frames import Timeline
 
 ROWS, COLUMNS = 2, 6  # of blocks, so numbers go up to 4095
+
+VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 
 
 def draw(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -210,7 +212,7 @@ def everything(timeline: Timeline) -> NDArray[np.int64]:
     return np.arange(len(timeline))
 
 
-def remux(source: Path, target: Path, edit: Callable[[int, av.Packet], list[av.Packet]]) -> Path:
+def remux(source: Path, target: Path, edit: Callable[[int, VideoPacket], list[VideoPacket]]) -> Path:
     """Copies a stream packet by packet; `edit(number, packet)` gives the packets to write in its place."""
     with av.open(str(source)) as read, av.open(str(target), "w") as write:
         stream = write.add_stream_from_template(read.streams.video[0])
@@ -222,9 +224,11 @@ def remux(source: Path, target: Path, edit: Callable[[int, av.Packet], list[av.P
     return target
 
 
-def packet_like(packet: av.Packet, content: bytes, *, later: int = 0) -> av.Packet:
+def packet_like(packet: VideoPacket, content: bytes, *, later: int = 0) -> VideoPacket:
     """A packet with the timestamps of another, `later` ticks later."""
-    copy = av.Packet(content)
+    assert packet.pts is not None
+    assert packet.dts is not None
+    copy = cast(VideoPacket, av.Packet(content))
     copy.pts, copy.dts = packet.pts + later, packet.dts + later
     copy.time_base, copy.duration, copy.is_keyframe = packet.time_base, packet.duration, packet.is_keyframe
     return copy
@@ -237,6 +241,7 @@ def damage(path: Path, numbers: Iterable[int]) -> Path:
     content = bytearray(path.read_bytes())
     for number in numbers:
         start, size = places[number]
+        assert start is not None
         content[start : start + size] = b"\xff" * size
     path.write_bytes(content)
     return path

@@ -111,7 +111,7 @@ def test_closing_while_others_run_is_said_and_spoils_no_answer(opened: Backend) 
 
     def ask_until_closed(i: int) -> tuple[str, list[bool]]:
         """What ended it, and whether each answer before was right."""
-        right = []
+        right: list[bool] = []
         while True:
             try:
                 logits = opened.infer(given[i])

@@ -90,7 +90,7 @@ json_values = st.recursive(
 @given(value=json_values, kind=st.sampled_from([ClipSpec, Evaluation, TensorInfo, Profile]))
 def test_any_json_is_the_type_that_it_stands_for_or_an_error_of_ours(value: Any, kind: type) -> None:
     try:
-        made = typed(value, kind, "file")
+        made: Any = typed(value, kind, "file")
     except BundleError:
         return
     assert json.loads(json.dumps(dataclasses.asdict(made))) == value

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,7 +175,8 @@ def test_a_report_of_nothing_is_an_error(vivit_bundle: Path) -> None:
     bundle, reference = opened(vivit_bundle)
     with open_backend("onnxruntime", bundle, "fp32") as backend:
         report = check_parity(backend.infer, reference, bundle.spec, backend="onnxruntime", precision="fp32")
-    for nothing in ({"batches": ()}, {"inputs": ()}):
+    nothings: tuple[dict[str, Any], ...] = ({"batches": ()}, {"inputs": ()})
+    for nothing in nothings:
         with pytest.raises(BundleError, match="nothing was compared"):
             replace(report, **nothing)
 

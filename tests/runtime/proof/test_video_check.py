@@ -34,7 +34,8 @@ def check(bundle: Bundle, video: Path) -> StageReport:
 
 def test_every_stage_is_as_recorded(exported: tuple[Path, Path], tmp_path: Path) -> None:
     bundle = Bundle.open(exported[0])
-    renamed = shutil.copy(exported[1], tmp_path / "renamed.mp4")
+    renamed = tmp_path / "renamed.mp4"
+    shutil.copy(exported[1], renamed)
     report = check(bundle, renamed)
     assert report.passed, report.table()
     assert report.frames == 4
@@ -64,8 +65,8 @@ def test_a_difference_is_placed_where_it_is(exported: tuple[Path, Path]) -> None
     assert report.table().endswith("FAIL")
 
     evaluation = bundle.spec.evaluation
-    other = replace(evaluation, sampling=replace(evaluation.sampling, stride=1))
-    report = check(replace(bundle, spec=replace(bundle.spec, evaluation=other)), exported[1])
+    denser = replace(evaluation, sampling=replace(evaluation.sampling, stride=1))
+    report = check(replace(bundle, spec=replace(bundle.spec, evaluation=denser)), exported[1])
     assert not report.indices_equal
     assert not report.passed
 

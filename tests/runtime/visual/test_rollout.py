@@ -13,7 +13,7 @@ from tubelet.runtime.tokens import Grid
 from tubelet.runtime.visual.rollout import attention_map, rollout
 
 GRID = Grid(2, 3, 4)
-TINY = {
+TINY: dict[str, Any] = {
     "image_size": (12, 16),
     "num_frames": 4,
     "hidden_size": 24,
