@@ -8,7 +8,7 @@ import torch
 from checkpoints import write_checkpoint
 
 from tubelet.exporter import export
-from tubelet.exporter.checkpoint.load import load_checkpoint
+from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.graph.record import FRAME_SIZES, moving_clip, record_reference
 from tubelet.exporter.graph.tasks import exported_model
@@ -22,12 +22,12 @@ from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.reference import Reference
 
 
-def load(folder: Path) -> export.Checkpoint:
+def load(folder: Path) -> Checkpoint:
     return load_checkpoint(str(folder), report=lambda _: None)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> export.Checkpoint:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return load(write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "gestures", "vivit"))
 
 
@@ -35,7 +35,7 @@ def entries(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_the_reference_is_what_torch_answers(checkpoint: export.Checkpoint) -> None:
+def test_the_reference_is_what_torch_answers(checkpoint: Checkpoint) -> None:
     spec = clip_spec(checkpoint, "pixel_values")
     reference = record_reference(exported_model(checkpoint.model), spec)
     assert [clip.shape for clip in reference.clips] == [(4, *size, 3) for size in FRAME_SIZES]
@@ -69,7 +69,7 @@ def test_the_evaluation_is_the_published_one(tmp_path: Path, family: str, labels
     assert clip_spec(checkpoint, "frames").evaluation == evaluation
 
 
-def test_export_leaves_a_bundle_and_nothing_else(checkpoint: export.Checkpoint, tmp_path: Path) -> None:
+def test_export_leaves_a_bundle_and_nothing_else(checkpoint: Checkpoint, tmp_path: Path) -> None:
     messages: list[str] = []
     bundle, report = export_bundle(checkpoint, tmp_path / "deep" / "bundle", progress=messages.append)
     assert report.passed
@@ -81,7 +81,7 @@ def test_export_leaves_a_bundle_and_nothing_else(checkpoint: export.Checkpoint, 
                             "then mean and std give [-3, 1]",)  # fmt: skip
 
 
-def test_an_existing_bundle_is_replaced_only_when_told(checkpoint: export.Checkpoint, tmp_path: Path) -> None:
+def test_an_existing_bundle_is_replaced_only_when_told(checkpoint: Checkpoint, tmp_path: Path) -> None:
     target = tmp_path / "bundle"
     export_bundle(checkpoint, target)
     (target / "note.txt").write_text("mine")
@@ -94,7 +94,7 @@ def test_an_existing_bundle_is_replaced_only_when_told(checkpoint: export.Checkp
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
-def test_what_is_no_bundle_is_never_replaced(checkpoint: export.Checkpoint, tmp_path: Path, kind: str) -> None:
+def test_what_is_no_bundle_is_never_replaced(checkpoint: Checkpoint, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "precious"
     if kind == "folder":
         target.mkdir()
@@ -107,7 +107,7 @@ def test_what_is_no_bundle_is_never_replaced(checkpoint: export.Checkpoint, tmp_
 
 
 def test_outside_tolerance_nothing_is_left(
-    checkpoint: export.Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong_by_a_little(*arguments: object, **options: object) -> Reference:
         reference = record_reference(*arguments, **options)  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_outside_tolerance_nothing_is_left(
 
 
 def test_interrupted_nothing_is_left_and_the_old_bundle_stays(
-    checkpoint: export.Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "bundle"
     export_bundle(checkpoint, target)
@@ -136,7 +136,7 @@ def test_interrupted_nothing_is_left_and_the_old_bundle_stays(
     assert (target / "bundle.json").read_bytes() == before
 
 
-def test_what_comes_there_in_the_meantime_is_kept(checkpoint: export.Checkpoint, tmp_path: Path) -> None:
+def test_what_comes_there_in_the_meantime_is_kept(checkpoint: Checkpoint, tmp_path: Path) -> None:
     target = tmp_path / "bundle"
 
     def come_in_between(message: str) -> None:
@@ -151,7 +151,7 @@ def test_what_comes_there_in_the_meantime_is_kept(checkpoint: export.Checkpoint,
 
 
 def test_force_over_a_link_replaces_what_it_points_to(
-    checkpoint: export.Checkpoint, vivit_bundle: Path, tmp_path: Path
+    checkpoint: Checkpoint, vivit_bundle: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "store").mkdir()
     target = shutil.copytree(vivit_bundle, tmp_path / "store/v1")
@@ -165,7 +165,7 @@ def test_force_over_a_link_replaces_what_it_points_to(
 
 
 @pytest.mark.parametrize("below", ["bundle", "deeper/bundle"])
-def test_an_output_inside_a_file_is_refused(checkpoint: export.Checkpoint, tmp_path: Path, below: str) -> None:
+def test_an_output_inside_a_file_is_refused(checkpoint: Checkpoint, tmp_path: Path, below: str) -> None:
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(NotWritten, match=r"bundle cannot be written: .*file.*\n  fix: choose another folder"):
@@ -175,8 +175,8 @@ def test_an_output_inside_a_file_is_refused(checkpoint: export.Checkpoint, tmp_p
 
 def test_logits_that_are_all_zero_are_a_bundle_too(tmp_path: Path) -> None:
     checkpoint = load(write_checkpoint(tmp_path / "m", "videomae"))
-    torch.nn.init.zeros_(checkpoint.model.classifier.weight)
-    torch.nn.init.zeros_(checkpoint.model.classifier.bias)
+    torch.nn.init.zeros_(checkpoint.model.get_parameter("classifier.weight"))
+    torch.nn.init.zeros_(checkpoint.model.get_parameter("classifier.bias"))
     bundle, report = export_bundle(checkpoint, tmp_path / "bundle")
     assert report.passed
     assert [row.cosine for row in report.batches] == [1.0] * 4
@@ -202,7 +202,7 @@ def test_channels_that_no_video_has_are_refused(tmp_path: Path) -> None:
         plan_export(load(folder), tmp_path / "bundle", ExportOptions(input_name="frames"))
 
 
-def test_the_plan_says_what_the_export_does(checkpoint: export.Checkpoint, tmp_path: Path) -> None:
+def test_the_plan_says_what_the_export_does(checkpoint: Checkpoint, tmp_path: Path) -> None:
     plan = plan_export(checkpoint, tmp_path / "bundle", ExportOptions(input_name="frames"))
     assert entries(tmp_path) == []
     bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(input_name="frames"))
@@ -214,7 +214,7 @@ def test_the_plan_says_what_the_export_does(checkpoint: export.Checkpoint, tmp_p
     assert str(tmp_path / "bundle") in plan.summary()
 
 
-def test_two_exports_are_the_same_to_the_byte(checkpoint: export.Checkpoint, tmp_path: Path) -> None:
+def test_two_exports_are_the_same_to_the_byte(checkpoint: Checkpoint, tmp_path: Path) -> None:
     first, _ = export_bundle(checkpoint, tmp_path / "a")
     second, _ = export_bundle(checkpoint, tmp_path / "b")
     assert first.to_json() == second.to_json()

@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import checkpoints
 import numpy as np
@@ -37,6 +37,7 @@ from tubelet.preprocess.spec import ClipSpec, Evaluation, Sampling
 from tubelet.runtime import predictions
 from tubelet.runtime import tokens as masking
 from tubelet.runtime.bundle.bundle import Bundle, Task
+from tubelet.runtime.bundle.files import Extra
 from tubelet.runtime.bundle.reference import kept_values
 from tubelet.runtime.bundle.typed import typed
 from tubelet.runtime.load import load
@@ -52,7 +53,7 @@ MODELS: list[tuple[str, Task]] = [
 
 
 def load_tiny(folder: Path, family: str, task: Task = "video-classification", **changes: Any) -> Checkpoint:
-    mean = {"use_mean_pooling": False} if task == "masked-modeling" else {}
+    mean: dict[str, Any] = {"use_mean_pooling": False} if task == "masked-modeling" else {}
     written = checkpoints.write_checkpoint(folder, family, task=task, **mean, **changes)
     return load_checkpoint(str(written), report=lambda _: None)
 
@@ -74,7 +75,7 @@ def state_of_the_process() -> dict[str, Any]:
         "logging": {name: logging.getLogger(name).level for name in ("", "torch", "torch.onnx", "onnxscript")},
         "random": (
             random.getstate(),
-            np.random.get_state()[1].tobytes(),  # noqa: NPY002
+            cast(Any, np.random.get_state())[1].tobytes(),  # noqa: NPY002
             torch.get_rng_state().numpy().tobytes(),
         ),
         "numpy": np.geterr(),
@@ -90,9 +91,10 @@ def test_an_export_with_attentions_leaves_the_next_one_as_it_would_have_been(
     family: str, task: Task, tmp_path: Path
 ) -> None:
     checkpoint = load_tiny(tmp_path / "checkpoint", family, task)
+    asked: tuple[tuple[str, tuple[Extra, ...]], ...] = (("plain", ()), ("attentive", ("attentions",)), ("again", ()))
     plain, attentive, again = (
         export_bundle(checkpoint, tmp_path / name, ExportOptions(extras=extras))[0].path / "model.onnx"
-        for name, extras in (("plain", ()), ("attentive", ("attentions",)), ("again", ()))
+        for name, extras in asked
     )
     assert again.read_bytes() == plain.read_bytes()
     fused, eager = (Counter(node.op_type for node in onnx.load(path).graph.node) for path in (again, attentive))

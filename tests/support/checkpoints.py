@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tubelet.exporter.families.config import TransformerConfig
 from tubelet.exporter.families.family import Family
 from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.registry import FAMILIES, family_named
@@ -64,7 +65,7 @@ _PROCESSOR: dict[str, dict[str, Any]] = {
     },
 }
 
-Config = VivitConfig | VideoMAEConfig
+Config = TransformerConfig
 
 
 def tiny_config(family: str, **changes: Any) -> Config:

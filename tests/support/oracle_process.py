@@ -86,6 +86,7 @@ def main(library):
             function, arguments = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
+        answer: tuple[object, str | None]
         try:
             answer = globals()[function](*arguments), None
         except Exception as error:

@@ -136,11 +136,11 @@ class OriginalPretraining(nn.Module):
     def __init__(self, *, width: int = 64, depth: int = 2, decoder_width: int = 192, decoder_depth: int = 1) -> None:
         super().__init__()
         tubelet = (2, 8, 8)
-        self.encoder = nn.Module()
+        self.encoder: Any = nn.Module()
         self.encoder.patch_embed = OriginalPatches(width, tubelet)
         self.encoder.blocks = nn.ModuleList(OriginalBlock(width, 1, 48, True) for _ in range(depth))
         self.encoder.norm = nn.LayerNorm(width, eps=EPS)
-        self.decoder = nn.Module()
+        self.decoder: Any = nn.Module()
         self.decoder.blocks = nn.ModuleList(OriginalBlock(decoder_width, 3, 40, True) for _ in range(decoder_depth))
         self.decoder.norm = nn.LayerNorm(decoder_width, eps=EPS)
         self.decoder.head = nn.Linear(decoder_width, 3 * math.prod(tubelet))

@@ -345,7 +345,7 @@ def _execute(self: Any, stream_handle: int) -> bool:
 def _array_at(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     import ctypes
 
-    raw = (ctypes.c_uint8 * (int(np.prod(shape)) * dtype.itemsize)).from_address(address)
+    raw: Any = (ctypes.c_uint8 * (int(np.prod(shape)) * dtype.itemsize)).from_address(address)
     return np.frombuffer(raw, dtype).reshape(shape)
 
 
@@ -354,7 +354,7 @@ def _information(self: Any, format: Any) -> str:
     graph = self._engine._graph
     if not self._engine._plan["detailed"]:
         return json.dumps({"Layers": [node.name for node in graph.graph.node]})
-    types = _types_of(graph)
+    types: dict[str, Any] = dict(_types_of(graph))
 
     def tensors(names: Iterator[str]) -> list[dict[str, str]]:
         typeless = self._trt.behaviour.typeless

@@ -24,6 +24,7 @@ from tubelet.exporter.families.videomae_pretraining import split_tokens
 from tubelet.exporter.plan import clip_spec, default_output
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.spec import ShortestEdge
+from tubelet.runtime.tokens import Grid
 
 # Of OriginalPretraining, whose only head is 64 wide.
 SMALL_PRETRAINED = Overrides(image_size=(32, 32), num_frames=4)
@@ -89,7 +90,7 @@ def test_the_epsilon_of_every_norm_is_the_original_one(tmp_path: Path) -> None:
     path = write(tmp_path / "checkpoint.pth", model)
     checkpoint = load(path)
     assert difference(checkpoint, model, clips()) <= LIMIT
-    checkpoint.model.fc_norm.eps = 0.1
+    vars(checkpoint.model.get_submodule("fc_norm"))["eps"] = 0.1
     assert difference(checkpoint, model, clips()) > 10 * LIMIT
 
 
@@ -141,8 +142,8 @@ def test_interpolated_positions_are_those_of_a_training_at_the_original_size(tmp
     path = write(tmp_path / "checkpoint.pth", seeded(OriginalVideoMAE(tubelet=(2, 56, 56))))
     overrides = Overrides(image_size=(112, 168), num_attention_heads=4, positions="interpolated")
     checkpoint = load(path, overrides)
-    expected = interpolate_positions(sinusoid_table(8 * 4 * 4, 32), (8, 4, 4), (8, 2, 3))
-    assert torch.equal(checkpoint.model.videomae.embeddings.position_embeddings, expected)
+    expected = interpolate_positions(sinusoid_table(8 * 4 * 4, 32), Grid(8, 4, 4), Grid(8, 2, 3))
+    assert torch.equal(checkpoint.model.get_buffer("videomae.embeddings.position_embeddings"), expected)
     assert checkpoint.notes[1] == (
         "an extension that no published evaluation covers: clips are 16 frames of 112x168, the checkpoint's are 16 "
         "frames of 224; its positions are interpolated"
@@ -183,7 +184,7 @@ def test_a_config_beside_the_file_is_heeded(tmp_path: Path) -> None:
     assert checkpoint.notes == ()
     assert difference(checkpoint, model, clips()) <= LIMIT
     torch.save(weights, path)  # names of transformers do as well
-    assert torch.equal(load(path, Overrides()).model.classifier.weight, weights["classifier.weight"])
+    assert torch.equal(load(path, Overrides()).model.state_dict()["classifier.weight"], weights["classifier.weight"])
 
 
 def test_a_vivit_in_a_pth_file_needs_its_config_and_has_it(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\ns
 
 def refusal(folder: Path) -> CheckpointError:
     with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(str(folder), report=[].append)
+        load_checkpoint(str(folder), report=lambda _: None)
     return caught.value
 
 
@@ -45,7 +45,7 @@ def test_a_pointer_in_the_place_of_a_pth_file_or_of_labels(tmp_path: Path) -> No
     folder = checkpoints.write_checkpoint(tmp_path / "clone", "videomae")
     (tmp_path / "labels.txt").write_text(POINTER)
     with pytest.raises(CheckpointError, match="is a Git LFS pointer"):
-        load_checkpoint(str(folder), labels=tmp_path / "labels.txt", report=[].append)
+        load_checkpoint(str(folder), labels=tmp_path / "labels.txt", report=lambda _: None)
 
 
 def test_the_output_folder_of_a_trainer_names_its_newest_checkpoint(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_the_output_folder_of_a_trainer_names_its_newest_checkpoint(tmp_path: Pa
         == f"{tmp_path} has no config.json: it is the output folder of a Trainer, whose checkpoints lie inside"
     )
     assert error.fix == f"name the newest of them: --model {tmp_path / 'checkpoint-1000'}"
-    load_checkpoint(str(tmp_path / "checkpoint-1000"), report=[].append)
+    load_checkpoint(str(tmp_path / "checkpoint-1000"), report=lambda _: None)
 
     checkpoints.write_checkpoint(tmp_path, "videomae")
-    load_checkpoint(str(tmp_path), report=[].append)  # what the Trainer saved at its end
+    load_checkpoint(str(tmp_path), report=lambda _: None)  # what the Trainer saved at its end
     (tmp_path / "model.safetensors").unlink()
     assert refusal(tmp_path).fix == f"name the newest checkpoint in it: --model {tmp_path / 'checkpoint-1000'}"
 
@@ -112,9 +112,9 @@ def test_what_accelerate_merges_is_a_checkpoint(tmp_path: Path) -> None:
     expected = checkpoints.seeded_weights(checkpoints.tiny_config("videomae"))
     (folder / "model.safetensors").unlink()
     with pytest.warns(UserWarning, match="torch.distributed"):
-        dcp.save({"model": expected}, checkpoint_id=folder / "pytorch_model_fsdp_0")
+        vars(dcp)["save"]({"model": expected}, checkpoint_id=folder / "pytorch_model_fsdp_0")
     merge_fsdp_weights(str(folder / "pytorch_model_fsdp_0"), str(folder))
-    loaded = load_checkpoint(str(folder), report=[].append).model.state_dict()
+    loaded = load_checkpoint(str(folder), report=lambda _: None).model.state_dict()
     assert all(torch.equal(loaded[name], expected[name]) for name in expected)
 
 
