@@ -1,6 +1,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,8 +29,8 @@ def test_a_video_is_classified_as_torch_would(vivit_bundle: Path, video: Path) -
     with torch.inference_mode():
         scores = checkpoint.model(torch.from_numpy(clip[None])).softmax(-1)[0]
     assert [p.label for p in predictions] == [checkpoint.labels[i] for i in scores.argsort(descending=True)]
-    assert [p.score for p in predictions] == pytest.approx(scores.sort(descending=True).values.tolist(), abs=1e-5)
-    assert sum(p.score for p in predictions) == pytest.approx(1)
+    assert [score for _, score in predictions] == pytest.approx(scores.sort(descending=True).values.tolist(), abs=1e-5)
+    assert sum(score for _, score in predictions) == pytest.approx(1)
 
 
 def test_the_frames_read_are_those_of_the_sampling(vivit_bundle: Path, video: Path) -> None:
@@ -69,17 +70,17 @@ def test_both_input_forms_agree(videomae_bundle: Path, video: Path, tmp_path: Pa
     with load(videomae_bundle) as inside, load(bundle.path) as outside:
         assert inside.spec.layout == "THWC"
         assert outside.spec.layout == "TCHW"
-        for got, expected in zip(inside.classify(video), outside.classify(video), strict=True):
-            assert got.label == expected.label
-            assert got.score == pytest.approx(expected.score, abs=1e-5)
+        for (got, score), (label, expected) in zip(inside.classify(video), outside.classify(video), strict=True):
+            assert got == label
+            assert score == pytest.approx(expected, abs=1e-5)
 
 
 def test_labels_that_exclude_nothing_are_scored_each_on_its_own(vivit_bundle: Path, video: Path) -> None:
     bundle = replace(Bundle.open(vivit_bundle), problem_type="multi_label_classification")
     with VideoClassifier(bundle, open_backend("onnxruntime", bundle, "fp32")) as model:
         logits = model.logits(model.prepare(model.read(video)))
-        best = model.classify(video, top_k=1)[0]
-    assert best.score == pytest.approx(float(torch.from_numpy(logits).sigmoid().max()), abs=1e-6)
+        _, best = model.classify(video, top_k=1)[0]
+    assert best == pytest.approx(float(torch.from_numpy(logits).sigmoid().max()), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +99,9 @@ def test_labels_that_exclude_nothing_are_scored_each_on_its_own(vivit_bundle: Pa
         ([[1, 2]], "frames must be uint8 arrays of RGB values from 0 to 255, got list"),
     ],
 )
-def test_arrays_that_are_no_video(vivit_bundle: Path, pixels: object, message: str) -> None:
+def test_arrays_that_are_no_video(vivit_bundle: Path, pixels: Any, message: str) -> None:
     with load(vivit_bundle) as model, pytest.raises(VideoError, match=message):
-        model.classify(pixels)  # type: ignore[arg-type]
+        model.classify(pixels)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_the_largest_difference_is_found_where_it_is() -> None:
 
 @pytest.mark.parametrize(("excess", "passed"), [(0.9, True), (1.1, False)])
 def test_the_limit_is_absolute_plus_relative(excess: float, passed: bool) -> None:
-    got = TORCH.astype(np.float64)
+    got: Any = TORCH.astype(np.float64)
     got[0, 2] += excess * (1e-4 + 1e-4 * 3)
     result = compare_logits(got, TORCH, [4, 7], LIMIT)
     assert result.excess == pytest.approx(excess, rel=1e-3)

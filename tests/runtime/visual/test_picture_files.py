@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 from videos import draw, index_of
 
 from tubelet.preprocess.decode import probe, read_frames
@@ -70,6 +71,7 @@ def test_an_mp4_shows_every_frame_of_both_panels_at_the_speed_of_the_video(tmp_p
 def test_a_gif_shows_every_frame(tmp_path: Path) -> None:
     write_panels(tmp_path / "a.GIF", [panel()], SECONDS, shown=4, force=False)
     with Image.open(tmp_path / "a.GIF") as image:
+        assert isinstance(image, GifImageFile)
         assert (image.n_frames, image.size, image.info["duration"]) == (12, (288, 192), 100)
         for number in range(12):
             image.seek(number)

@@ -1,7 +1,7 @@
 """Attention maps against transformers' own attentions, and rollout as the paper writes it: matrices, in float64."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -101,7 +101,7 @@ def test_a_token_that_all_others_attend_to_shows() -> None:
 def test_one_array_of_all_layers_does_as_well() -> None:
     layers = [attention[0] for attention in transformers_attentions("videomae")]
     np.testing.assert_array_equal(
-        attention_map(np.stack(layers), GRID, "mean"),
+        attention_map(cast(Any, np.stack(layers)), GRID, "mean"),
         attention_map(layers, GRID, "mean"),
     )
 
