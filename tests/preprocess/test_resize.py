@@ -46,7 +46,8 @@ def test_random_sizes_and_windows_are_pillows(arithmetic, resample):
 )
 def test_the_order_of_passes_changed_for_frames_that_lose_height(name, differs):
     frames, out_size = frames_of("noise", *SIZES[name][0]), SIZES[name][1]
-    before, since = (resize(frames, out_size, "bilinear", arithmetic) for arithmetic in PILLOWS)
+    before = resize(frames, out_size, "bilinear", "pillow")
+    since = resize(frames, out_size, "bilinear", "pillow-13")
     assert (before != since).any() == differs
 
 
