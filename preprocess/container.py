@@ -1,5 +1,6 @@
 """Opening a file as a video, and saying why where it cannot be."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from .pyav import UNDECODABLE, UNEXPECTED, listed_frames, open_container, pyav, 
 from .sources import FRAME_SHARE, Source
 
 # FFmpeg opens these as video too: bytes drawn as text, and pictures (also every format that ends in _pipe).
+_BLOCK = 128  # pixels; no decoder pads a side to a multiple of more
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
 _PICTURE_FORMATS = {"image2"}
 
@@ -92,7 +94,8 @@ def open_video(source: Source, *, skips_damage: bool = False) -> Iterator[OpenVi
         VideoError: where it holds no video that can be decoded.
     """
     source.check()
-    limits = {"max_pixels": str(source.max_pixels)}  # before the decoder claims memory for what a header says
+    # Before the decoder claims memory for what a header says. It counts pixels that pad a frame to whole blocks, too.
+    limits = {"max_pixels": str(min((math.isqrt(source.max_pixels) + _BLOCK) ** 2, 2**31 - 1))}
     try:
         container = _open(source, limits)
     except TooManyFiles:
@@ -129,10 +132,10 @@ def _check_size(source: Source, stream: VideoStream) -> None:
 
 def too_large(source: Source, width: int, height: int) -> VideoError:
     """Make the error for frames of this size, which are above what one may take; 0 where the size is not known."""
-    size = f"{width}x{height}, {width * height * 3 / (1 << 20):.0f} MB each" if width else "a size that is not known"
+    size = f"{width}x{height}, {width * height * 3 / (1 << 20):.3g} MB each" if width else "a size that is not known"
     damaged = "" if width else ", or their header is damaged"
     return VideoError(
-        f"{source} has frames of {size}, and one may take {source.max_mb / FRAME_SHARE:.0f} MB, a quarter of what a "
+        f"{source} has frames of {size}, and one may take {source.max_mb / FRAME_SHARE:.3g} MB, a quarter of what a "
         f"reading may hold{damaged}",
         fix="make it smaller: ffmpeg -i IN -vf scale=1280:-2 OUT, or allow more: --max-mb, or "
         "Reading(max_mb=...) in Python",

@@ -328,5 +328,5 @@ def _damage(source: Source, error: av.FFmpegError) -> VideoError:
             place = f"frame {frame} at {_timeline(video, shown).seconds[frame]:.3f} seconds cannot be decoded"
     return VideoError(
         f"{source} is damaged: {place} ({error.strerror}); {readable} of {len(pts)} frames are readable",
-        fix="copy the file again, or pass over the damage",
+        fix='copy the file again, or pass over the damage: --on-error skip, or Reading(on_error="skip") in Python',
     )

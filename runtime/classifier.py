@@ -1,5 +1,6 @@
 """VideoClassifier: a bundle that names what happens in a video. read -> prepare -> infer -> rank."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -123,8 +124,13 @@ class VideoClassifier(VideoModel):
 
         Raises:
             OutOfBounds: for a batch that memory cannot hold, and for more workers than cores can use.
+            VideoError: for one video that is no list.
             BackendError: where the engine fails.
         """
+        if isinstance(videos, str | bytes | os.PathLike):
+            raise VideoError(
+                f"videos must be several, got one: {str(videos)[:60]!r}", fix="give a list, or use classify"
+            )
         _check_above_zero("top_k", top_k)
         clips_at_once(self.bundle, "batch").check(batch)
         WORKERS.check(workers)

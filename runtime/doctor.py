@@ -111,10 +111,10 @@ def _advice(packages: dict[str, str | None], *, gpu: bool) -> tuple[str, ...]:
             "onnxruntime and onnxruntime-gpu overwrite each other: "
             "pip uninstall onnxruntime onnxruntime-gpu, then install the one you want"
         )
-    if not packages["onnxruntime"] and not packages["onnxruntime-gpu"]:
+    if not any(packages[name] for name in ("onnxruntime", "onnxruntime-gpu", "openvino")):
         lines.append("to run bundles: pip install 'tubelet[cpu]'")
     if not all(packages[name] for name, extra in PACKAGES.items() if extra == "export"):
-        lines.append("to export checkpoints: pip install 'tubelet[export]'")
+        lines.append("to export checkpoints: pip install 'tubelet[cpu,export]'")
     elif not packages["huggingface_hub"]:
         lines.append("to export checkpoints of the Hugging Face Hub: pip install 'tubelet[hub]'")
     return tuple(lines)

@@ -113,14 +113,22 @@ def load(
     return while_it_stays(Path(path) / MANIFEST, load_once)
 
 
+# What takes a bundle of each task on the command line.
+_COMMANDS: dict[Task, str] = {
+    "video-classification": "classify",
+    "feature-extraction": "features",
+    "masked-modeling": "reconstruct",
+}
+
+
 def _require_task(bundle: Bundle, task: Task | None) -> None:
     """Raise BundleError where a bundle is for another task, with the call that opens it."""
     if task in (None, bundle.task):
         return
     raise BundleError(
         f"{bundle.path} is for {bundle.task}, and a bundle for {task} is needed here",
-        fix=f"open it with load({str(bundle.path)!r}, task={bundle.task!r}), or make one for {task}: "
-        f"tubelet export --model ID --task {task}",
+        fix=f"tubelet {_COMMANDS[bundle.task]}, or load({str(bundle.path)!r}, task={bundle.task!r}) in Python, takes "
+        f"this one; to make one for {task}: tubelet export --model ID --task {task}",
     )
 
 

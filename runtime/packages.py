@@ -10,6 +10,7 @@ PACKAGES: dict[str, str | None] = {
     "click": None,
     "onnxruntime": "cpu",
     "onnxruntime-gpu": None,
+    "openvino": "openvino",
     "huggingface_hub": "hub",
     "torch": "export",
     "onnx": "export",

@@ -126,7 +126,10 @@ def open_openvino(bundle: Bundle, precision: str, threads: int | None) -> OpenVi
     """
     openvino = import_openvino()
     if precision not in SOURCES:
-        raise BackendError(f"openvino computes in {', '.join(SOURCES)}, not in {precision!r}")
+        raise BackendError(
+            f"openvino computes in {', '.join(SOURCES)}, not in {precision!r}",
+            fix="choose one of them with --precision; int8 is the bundle's int8-static graph",
+        )
     wanted = PRECISIONS[precision]
     core = openvino.Core()
     _require_capability(core, wanted)

@@ -118,7 +118,8 @@ def test_bundles_that_cannot(vivit_bundle: Path, video: Path, tmp_path: Path) ->
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: {vivit_bundle} is for video-classification, and a bundle for masked-modeling is needed here\n"
-        f"  fix: open it with load('{vivit_bundle}', task='video-classification'), or make one for masked-modeling: "
+        f"  fix: tubelet classify, or load('{vivit_bundle}', task='video-classification') in Python, takes this one; "
+        "to make one for masked-modeling: "
         "tubelet export --model ID --task masked-modeling\n"
     )
     result = run("explain", vivit_bundle, video, "-o", tmp_path / "a.png")

@@ -20,7 +20,7 @@ def test_corrupt_packets(tmp_path):
     assert str(error.value) == (
         f"{path} is damaged: frame 12 at 0.400 seconds cannot be decoded (Invalid data found when processing "
         "input); 28 of 30 frames are readable\n"
-        "  fix: copy the file again, or pass over the damage"
+        '  fix: copy the file again, or pass over the damage: --on-error skip, or Reading(on_error="skip") in Python'
     )
     assert isinstance(error.value.__cause__, av.FFmpegError)
 

@@ -133,3 +133,9 @@ def test_a_bundle_can_be_moved(vivit_bundle: Path, video: Path, tmp_path: Path) 
     moved = shutil.copytree(vivit_bundle, tmp_path / "elsewhere")
     with load(vivit_bundle) as here, load(moved) as there:
         assert here.classify(video) == there.classify(video)
+
+
+@pytest.mark.parametrize("one", ["absent.mp4", Path("absent.mp4"), b"a video"])
+def test_one_video_is_no_list_of_videos(vivit_bundle: Path, one: Any) -> None:
+    with load(vivit_bundle) as model, pytest.raises(VideoError, match="videos must be several, got one: "):
+        next(model.classify_many(one))

@@ -320,9 +320,10 @@ def test_a_bundle_of_another_task_says_so(fixture: str, own: Task, task: Task, r
     path = request.getfixturevalue(fixture)
     with pytest.raises(BundleError) as raised:
         load(path, task=task)
+    command = {"video-classification": "classify", "feature-extraction": "features"}.get(own, "reconstruct")
     assert str(raised.value) == (
         f"{path} is for {own}, and a bundle for {task} is needed here\n"
-        f"  fix: open it with load('{path}', task='{own}'), or make one for {task}: "
+        f"  fix: tubelet {command}, or load('{path}', task='{own}') in Python, takes this one; to make one for {task}: "
         f"tubelet export --model ID --task {task}"
     )
 
