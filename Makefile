@@ -50,7 +50,7 @@ wheel: .venv/dev-ready
 	$(PYTHON) -m venv build/wheel
 	build/wheel/bin/python $(INSTALL) pytest "$$(ls $(CURDIR)/dist/*.whl)[cpu]"
 	$(BIN)/python scripts/write_test_bundles.py build/wheel/bundles
-	TUBELET_BUNDLES=$(CURDIR)/build/wheel/bundles build/wheel/bin/python -P -m pytest tests/test_torch_free.py
+	PYTHONSAFEPATH=1 TUBELET_BUNDLES=$(CURDIR)/build/wheel/bundles build/wheel/bin/python -P -m pytest tests/test_torch_free.py
 
 # The same with the newest of everything, in each Python of 3.12 and up that is here: what `pip install` gives today.
 TORCH_FREE := $(addprefix tests/,$(addsuffix .py,test_torch_free cli/test_picture_commands runtime/test_inputs \

@@ -44,6 +44,8 @@ def main() -> None:
     parser.add_argument("tests", nargs="+")
     given = parser.parse_args()
     folder, wheel = given.folder.resolve(), given.wheel.resolve()
+    # The folder tubelet/ of the working directory is not the wheel, to the processes that tests start either.
+    os.environ["PYTHONSAFEPATH"] = "1"
     os.environ["TUBELET_BUNDLES"] = str(folder / "bundles")
     outcomes = {}
     for version in PYTHONS:
