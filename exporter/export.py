@@ -1,6 +1,7 @@
 """export_bundle: a checkpoint becomes a bundle, which is not kept unless it computes what torch computes."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import numpy as np
 
 from ..preprocess.errors import BundleError, CheckpointError, ParityError
 from ..preprocess.shortage import shortages_named
+from ..preprocess.spec import ClipSpec
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle.bundle import Bundle
-from ..runtime.bundle.files import BundleFile
+from ..runtime.bundle.files import BundleFile, Graph, RecordedVideo
 from ..runtime.bundle.manifest import MANIFEST
 from ..runtime.bundle.reference import Reference
 from ..runtime.packages import installed_version
@@ -22,7 +24,7 @@ from ..runtime.tokens import TubeletSize
 from .checkpoint.load import Checkpoint
 from .graph.cost import matrix_products
 from .graph.record import record_reference, torch_run
-from .graph.tasks import exported_model
+from .graph.tasks import ExportedModel, exported_model
 from .graph.trace import save_graph, trace
 from .lower.search import add_graph, require_opset
 from .options import AS_PUBLISHED, ExportOptions
@@ -65,6 +67,45 @@ def _prove(bundle: Bundle, reference: Reference, progress: Progress) -> ParityRe
     if not report.passed:
         raise ParityError(f"the graph does not compute what torch computes\n\n{report.table()}")
     return report
+
+
+def _require_finite(reference: Reference) -> None:
+    """Raise CheckpointError where what torch answered is no number to compare with."""
+    for name, values in reference.outputs.items():
+        if not np.isfinite(values).all():
+            raise CheckpointError(f"torch's own {name} are NaN or infinite: the checkpoint cannot be exported")
+
+
+def _describe(
+    checkpoint: Checkpoint,
+    asked: ExportedModel,
+    spec: ClipSpec,
+    graph: Graph,
+    videos: Sequence[RecordedVideo],
+    folder: Path,
+    options: ExportOptions,
+) -> Bundle:
+    """The bundle of the files that lie in `folder`, its graph not yet proven."""
+    return Bundle(
+        path=folder,
+        model_id=checkpoint.source.model_id,
+        commit=checkpoint.source.commit,
+        architecture=type(checkpoint.model).__name__,
+        task=checkpoint.task,
+        problem_type=checkpoint.problem_type,
+        spec=spec,
+        labels=checkpoint.labels,
+        tubelet=TubeletSize(*checkpoint.config.tubelet),
+        readout=checkpoint.model.readout,
+        norm_pix_loss=checkpoint.model.norm_pix_loss,
+        graphs=(graph,),
+        products=matrix_products(asked),
+        reference=BundleFile.of(folder / "reference.npz"),
+        videos=tuple(videos),
+        versions={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},
+        notes=export_notes(checkpoint, options.input_name),
+        overrides=checkpoint.overrides.to_json(),
+    )
 
 
 @shortages_named()
@@ -112,36 +153,15 @@ def export_bundle(
     asked = exported_model(checkpoint.model, options.extras)
     with written_folder(place, check=lambda: check_target(output, force=force), say=say) as folder:
         reference = record_reference(asked, spec, progress=progress)
-        for name, values in reference.outputs.items():
-            if not np.isfinite(values).all():
-                raise CheckpointError(f"torch's own {name} are NaN or infinite: the checkpoint cannot be exported")
+        _require_finite(reference)
         reference.save(folder / "reference.npz")
         run = torch_run(asked, spec)
-        recorded = [
+        videos = [
             record_video(video, spec, lambda clip: run({spec.input_name: clip})["logits"]) for video in options.videos
         ]
         progress("tracing the graph")
         graph = save_graph(trace(asked, spec, opset=options.opset), folder / "model.onnx")
-        bundle = Bundle(
-            path=folder,
-            model_id=checkpoint.source.model_id,
-            commit=checkpoint.source.commit,
-            architecture=type(checkpoint.model).__name__,
-            task=checkpoint.task,
-            problem_type=checkpoint.problem_type,
-            spec=spec,
-            labels=checkpoint.labels,
-            tubelet=TubeletSize(*checkpoint.config.tubelet),
-            readout=checkpoint.model.readout,
-            norm_pix_loss=checkpoint.model.norm_pix_loss,
-            graphs=(graph,),
-            products=matrix_products(asked),
-            reference=BundleFile.of(folder / "reference.npz"),
-            videos=tuple(recorded),
-            versions={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},
-            notes=export_notes(checkpoint, options.input_name),
-            overrides=checkpoint.overrides.to_json(),
-        )
+        bundle = _describe(checkpoint, asked, spec, graph, videos, folder, options)
         report = _prove(bundle, reference, progress)
         bundle = replace(bundle, graphs=(replace(graph, parity=report.to_json()),))
         bundle.write_manifest()
