@@ -37,13 +37,11 @@ _TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-
 def check_target(output: Path, *, force: bool) -> None:
     """Raise BundleError where `output` exists and may not be replaced.
 
-    Without `force` that is anything. With it, that is what is not a bundle, and a bundle that is a mount point, whose
-    place nothing can take.
+    That is what is not a bundle, and a bundle that is a mount point, whose place nothing can take; without `force`, any
+    bundle.
     """
     if not os.path.lexists(output):
         return
-    if not force:
-        raise BundleError(f"{output} exists", fix="choose another folder with -o, or replace it with --force")
     if not output.exists():
         raise BundleError(
             f"{output} is a link to {output.readlink()}, which does not exist", fix="remove the link, or mend it"
@@ -58,6 +56,8 @@ def check_target(output: Path, *, force: bool) -> None:
             f"{output} is a mount point, and a bundle is replaced by another folder in its place",
             fix="export to a folder inside or outside of it with -o",
         )
+    if not force:
+        raise BundleError(f"{output} exists", fix="choose another folder with -o, or replace it with --force")
 
 
 def _prove(bundle: Bundle, reference: Reference, progress: Progress) -> ParityReport:

@@ -93,17 +93,24 @@ def test_an_existing_bundle_is_replaced_only_when_told(checkpoint: Checkpoint, t
     assert entries(tmp_path) == ["bundle"]
 
 
-@pytest.mark.parametrize("kind", ["folder", "file"])
-def test_what_is_no_bundle_is_never_replaced(checkpoint: Checkpoint, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_no_bundle_is_never_replaced(checkpoint: Checkpoint, tmp_path: Path, kind: str, force: bool) -> None:
     target = tmp_path / "precious"
-    if kind == "folder":
-        target.mkdir()
-        (target / "thesis.tex").touch()
-    else:
-        target.touch()
-    with pytest.raises(BundleError, match="is not a bundle, so --force does not replace it"):
-        export_bundle(checkpoint, target, force=True)
-    assert target.exists()
+    match kind:
+        case "folder":
+            target.mkdir()
+            (target / "thesis.tex").touch()
+        case "file":
+            target.touch()
+        case "link":
+            target.symlink_to("unplugged")
+    with pytest.raises(BundleError, match=r"is not a bundle|which does not exist") as refused:
+        export_bundle(checkpoint, target, force=force)
+    assert refused.value.fix is not None
+    assert "--force" not in refused.value.fix  # which would not do it either
+    assert entries(tmp_path) == ["precious"]
+    assert kind != "folder" or entries(target) == ["thesis.tex"]
 
 
 def test_outside_tolerance_nothing_is_left(
