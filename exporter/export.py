@@ -26,7 +26,7 @@ from .graph.cost import matrix_products
 from .graph.record import record_reference, torch_run
 from .graph.tasks import ExportedModel, exported_model
 from .graph.trace import save_graph, trace
-from .lower.search import add_graph, require_opset
+from .lower.search import add_graph, calibration_videos, require_opset
 from .options import AS_PUBLISHED, ExportOptions
 from .plan import check_videos, clip_spec, export_notes
 
@@ -150,6 +150,7 @@ def export_bundle(
     check_videos(checkpoint, options.videos)
     for precision in options.precisions:
         require_opset(precision, options.opset)
+    calibrate = calibration_videos(options.calibrate, say=say)
     asked = exported_model(checkpoint.model, options.extras)
     with written_folder(place, check=lambda: check_target(output, force=force), say=say) as folder:
         reference = record_reference(asked, spec, progress=progress)
@@ -167,5 +168,5 @@ def export_bundle(
         bundle.write_manifest()
         for precision in options.precisions:
             if precision != graph.precision:
-                bundle, _ = add_graph(bundle, precision, calibrate=options.calibrate, progress=progress, say=say)
+                bundle, _ = add_graph(bundle, precision, calibrate=calibrate, progress=progress, say=say)
     return replace(bundle, path=output), report

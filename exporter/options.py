@@ -31,7 +31,7 @@ class ExportOptions:
         extras: outputs that the graph gives beside those of its task.
         videos: files whose every stage is recorded, for other machines to compare with.
         precisions: the graphs to make. The fp32 graph is always made.
-        calibrate: videos to observe activations on. The reference clips where there are none.
+        calibrate: videos, or folders of them, to observe activations on. The reference clips where there are none.
         opset: of the graph, 17 to 24. Below 23 attention is written out.
     """
 

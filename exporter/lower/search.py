@@ -20,10 +20,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ...preprocess.errors import BundleError, ParityError, VideoError
+from ...preprocess.container import open_video
+from ...preprocess.errors import BundleError, ParityError, VideoError, VideoOutOfMemory
 from ...preprocess.frames import Frames
 from ...preprocess.prepare import prepare
 from ...preprocess.shortage import shortages_named
+from ...preprocess.sources import Source
 from ...preprocess.spec import ClipSpec
 from ...runtime.backends import DEFAULT_BACKEND, open_backend
 from ...runtime.bundle.bundle import Bundle
@@ -175,8 +177,7 @@ def add_graph(
     Args:
         bundle: the bundle.
         precision: of the new graph.
-        calibrate: videos, or folders of nothing but videos, to observe activations on, read as the bundle reads any.
-            Without them, the reference clips.
+        calibrate: videos to observe activations on, read as the bundle reads any. Without them, the reference clips.
         force: replace a graph of that precision.
         progress: called with a line for each step.
         say: called with what should stay on the screen: who is waited for, what a dead process had left and is removed.
@@ -195,7 +196,7 @@ def add_graph(
     require_opset(precision, bundle.graph("fp32").opset)
     require_absent(bundle, precision, force=force)
     reference = load_reference(bundle)
-    clips = CalibrationClips(bundle.spec, reference, calibration_videos(calibrate))
+    clips = CalibrationClips(bundle.spec, reference, tuple(calibrate))
     for file in bundle.graph("fp32").files:
         bundle.verified(file)
     with graph_folder(bundle, precision, say=say) as folder:
@@ -231,19 +232,37 @@ def require_opset(precision: GraphPrecision, opset: int) -> None:
         )
 
 
-def calibration_videos(given: Sequence[Path]) -> tuple[Path, ...]:
-    """List the files given, and those in the folders given, in order of their names.
+def calibration_videos(given: Sequence[Path], *, say: Progress) -> tuple[Path, ...]:
+    """List the files given, and the videos in the folders given, in order of their names.
+
+    Args:
+        given: files, each of which is meant as a video, and folders, whose other files are passed over.
+        say: called with a line for each file that is passed over.
 
     Raises:
-        VideoError: for a folder without any.
+        VideoError: for a folder without any video.
     """
     videos: list[Path] = []
     for path in given:
-        found = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+        found = [file for file in sorted(path.iterdir()) if _is_video(file, say)] if path.is_dir() else [path]
         if not found:
             raise VideoError(f"{path} holds no videos to calibrate on")
         videos += found
     return tuple(videos)
+
+
+def _is_video(path: Path, say: Progress) -> bool:
+    """Whether what lies in a folder can be opened as a video; `say` takes why not, but for a folder."""
+    if path.is_dir():
+        return False
+    try:
+        with open_video(Source.of(path)):
+            return True
+    except VideoOutOfMemory:
+        raise
+    except VideoError as error:
+        say(f"passed over: {error.message}")
+        return False
 
 
 def _least_kept(

@@ -115,7 +115,8 @@ calibrate_option = click.option(
     multiple=True,
     type=click.Path(exists=True, path_type=Path),
     metavar="FOLDER|FILE",
-    help="Videos to observe activations on, for all but int8; may be repeated.  [default: the reference clips]",
+    help="Videos to observe activations on, for all but int8; of a folder, all that are in it. May be repeated.  "
+    "[default: the reference clips]",
 )
 
 

@@ -45,15 +45,15 @@ def quantize(
       tubelet quantize artifacts/gestures --precision int8-static --calibrate clips/
     """
     require_quantize_packages()
-    from ..exporter.lower.search import add_graph
+    from ..exporter.lower.search import add_graph, calibration_videos
 
     opened = Bundle.open(bundle)
     reports = []
     with StatusLine() as progress:
+        say = progress.aside(note)
+        videos = calibration_videos(calibrate, say=say)
         for precision in precisions:
-            opened, report = add_graph(
-                opened, precision, calibrate=calibrate, force=force, progress=progress, say=progress.aside(note)
-            )
+            opened, report = add_graph(opened, precision, calibrate=videos, force=force, progress=progress, say=say)
             reports.append(report)
     if as_json:
         print_json({"bundle": str(bundle), "parity": [report.to_json() for report in reports]})

@@ -90,8 +90,22 @@ def test_calibration_clips_of_the_wrong_kind(copy: Path, tmp_path: Path) -> None
     (folder / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\x00" * 64)
     result = tubelet("quantize", copy, "--precision", "int8-static", "--calibrate", folder)
     assert result.exit_code == 1
-    assert str(folder / "picture.png") in result.stderr
+    assert result.stderr.startswith(f"note: passed over: {folder / 'picture.png'} ")
+    assert result.stderr.endswith(f"Error: {folder} holds no videos to calibrate on\n")
     assert [graph.precision for graph in Bundle.open(copy).graphs] == ["fp32"]
+
+
+def test_what_lies_among_calibration_clips_is_passed_over_and_named_once(
+    copy: Path, tmp_path: Path, video: Path
+) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    shutil.copy(video, folder / "clip.mp4")
+    (folder / "README.md").write_text("# Clips\n")
+    result = tubelet("quantize", copy, "--precision", "int8-static,fp16", "--calibrate", folder)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("README.md") == result.stderr.count("\n") == 1
+    assert "note: calibrated on 1 video\n" in result.stdout
 
 
 def test_export_makes_them_at_once(tmp_path: Path) -> None:

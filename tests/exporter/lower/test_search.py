@@ -490,13 +490,21 @@ def test_bfloat16_has_the_same_form(vivit_bundle: Path) -> None:
     assert TensorProto.FLOAT16 not in element_types(brain).values()
 
 
-def test_calibration_reads_folders_in_order(tmp_path: Path) -> None:
+def test_calibration_reads_the_videos_of_a_folder_in_order(tmp_path: Path, video: Path) -> None:
     for name in ("b.mp4", "a.mp4"):
-        (tmp_path / name).touch()
+        shutil.copy(video, tmp_path / name)
+    (tmp_path / "README.md").write_text("# Clips\n\nfilmed in May\n")
+    (tmp_path / "poster.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\x00" * 64)
     (tmp_path / "empty").mkdir()
-    assert calibration_videos([tmp_path]) == (tmp_path / "a.mp4", tmp_path / "b.mp4")
+    said: list[str] = []
+    named = tmp_path / "README.md"  # a file that was named is not passed over: whoever reads it says what it is
+    videos = calibration_videos([tmp_path, named], say=said.append)
+    assert videos == (tmp_path / "a.mp4", tmp_path / "b.mp4", named)
+    assert [line.split(" is ")[0].split(" cannot ")[0] for line in said] == [
+        f"passed over: {tmp_path / name}" for name in ("README.md", "poster.png")
+    ]
     with pytest.raises(VideoError, match="empty holds no videos to calibrate on"):
-        calibration_videos([tmp_path / "empty"])
+        calibration_videos([tmp_path / "empty"], say=said.append)
 
 
 def test_calibration_on_what_is_no_video_changes_nothing(copy: Bundle, tmp_path: Path) -> None:
