@@ -17,7 +17,6 @@ from ..runtime.storage.exchange import restored
 from .options import AS_PUBLISHED, ExportOptions
 
 if TYPE_CHECKING:
-    from ..runtime.proof.parity import ParityReport
     from .checkpoint.load import Checkpoint
     from .plan import ExportPlan
 
@@ -62,45 +61,14 @@ def export(
         VideoError: for a file among the videos of `options` that is no video.
         MissingExtra: where torch, or another package of an export, is not installed.
     """
-    bundle, _ = export_with_report(model, output, options, force=force, progress=progress, say=say)
+    checkpoint, plan = load_and_plan(model, output, options, force=force, progress=progress, say=say)
+    from .export import export_bundle
+
+    bundle, _ = export_bundle(checkpoint, Path(plan.output), options, force=force, progress=progress, say=say)
     return bundle
 
 
-def export_with_report(
-    model: str | Path,
-    output: str | Path | None,
-    options: ExportOptions,
-    *,
-    force: bool,
-    progress: Progress,
-    say: Progress,
-) -> tuple[Bundle, ParityReport]:
-    """Export, and return the report on the fp32 graph beside the bundle; see `export`."""
-    checkpoint, plan = _planned(model, output, options, force=force, progress=progress, say=say)
-    from .export import export_bundle
-
-    return export_bundle(checkpoint, Path(plan.output), options, force=force, progress=progress, say=say)
-
-
-def plan_only(
-    model: str | Path,
-    output: str | Path | None,
-    options: ExportOptions,
-    *,
-    force: bool,
-    progress: Progress,
-    say: Progress,
-) -> ExportPlan:
-    """Load the checkpoint and return what `export` would make of it, without writing anything."""
-    checkpoint, plan = _planned(model, output, options, force=force, progress=progress, say=say)
-    from .plan import export_notes
-
-    for note in export_notes(checkpoint, options.input_name):
-        say(note)
-    return plan
-
-
-def _planned(
+def load_and_plan(
     model: str | Path,
     output: str | Path | None,
     options: ExportOptions,
@@ -109,7 +77,7 @@ def _planned(
     progress: Progress,
     say: Progress,
 ) -> tuple[Checkpoint, ExportPlan]:
-    """The checkpoint in torch, and what an export would make of it."""
+    """Load the checkpoint in torch, and plan what `export_bundle` would make of it; see `export`. Writes nothing."""
     require_export_packages()
     from .checkpoint.load import load_checkpoint
     from .checkpoint.overrides import Overrides

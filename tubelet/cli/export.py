@@ -129,7 +129,7 @@ def export(model: str, output: Path | None, force: bool, dry_run: bool, as_json:
       tubelet export --model MCG-NJU/videomae-base --task feature-extraction --outputs hidden_states
       tubelet export --model vit_b_k710_dl_from_giant.pth --labels k710.txt
     """
-    from ..exporter.front_door import export_with_report, plan_only
+    from ..exporter.front_door import load_and_plan
     from ..exporter.options import ExportOptions
 
     chosen = ExportOptions(**options)
@@ -137,12 +137,17 @@ def export(model: str, output: Path | None, force: bool, dry_run: bool, as_json:
         raise click.UsageError("--positions is about another size: give --image-size or --num-frames too")
     with StatusLine() as progress:
         say = progress.aside(note)
+        checkpoint, plan = load_and_plan(model, output, chosen, force=force, progress=progress, say=say)
+        from ..exporter.export import export_bundle  # which needs torch, as is known by now
+        from ..exporter.plan import export_notes
+
         if dry_run:
-            plan = plan_only(model, output, chosen, force=force, progress=progress, say=say)
+            for message in export_notes(checkpoint, chosen.input_name):
+                say(message)
             progress.clear()
             print_json(plan.to_json()) if as_json else click.echo(plan.summary())
             return
-        bundle, report = export_with_report(model, output, chosen, force=force, progress=progress, say=say)
+        bundle, report = export_bundle(checkpoint, Path(plan.output), chosen, force=force, progress=progress, say=say)
     for message in bundle.notes:
         note(message)
     lower = [graph for graph in bundle.graphs if graph.precision != "fp32"]
