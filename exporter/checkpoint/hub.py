@@ -5,7 +5,9 @@ snapshots/<commit>/, serves from there when the Hub is out of reach, and moves a
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +15,33 @@ from ...preprocess.errors import CheckpointError, MissingExtra
 from .processor_files import PROCESSOR_FILES
 from .weight_files import shard_names
 
+# Where the client logs that it asks again, and what it says then: why, and how long it waits before it does.
+_CLIENT_LOG = "huggingface_hub.utils._http"
+_RETRY = re.compile(r"'?(?P<why>.+?)'? thrown while requesting |Retrying in |Rate limited\. Waiting ", re.DOTALL)
+
 
 class _Unreachable(CheckpointError):
     """Raised where the Hub gives no answer and the cache does not have the file either: another one may do."""
+
+
+@contextlib.contextmanager
+def retries_said(report: Callable[[str], None]) -> Iterator[None]:
+    """Say once within the block that the Hub does not answer, in the place of the client's own log of its retries."""
+    said: list[str] = []
+
+    def is_for_the_log(record: logging.LogRecord) -> bool:
+        retry = _RETRY.match(record.getMessage())
+        if retry is not None and retry["why"] is not None and not said:
+            said.append(retry["why"])
+            report(f"the Hub does not answer ({retry['why']}); it is asked again a few times")
+        return retry is None
+
+    log = logging.getLogger(_CLIENT_LOG)
+    log.addFilter(is_for_the_log)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_for_the_log)
 
 
 def fetch_config(model_id: str, revision: str | None, names: Sequence[str]) -> tuple[Path, str] | None:

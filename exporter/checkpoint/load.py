@@ -15,6 +15,7 @@ from ..families.config import TransformerConfig
 from ..families.family import Family
 from ..families.model import Model
 from .adapters import adapter_note
+from .hub import retries_said
 from .labels import choose_labels
 from .opened import Files, Report, open_files, processor_of, read_named_weights
 from .originals import inference_note
@@ -96,11 +97,12 @@ def load_checkpoint(
         CheckpointError: where it cannot be found, read or accounted for key by key.
         MissingExtra: where a package is not installed that reads it.
     """
-    files = open_files(locate(model, revision, report), overrides, report)
-    wanted = _wanted(files, task, overrides)
-    problem_type, names = _labels(files, wanted, labels, report)
-    processor = processor_of(files, wanted.native.image_size, report)
-    weights = read_named_weights(files, report)
+    with retries_said(report):
+        files = open_files(locate(model, revision, report), overrides, report)
+        wanted = _wanted(files, task, overrides)
+        problem_type, names = _labels(files, wanted, labels, report)
+        processor = processor_of(files, wanted.native.image_size, report)
+        weights = read_named_weights(files, report)
     version = files.settings.get("transformers_version")
     return Checkpoint(
         model=_load_model(wanted, weights, report),

@@ -4,8 +4,11 @@ The client reads HF_ENDPOINT and HF_HOME when it is imported, so it lives in a p
 has repositories of its own, and with them its own part of the client's cache.
 """
 
+import io
 import json
+import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +25,7 @@ from hub_server import Hub, commit_of
 from original_videomae import OriginalVideoMAE, seeded, write_v2
 from safetensors.torch import save_file
 
+from tubelet.exporter.checkpoint.hub import retries_said
 from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.preprocess.errors import CheckpointError
 
@@ -32,10 +36,12 @@ PLACEHOLDERS = [f"LABEL_{index}" for index in range(400)]
 
 @dataclass
 class Outcome:
-    """What came of `load_checkpoint` in the process of the client; `error` is the CheckpointError, if any."""
+    """What came of `load_checkpoint` in the process of the client; `error` is the CheckpointError, if any, and `logged`
+    what the client itself would show."""
 
     error: str = ""
     reported: list[str] = field(default_factory=list)
+    logged: str = ""
     model_id: str = ""
     commit: str | None = None
     labels: tuple[str, ...] = ()
@@ -43,13 +49,21 @@ class Outcome:
 
 
 def outcome(model: str, options: dict[str, Any]) -> Outcome:
-    reported: list[str] = []
+    result, shown = Outcome(), io.StringIO()
+    client = logging.getLogger("huggingface_hub")
+    client.addHandler(handler := logging.StreamHandler(shown))
     try:
-        checkpoint = load_checkpoint(model, report=reported.append, **options)
+        checkpoint = load_checkpoint(model, report=result.reported.append, **options)
     except CheckpointError as error:
-        return Outcome(str(error), reported)
-    weight = checkpoint.model.classifier.weight[0, 0].item()
-    return Outcome("", reported, checkpoint.source.model_id, checkpoint.source.commit, checkpoint.labels, weight)
+        result.error = str(error)
+    else:
+        result.model_id, result.commit = checkpoint.source.model_id, checkpoint.source.commit
+        result.labels = checkpoint.labels
+        result.weight = checkpoint.model.classifier.weight[0, 0].item()
+    finally:
+        client.removeHandler(handler)
+    result.logged = shown.getvalue()
+    return result
 
 
 def without_waits() -> None:
@@ -237,6 +251,24 @@ def test_no_network(hub: Hub, load: Any) -> None:
     assert fix == "  fix: check the connection, or give a folder that holds the files of the checkpoint"
     assert hub.asked == []
     assert hub.cached("lab/unseen") == set()
+    (said,) = result.reported  # once, and not each of the client's attempts
+    assert re.fullmatch(r"the Hub does not answer \(.*Connection refused\); it is asked again a few times", said)
+    assert result.logged == ""
+
+
+def test_the_rest_of_the_clients_log_stays_with_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("huggingface_hub.utils._http")
+    retries = ["HTTP Error 503 thrown while requesting GET http://hub/file", "Retrying in 1s [Retry 1/5]."]
+    reported: list[str] = []
+    with caplog.at_level("WARNING", log.name):
+        for line in ["before", *retries]:
+            log.warning(line)
+        with retries_said(reported.append):
+            for line in [*retries, "this model is deprecated", *retries]:
+                log.warning(line)
+        log.warning("after")
+    assert caplog.messages == ["before", *retries, "this model is deprecated", "after"]
+    assert reported == ["the Hub does not answer (HTTP Error 503); it is asked again a few times"]
 
 
 def test_a_missing_repository(hub: Hub, load: Any) -> None:
