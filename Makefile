@@ -95,5 +95,5 @@ clean:
 # The folders at the root under the name that they are imported by, for the type checker.
 build/types/tubelet:
 	mkdir -p $@
-	for folder in preprocess runtime exporter bench; do ln -sfn $(CURDIR)/$$folder $@/$$folder; done
+	for folder in preprocess runtime exporter bench serve; do ln -sfn $(CURDIR)/$$folder $@/$$folder; done
 	for part in tubelet/*; do ln -sfn $(CURDIR)/$$part $@/$$(basename $$part); done

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("preprocess", "runtime", "exporter", "bench", "tubelet", "scripts", "examples")
+FOLDERS = ("preprocess", "runtime", "exporter", "bench", "serve", "tubelet", "scripts", "examples")
 STILTED = re.compile(r"\b(heeded|(is|are|was|were) told|left away|(what|who|which) is none)\b", re.IGNORECASE)
 # A sentence opens at the start of a text, behind a full stop, a colon or semicolon, or on a line behind a blank one.
 OPENS_WITH_OF = re.compile(r"(?:\A|[.:;!?]\s+|\n\s*\n\s*)Of\b")
