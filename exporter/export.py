@@ -14,10 +14,11 @@ from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.files import BundleFile, Graph, RecordedVideo
 from ..runtime.bundle.manifest import MANIFEST
+from ..runtime.bundle.parity_report import ParityReport
 from ..runtime.bundle.reference import Reference
 from ..runtime.packages import installed_version
 from ..runtime.progress import Progress, silent
-from ..runtime.proof.parity import ParityReport, check_bundle
+from ..runtime.proof.parity import check_bundle
 from ..runtime.proof.video_check import record_video
 from ..runtime.storage.exchange import is_mount_point, restored, written_folder
 from ..runtime.tokens import TubeletSize
@@ -164,7 +165,7 @@ def export_bundle(
         graph = save_graph(trace(asked, spec, opset=options.opset), folder / "model.onnx")
         bundle = _describe(checkpoint, asked, spec, graph, videos, folder, options)
         report = _prove(bundle, reference, progress)
-        bundle = replace(bundle, graphs=(replace(graph, parity=report.to_json()),))
+        bundle = replace(bundle, graphs=(replace(graph, parity=report),))
         bundle.write_manifest()
         for precision in options.precisions:
             if precision != graph.precision:

@@ -1,12 +1,13 @@
 """Limits: how far from torch's answers is near enough. Those of each precision are in runtime/precisions.py."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 
+@runtime_checkable
 class Limit(Protocol):
     """How far logits may be from torch's, and which labels must agree.
 
@@ -131,14 +132,14 @@ class ValueLimit:
 
     share: float
     sizes: tuple[float, ...]
-    others: "ElementLimit | CosineLimit"
+    others: Limit
     top: int = 0
     direction: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"{self.share:.2g} x the root mean square of each value over the reference clips"
 
-    def unranked(self) -> "ElementLimit | CosineLimit":
+    def unranked(self) -> Limit:
         return self.others
 
     def of_size(self, _: NDArray[np.float64], /) -> "ValueLimit":

@@ -211,7 +211,7 @@ def save_graph(model: ir.Model, path: Path) -> Graph:
         outputs=tuple(map(_tensor_info, model.graph.outputs)),
         kept=(),
         notes=(),
-        parity={},  # until it is checked
+        parity=None,  # until it is checked
     )
 
 

@@ -30,10 +30,11 @@ from ...preprocess.spec import ClipSpec
 from ...runtime.backends import DEFAULT_BACKEND, open_backend
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.files import Graph
+from ...runtime.bundle.parity_report import BatchParity, ParityReport, worst
 from ...runtime.bundle.reference import Reference, load_reference
 from ...runtime.precisions import PRECISIONS, GraphPrecision
 from ...runtime.progress import Progress, silent
-from ...runtime.proof.parity import BatchParity, ParityReport, check_bundle, compare_outputs, limit_of, worst
+from ...runtime.proof.parity import check_bundle, compare_outputs, limit_of
 from ...runtime.reading import read_clip
 from ..graph.graph_edit import attentions, is_constant, linear_layers, name_of, open_graph, products
 from ..graph.older_opsets import FIRST_WITH_FLOAT8
@@ -220,7 +221,7 @@ def _make_and_prove(
         )
     if not report.passed:
         raise ParityError(f"the {precision} graph does not compute what torch computes\n\n{report.table()}")
-    return replace(graph, parity=report.to_json()), report
+    return replace(graph, parity=report), report
 
 
 def require_opset(precision: GraphPrecision, opset: int) -> None:

@@ -31,10 +31,11 @@ from ...runtime.bundle.engines import (
     require_private,
 )
 from ...runtime.bundle.files import BundleFile
+from ...runtime.bundle.parity_report import ParityReport
 from ...runtime.bundle.reference import load_reference
 from ...runtime.precisions import PRECISIONS
 from ...runtime.progress import Progress, silent
-from ...runtime.proof.parity import ParityReport, check_parity, limit_of
+from ...runtime.proof.parity import check_parity, limit_of
 from ...runtime.storage.lock import locked
 from ...runtime.storage.written import naming, scratch, written_file
 from .inline import require_documented
@@ -230,7 +231,7 @@ def _keep(
             options=replace(options, precision=recipe.precision),
             machine=machine,
             layers=candidate.layers,
-            parity=candidate.report.to_json(),
+            parity=candidate.report,
             build_seconds=candidate.build_seconds,
             built=datetime.now(UTC).isoformat(timespec="microseconds"),
         )

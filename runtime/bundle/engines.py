@@ -24,7 +24,8 @@ from ..bounds import PROFILE_BATCH, whole_number
 from ..precisions import PRECISIONS, graphs_for
 from ..storage.written import written_file
 from .bundle import Bundle
-from .files import BundleFile, Graph, ParityRecord
+from .files import BundleFile, Graph
+from .parity_report import ParityReport
 from .typed import read_json_object, typed
 
 FOLDER = "engines"
@@ -152,7 +153,7 @@ class EngineRecord:
     options: EngineOptions
     machine: EngineMachine
     layers: dict[str, int]
-    parity: ParityRecord
+    parity: ParityReport
     build_seconds: float
     built: str
 

@@ -3,10 +3,11 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, TypedDict, get_args
+from typing import Literal, Self, get_args
 
 from ...preprocess.errors import BundleError
 from ..precisions import GraphPrecision
+from .parity_report import ParityReport
 
 # What a graph may give beside the outputs of its task: a row of each, one a layer.
 Extra = Literal["hidden_states", "attentions"]
@@ -77,46 +78,13 @@ class MatrixProduct:
         return self.rows * self.inner * self.columns * self.times
 
 
-class InputRecord(TypedDict):
-    """An InputParity of parity.py, as JSON."""
-
-    clip: int
-    frame_size: list[int]
-    equal: bool
-
-
-class BatchRecord(TypedDict):
-    """A BatchParity of parity.py, as JSON."""
-
-    batch: int
-    output: str
-    largest_difference: float | None
-    at_clip: int | None
-    at_label: int | None
-    excess: float | None
-    cosine: float | None
-    top_equal: bool
-    passed: bool
-
-
-class ParityRecord(TypedDict, total=False):
-    """A ParityReport of parity.py, as JSON; empty until the graph is checked."""
-
-    passed: bool
-    backend: str
-    precision: str
-    limit: dict[str, int | float | list[float] | dict[str, int | float]]
-    inputs: list[InputRecord]
-    batches: list[BatchRecord]
-    left_out: list[int]
-
-
 @dataclass(frozen=True)
 class Graph:
     """One ONNX graph of a bundle.
 
     files: the graph first, then the weights beside it. kept: matrix products that stay in a type wider than the
-    precision; notes: why they do, and what it changed. parity: the report of the check that let the graph in, as JSON.
+    precision; notes: why they do, and what it changed. parity: the report of the check that let the graph in; None
+    until it is checked.
     """
 
     precision: GraphPrecision
@@ -126,11 +94,11 @@ class Graph:
     outputs: tuple[TensorInfo, ...]
     kept: tuple[str, ...]
     notes: tuple[str, ...]
-    parity: ParityRecord
+    parity: ParityReport | None
 
     def describe(self) -> str:
         size = sum(file.bytes for file in self.files) / 1e6
-        proven = "proven" if self.parity.get("passed") else "NOT proven"
+        proven = "proven" if self.parity is not None and self.parity.passed else "NOT proven"
         given, returned = _describe_all(self.inputs), _describe_all(self.outputs)
         return f"{given} -> {returned}, opset {self.opset}, {size:.1f} MB, {proven}"
 

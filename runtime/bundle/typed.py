@@ -2,6 +2,7 @@
 
 The one place where types are checked: each field is what its dataclass declares, none is missing and there is none too
 many. What a type cannot say, such as that a number is above 0, each dataclass checks for itself in `__post_init__`.
+What it computes there, such as whether a report passed, must be what the JSON says.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ import msgspec
 from ...preprocess.errors import BundleError
 from ...preprocess.small_files import read_small_file
 from ...preprocess.spec import ExactSize, ResizeRule, ShortestEdge
+from ..limits import CosineLimit, ElementLimit, Limit, ValueLimit
 
 Kind = TypeVar("Kind")
 
@@ -55,24 +57,32 @@ def typed(values: Any, kind: type[Kind], where: str) -> Kind:
     except msgspec.ValidationError as error:
         raise BundleError(f"{where}: {_in_our_words(str(error), values, kind)}", fix=_AGAIN) from error
     # In a dataclass msgspec passes over unknown fields, and fills in those that have a default.
-    if difference := _other_fields(values, dataclasses.asdict(cast(Any, made)), ""):
+    if difference := _difference(values, dataclasses.asdict(cast(Any, made)), ""):
         raise BundleError(f"{where}: {difference}", fix=_AGAIN)
     return made
 
 
 def _made_by_hand(kind: type, value: Any) -> Any:
-    """What msgspec has no notion of: a folder, which stands in no file, and a choice between two dataclasses."""
+    """What msgspec has no notion of: a folder, which stands in no file, and a choice between dataclasses."""
+    names = value.keys() if isinstance(value, dict) else ()
+    chosen: type
     if kind is ResizeRule:
-        chosen = ShortestEdge if isinstance(value, dict) and "edge" in value else ExactSize
-        try:
-            return msgspec.convert(value, chosen)
-        except msgspec.ValidationError as error:
-            raise ValueError(str(error)) from error  # which msgspec adds the outer place to
-    return value
+        chosen = ShortestEdge if "edge" in names else ExactSize
+    elif kind is Limit:
+        chosen = CosineLimit if "cosine" in names else ValueLimit if "share" in names else ElementLimit
+    else:
+        return value
+    try:
+        return msgspec.convert(value, chosen, dec_hook=_made_by_hand)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error  # which msgspec adds the outer place to
 
 
-def _other_fields(given: Any, known: Any, at: str) -> str | None:
-    """What `given` has that `known`, which was made of it, has not, or the reverse: the first such field, in words."""
+def _difference(given: Any, known: Any, at: str) -> str | None:
+    """Where `given` is not what `known`, which was made of it, says: the first such field, in words.
+
+    It is one too many, or one too few, or of another value than its dataclass computes.
+    """
     if isinstance(given, dict):
         for what, names in (("unknown", given.keys() - known.keys()), ("missing", known.keys() - given.keys())):
             if names:
@@ -81,8 +91,8 @@ def _other_fields(given: Any, known: Any, at: str) -> str | None:
     elif isinstance(given, list):
         inner = [(*pair, f"{at}[{i}]") for i, pair in enumerate(zip(given, known, strict=True))]
     else:
-        return None
-    return next((found for pair in inner if (found := _other_fields(*pair))), None)
+        return None if given == known else f"{at.lstrip('.')} must be {_shown(known)}, got {_shown(given)}"
+    return next((found for pair in inner if (found := _difference(*pair))), None)
 
 
 def _in_our_words(message: str, values: Any, kind: Any) -> str:

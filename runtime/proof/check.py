@@ -9,10 +9,11 @@ from ...preprocess.sources import local_path
 from ..backends import DEFAULT_BACKEND, open_backend
 from ..backends.backend import Backend
 from ..bundle.bundle import Bundle
+from ..bundle.parity_report import ParityReport
 from ..bundle.reference import Reference, load_reference
 from ..progress import Progress, silent
 from ..reading import Reading
-from .parity import ParityReport, check_bundle, limit_of
+from .parity import check_bundle, limit_of
 from .video_check import StageReport, check_video
 
 

@@ -18,11 +18,12 @@ from ...preprocess.frames import Frames
 from ...preprocess.prepare import prepare
 from ...preprocess.spec import ClipSpec
 from ..bundle.files import BundleFile, RecordedVideo
+from ..bundle.parity_report import BatchParity
 from ..bundle.reference import input_sha256
 from ..limits import Limit
 from ..precisions import PRECISIONS
 from ..reading import Reading, read_clip
-from .parity import BatchParity, Infer, compare_logits
+from .parity import Infer, compare_logits
 
 
 @dataclass(frozen=True)

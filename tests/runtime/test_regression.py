@@ -1,6 +1,7 @@
 """A model trained as regression: its values as they are, everywhere."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,17 @@ def test_check_compares_values_and_ranks_nothing(one: Bundle, precision: str) ->
     assert {row["cosine"] for row in report["batches"]} == {None}
     assert {row["batch"] for row in report["batches"]} == {1, 2, 3, 8}
     parity = one.graph(precision).parity
-    assert (parity["passed"], parity["limit"]["top"]) == (True, 0)
+    assert parity is not None
+    assert (parity.passed, parity.limit.top) == (True, 0)
+
+
+def test_an_export_with_more_outputs_says_how_near_values_are(tmp_path: Path) -> None:
+    """Hidden states have a cosine, and the limit is that on values all the same."""
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", "videomae", num_labels=1)
+    more = ["--precision", "fp16", "--outputs", "hidden_states"]
+    result = tubelet("export", "--model", checkpoint, "-o", tmp_path / "bundle", *more)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"\nfp16: \d+\.\d% of the limit: PASS\n", result.stdout)
 
 
 def test_a_recorded_video_is_checked_by_its_values(three: Bundle, video: Path) -> None:

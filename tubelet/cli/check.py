@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from ..runtime.bundle.parity_report import ParityReport
 from ..runtime.progress import StatusLine
 from ..runtime.proof.check import check as check_bundle
 from ..runtime.proof.check import check_videos
-from ..runtime.proof.parity import ParityReport
 from ..runtime.proof.video_check import StageReport
 from ..runtime.reading import Reading
 from .options import EXIT_PARITY, bundle_argument, engine_options, json_option, print_json

@@ -9,7 +9,9 @@ import click
 from ..preprocess.spec import LAYOUTS, Arithmetic
 from ..runtime.bounds import NUM_FRAMES
 from ..runtime.bundle.bundle import Task
-from ..runtime.bundle.files import EXTRAS, Graph
+from ..runtime.bundle.files import EXTRAS
+from ..runtime.bundle.parity_report import ParityReport, worst
+from ..runtime.limits import CosineLimit
 from ..runtime.precisions import GRAPH_PRECISIONS
 from ..runtime.progress import StatusLine
 from .options import Bounded, ImageSize, NameList, calibrate_option, json_option, note, print_json
@@ -150,21 +152,20 @@ def export(model: str, output: Path | None, force: bool, dry_run: bool, as_json:
         bundle, report = export_bundle(checkpoint, Path(plan.output), chosen, force=force, progress=progress, say=say)
     for message in bundle.notes:
         note(message)
-    lower = [graph for graph in bundle.graphs if graph.precision != "fp32"]
+    lower = {graph.precision: graph.parity for graph in bundle.graphs if graph.precision != "fp32" and graph.parity}
     if as_json:
-        parities = {graph.precision: graph.parity for graph in lower}
+        parities = {precision: parity.to_json() for precision, parity in lower.items()}
         print_json({"bundle": str(bundle.path), "parity": report.to_json(), "lower_precision": parities})
     else:
         command = f"tubelet {COMMANDS[bundle.task]}".format(shlex.quote(str(bundle.path)))
-        tables = "\n\n".join([report.table(), *("\n".join([_line(graph), *graph.notes]) for graph in lower)])
+        lines = ["\n".join([_line(parity), *bundle.graph(precision).notes]) for precision, parity in lower.items()]
+        tables = "\n\n".join([report.table(), *lines])
         click.echo(f"{tables}\n\n{bundle.path} is ready\n  {command}")
 
 
-def _line(graph: Graph) -> str:
+def _line(parity: ParityReport) -> str:
     """What the proof of a graph of lower precision came to."""
-    batches = graph.parity["batches"]
-    cosines = [batch["cosine"] for batch in batches if batch["cosine"] is not None]
-    if not cosines:  # the values of a regression
-        excess = max(batch["excess"] for batch in batches if batch["excess"] is not None)
-        return f"{graph.precision}: {excess:.1%} of the limit: PASS"
-    return f"{graph.precision}: cosine {min(cosines):.7f} at the least, limit {graph.parity['limit']['cosine']:g}: PASS"
+    cosines = [row.cosine for row in parity.batches if row.cosine is not None]
+    if not isinstance(parity.limit, CosineLimit):  # the values of a regression
+        return f"{parity.precision}: {worst(parity.batches).excess:.1%} of the limit: PASS"
+    return f"{parity.precision}: cosine {min(cosines):.7f} at the least, limit {parity.limit.cosine:g}: PASS"

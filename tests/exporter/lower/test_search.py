@@ -84,8 +84,9 @@ def test_the_bundle_on_disk_has_them_and_nothing_else(lowered: Bundle) -> None:
     assert {path.name for path in lowered.path.iterdir()} == names
     assert [path.name for path in lowered.path.parent.iterdir()] == ["bundle"]
     for graph in opened.graphs[1:]:
-        assert graph.parity["passed"] is True
-        assert graph.parity["precision"] == graph.precision
+        assert graph.parity is not None
+        assert graph.parity.passed
+        assert graph.parity.precision == graph.precision
         assert (graph.inputs, graph.outputs) == (opened.graphs[0].inputs, opened.graphs[0].outputs)
         for file in graph.files:
             opened.verified(file)

@@ -39,7 +39,8 @@ def test_a_bundle_says_what_it_is(vivit_bundle: Path) -> None:
     (graph,) = bundle.graphs
     assert graph.inputs[0].shape == ("batch", 4, 3, 32, 32)
     assert graph.outputs[0].shape == ("batch", 5)
-    assert graph.parity["passed"] is True
+    assert graph.parity is not None
+    assert graph.parity.passed
     assert {file.name for file in vivit_bundle.iterdir()} == {"bundle.json", "model.onnx", "reference.npz"}
 
 
@@ -258,10 +259,15 @@ PROBLEMS: list[tuple[tuple[str | int, ...], object, str]] = [
     (("graphs", 0, "outputs", 0, "shape", 1), 7, "labels must be one a logit, got 5 for logits float32 (batch, 7)"),
     (("graphs", 0, "outputs", 0, "shape", 1), 2**50, "graphs[0].outputs[0].shape is larger than any tensor"),
     (("graphs", 0, "outputs", 0, "shape", 1), 2.5, "graphs[0].outputs[0].shape[1] must be int | str, got 2.5"),
-    (("graphs", 0, "parity"), {}, "graphs[0].parity must be a report that passed and compared something"),
-    (("graphs", 0, "parity", "passed"), False, "graphs[0].parity must be a report that passed and compared something"),
+    (("graphs", 0, "parity"), {}, "graphs[0].parity.backend is missing"),
+    (("graphs", 0, "parity"), None, "graphs[0].parity must be a report that passed"),
+    (("graphs", 0, "parity", "passed"), False, "graphs[0].parity.passed must be true, got false"),
+    (("graphs", 0, "parity", "passed"), "-", "graphs[0].parity.passed is missing"),
     (("graphs", 0, "parity", "passed"), 1, "graphs[0].parity.passed must be bool, got 1"),
-    (("graphs", 0, "parity", "batches"), [], "graphs[0].parity must be a report that passed and compared something"),
+    (("graphs", 0, "parity", "batches"), [], "graphs[0].parity: nothing was compared"),
+    (("graphs", 0, "parity", "batches", 0, "excess"), 1.5, "graphs[0].parity.passed must be false, got true"),
+    (("graphs", 0, "parity", "batches", 0, "passed"), False, "graphs[0].parity.batches[0].passed must be true, got fa"),
+    (("graphs", 0, "parity", "limit"), {"cosine": "1"}, 'graphs[0].parity.limit.cosine must be float, got "1"'),
     (("graphs", 0, "parity", "batches", 0, "batch"), None, "graphs[0].parity.batches[0].batch must be int, got null"),
     (("reference", "sha256"), 5, "reference.sha256 must be str, got 5"),
     (("products", 0, "rows"), 0, "products[0] must be numbers above 0"),

@@ -17,6 +17,8 @@ from tubelet.runtime.bundle.engines import (
     record_path,
 )
 from tubelet.runtime.bundle.files import BundleFile
+from tubelet.runtime.bundle.parity_report import BatchParity, InputParity, ParityReport
+from tubelet.runtime.limits import CosineLimit, ValueLimit
 
 RECORD = EngineRecord(
     plan=BundleFile("sm90-trt11.4-fp16-b1-4-8.plan", 5, "0" * 64),
@@ -25,7 +27,13 @@ RECORD = EngineRecord(
     options=EngineOptions("fp16", (Profile(1, 4, 8), Profile(16, 16, 16)), workspace_gb=0.5),
     machine=EngineMachine("NVIDIA H100", (9, 0), 132, 85 * 10**9, None, "13.0", "11.4.0.106"),
     layers={"fp16": 96, "fp32": 24},
-    parity={"passed": True, "limit": {"cosine": 0.9999, "top": 1}, "left_out": []},
+    parity=ParityReport(
+        "tensorrt",
+        "fp16",
+        ValueLimit(0.01, (0.5,), others=CosineLimit(0.9999, top=0)),
+        (InputParity(0, (240, 320), equal=True),),
+        (BatchParity(1, "logits", 1e-4, at_clip=1, at_label=0, excess=0.02, cosine=None, top_equal=True),),
+    ),
     build_seconds=12.5,
     built="2026-01-02T03:04:05.000006+00:00",
 )
