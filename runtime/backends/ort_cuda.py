@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError, MissingExtra, NotAvailable
+from ...preprocess.shortage import raise_shortage
 from ..bundle.bundle import Bundle
 from ..bundle.engines import FOLDER, require_private
 from ..precisions import graphs_for
@@ -92,6 +93,7 @@ class BoundSession(Backend):
             try:
                 parts = [self._run(self._session, batch[i : i + step], timed) for i in range(0, len(batch), step)]
             except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
+                raise_shortage(error)
                 raise BackendError(f"ONNX Runtime failed on a batch of {batch.dtype} {batch.shape}: {error}") from error
         return np.concatenate(parts)
 
@@ -247,6 +249,7 @@ def open_gpu_session(
             model, options, providers=[*providers, (CPU_PROVIDER, {})], enable_fallback=0
         )
     except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
+        raise_shortage(error)
         reason = str(error).strip()
         raise BackendError(f"ONNX Runtime could not load the graph on {wanted}: {reason}") from error
     given = session.get_providers()

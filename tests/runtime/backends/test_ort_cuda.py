@@ -13,7 +13,7 @@ import pytest
 from gpu import plug_in
 from tensorrt_double import VERSIONS
 
-from tubelet.preprocess.errors import BackendError, NotAvailable
+from tubelet.preprocess.errors import BackendError, NotAvailable, OutOfMemory
 from tubelet.runtime import doctor
 from tubelet.runtime.backends import open_backend, ort_cuda
 from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
@@ -71,6 +71,21 @@ def test_a_batch_that_does_not_fit(graph: Path, batch: np.ndarray[Any, Any]) -> 
     bound = BoundSession(open_session(graph, CPU_PROVIDER), device="cpu")
     with pytest.raises(BackendError, match=r"the graph takes pixel_values float32 \(B, 4, 3, 32, 32\), got float"):
         bound.infer(batch)
+
+
+def test_too_little_memory_of_the_host_is_said_as_on_the_cpu(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = open_session(graph, CPU_PROVIDER)
+
+    def run_out(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("std::bad_alloc")
+
+    monkeypatch.setattr(session, "run_with_iobinding", run_out)
+    with pytest.raises(OutOfMemory), BoundSession(session, device="cpu") as bound:
+        bound.infer(clips(1))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA_PROVIDER, CPU_PROVIDER])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", run_out)
+    with pytest.raises(OutOfMemory):
+        open_gpu_session(str(graph), [(CUDA_PROVIDER, {})])
 
 
 @pytest.mark.skipif(CUDA_PROVIDER in onnxruntime.get_available_providers(), reason="this ONNX Runtime is for GPUs")
