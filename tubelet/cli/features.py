@@ -1,6 +1,5 @@
 """`tubelet features`."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -91,21 +90,28 @@ def _document(model: VideoEncoder, video: str | Source, target: Path | None) -> 
 
 
 def _targets(videos: tuple[str, ...], npz: Path | None, *, force: bool) -> dict[str, Path]:
-    """The file for the features of each video. Raises UsageError for two videos that would share one, BundleError for a
-    file that is there."""
+    """The file for the features of each video. Raises UsageError for one file for several, BundleError for a file that
+    is there."""
     if npz is None:
         return {}
-    if len(videos) == 1 and npz.suffix == ".npz" and not npz.is_dir():
-        targets = {videos[0]: npz}
-    else:
-        targets = {video: npz / f"{_stem(video)}.npz" for video in videos}
-    shared = [str(target) for target, count in Counter(targets.values()).items() if count > 1]
-    if shared or len(targets) < len(videos):
-        raise click.UsageError(f"several videos would be written to one file: {', '.join(shared) or npz}")
-    for target in targets.values():
+    is_file = npz.suffix == ".npz" and not npz.is_dir()
+    if is_file and len(videos) > 1:
+        raise click.UsageError(
+            f"--npz takes a folder for several videos, got the file {npz}: name a folder, such as {npz.with_suffix('')}"
+        )
+    video_of: dict[Path, str] = {}
+    for video in videos:
+        target = npz if is_file else npz / f"{_stem(video)}.npz"
+        if target in video_of:
+            raise click.UsageError(
+                f"the features of {video_of[target]} and {video} would both be written to {target}: give one of them a "
+                "run of its own, with --npz and the name of a file"
+            )
+        video_of[target] = video
+    for target in video_of:
         if target.exists() and not force:
             raise BundleError(f"{target} exists", fix="choose another with --npz, or replace it with --force")
-    return targets
+    return {video: target for target, video in video_of.items()}
 
 
 def _stem(video: str) -> str:

@@ -435,10 +435,23 @@ def test_features_of_several_videos_go_into_a_folder(attentive_bundle: Path, vid
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["other.npz", "video.npz"]
     assert "last_hidden_state    1x9x32" in result.stdout
-    twice = tubelet("features", attentive_bundle, video, video, "--npz", tmp_path / "twice")
-    assert twice.exit_code == 2
-    assert "several videos would be written to one file" in twice.stderr
-    assert not (tmp_path / "twice").exists()
+
+
+def test_features_of_several_videos_need_a_file_each(attentive_bundle: Path, video: Path, tmp_path: Path) -> None:
+    namesake = tmp_path / "video.mkv"
+    for second in (video, namesake):
+        shared = tubelet("features", attentive_bundle, video, second, "--npz", tmp_path / "out")
+        assert shared.exit_code == 2
+        assert (
+            f"the features of {video} and {second} would both be written to {tmp_path}/out/video.npz" in shared.stderr
+        )
+        assert "with --npz and the name of a file" in shared.stderr
+    one = tubelet("features", attentive_bundle, video, namesake, "--npz", tmp_path / "k.npz")
+    assert one.exit_code == 2
+    assert one.stderr.endswith(
+        f"--npz takes a folder for several videos, got the file {tmp_path}/k.npz: name a folder, such as {tmp_path}/k\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_features_of_a_bad_file_leave_the_others(attentive_bundle: Path, video: Path, tmp_path: Path) -> None:
