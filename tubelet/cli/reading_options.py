@@ -18,9 +18,11 @@ class Views(click.ParamType[tuple[int, int]]):
     name = "CLIPSxCROPS"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        numbers = str(value).split("x")
         try:
-            clips, crops = str(value).split("x")
-            return whole_number(clips), whole_number(crops)
+            if len(numbers) != 2:
+                raise ValueError("there are two numbers")
+            return whole_number(numbers[0]), whole_number(numbers[1])
         except ValueError as error:
             self.fail(f"{str(value)[:40]!r} is not CLIPSxCROPS, such as 4x3 ({error})", param, ctx)
 
