@@ -24,6 +24,8 @@ _INTERPOLATIONS: dict[Resample, Interpolation] = {
     "lanczos": Interpolation.LANCZOS,
 }
 
+RESIZE_EXACTLY = '--resize exact, or Reading(resize="exact") in Python'
+
 _SLANT = 0.01  # the sine of the angle, half a degree, up to which a picture counts as straight
 
 
@@ -36,7 +38,7 @@ class Scaling:
     a fifth of the time. Values differ by 1 to 1.5 of 255 on average. One in a hundred differs by 4 to 16, and a few at
     sharp edges of colour by up to 60 (scripts/bench_decode.py, on real clips).
 
-    Raises ValueError for a filter that swscale does not have.
+    Raises VideoError for a filter that swscale does not have.
     """
 
     rule: ShortestEdge | ExactSize
@@ -44,8 +46,9 @@ class Scaling:
 
     def __post_init__(self) -> None:
         if self.resample not in _INTERPOLATIONS:
-            raise ValueError(
-                f"frames can be resized while they are converted by {', '.join(_INTERPOLATIONS)}, got {self.resample!r}"
+            raise VideoError(
+                f"frames can be resized while they are decoded by {', '.join(_INTERPOLATIONS)}, not by {self.resample}",
+                fix=RESIZE_EXACTLY,
             )
 
 

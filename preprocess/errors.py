@@ -8,7 +8,7 @@ TubeletError
 │   └── NotAvailable                what it needs is not on this machine: a GPU, a provider, a newer GPU
 ├── NotWritten      (OSError)       a file or folder cannot be written: no space, no permission
 ├── ParityError     (RuntimeError)  what a graph computes is outside tolerance of the reference
-├── OutOfBounds     (ValueError)    a number that a caller gives is larger or smaller than it can be
+├── OutOfBounds     (ValueError)    an argument is not what it may be: a number too large, an unknown name
 ├── OutOfMemory     (MemoryError)   this process gets no more memory, or no more threads
 ├── TooManyFiles    (OSError)       this process may open no more files
 └── MissingExtra    (ImportError)   an optional dependency is not installed

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.errors import BundleError, VideoError
+from ..preprocess.errors import BundleError, OutOfBounds, VideoError
 from ..preprocess.sources import name_of
 from .bounds import WORKERS
 from .bundle.bundle import ProblemType
@@ -97,10 +97,11 @@ class VideoClassifier(VideoModel):
             The best labels with their scores, high to low; of a regression every label with its value, in order.
 
         Raises:
+            OutOfBounds: for no labels.
             VideoError: for what is no video.
             BackendError: where the engine fails.
         """
-        _check_above_zero("top_k", top_k)
+        _check_top_k(top_k)
         crops = read_crops(video, self.spec, self.reading)
         return self._answer(self.logits(prepare_crops(crops, self.spec)), top_k)
 
@@ -123,7 +124,7 @@ class VideoClassifier(VideoModel):
             Each video's classification, in order, a bad one's error in its place.
 
         Raises:
-            OutOfBounds: for a batch that memory cannot hold, and for more workers than cores can use.
+            OutOfBounds: for no labels, a batch that memory cannot hold, and more workers than cores can use.
             VideoError: for one video that is no list.
             BackendError: where the engine fails.
         """
@@ -131,7 +132,7 @@ class VideoClassifier(VideoModel):
             raise VideoError(
                 f"videos must be several, got one: {str(videos)[:60]!r}", fix="give a list, or use classify"
             )
-        _check_above_zero("top_k", top_k)
+        _check_top_k(top_k)
         clips_at_once(self.bundle, "batch").check(batch)
         WORKERS.check(workers)
         videos_a_run = max(1, batch // self.reading.views)
@@ -161,6 +162,6 @@ class VideoClassifier(VideoModel):
         return np.split(np.concatenate(logits), np.cumsum([len(video) for video in videos])[:-1])
 
 
-def _check_above_zero(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be 1 or more, got {value}")
+def _check_top_k(top_k: int) -> None:
+    if top_k < 1:
+        raise OutOfBounds(f"top_k must be 1 or more, got {top_k}")

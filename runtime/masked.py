@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.errors import BundleError
+from ..preprocess.errors import BundleError, OutOfBounds
 from .model import VideoModel
 from .reading import Video, as_read
 from .tokens import TubeMask
@@ -32,7 +32,7 @@ class MaskedVideoModel(VideoModel):
             seed: chooses the tubelets, 0 or more.
 
         Raises:
-            ValueError: for a seed below 0.
+            OutOfBounds: for a seed below 0.
             VideoError: for what is no video.
             BackendError: where the engine fails.
         """
@@ -41,5 +41,5 @@ class MaskedVideoModel(VideoModel):
             return self.run(clips, **mask._asdict())["logits"]
 
         if seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {seed}")
+            raise OutOfBounds(f"seed must be 0 or more, got {seed}")
         return reconstruct_clip(self._one_clip(video), as_read(self.spec), self.pretraining, infer, seed=seed)

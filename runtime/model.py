@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.errors import BackendError, BundleError, VideoError
+from ..preprocess.errors import BackendError, BundleError, OutOfBounds, VideoError
 from ..preprocess.frames import Frames
 from .backends.backend import Backend
 from .bundle.bundle import Bundle
@@ -52,10 +52,13 @@ class VideoModel:
             method: "rollout", through all layers, or "last", the last layer alone.
 
         Raises:
+            OutOfBounds: for another method.
             BundleError: for a bundle that was exported without attentions.
             VideoError: for what is no video.
             BackendError: where the engine fails.
         """
+        if method not in get_args(Method):
+            raise OutOfBounds(f"method must be {' or '.join(get_args(Method))}, got {method!r}")
         names = [output.name for output in self.bundle.graphs[0].outputs if output.name.startswith("attentions.")]
         if not names or self.bundle.task == "masked-modeling":  # which attends to a few tokens only
             raise BundleError(

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.convert import Scaling
+from ..preprocess.convert import RESIZE_EXACTLY, Scaling
 from ..preprocess.decode import Fit, OnError, read_fitted
 from ..preprocess.errors import OutOfBounds, VideoError
 from ..preprocess.frames import Frames, Timeline
@@ -44,8 +44,7 @@ class Reading:
         allow_url: whether a URL, given as str, is opened. FFmpeg decides which protocols there are.
 
     Raises:
-        ValueError: for a value that makes no sense.
-        OutOfBounds: for a number that is too large; it is a ValueError as well.
+        OutOfBounds: for a value that makes no sense.
     """
 
     sampling: SamplingName = "eval"
@@ -62,16 +61,16 @@ class Reading:
     def __post_init__(self) -> None:
         for name, choices in (("sampling", SamplingName), ("on_error", OnError), ("resize", ResizeName)):
             if getattr(self, name) not in get_args(choices):
-                raise ValueError(f"{name} must be {' or '.join(get_args(choices))}, got {getattr(self, name)!r}")
+                raise OutOfBounds(f"{name} must be {' or '.join(get_args(choices))}, got {getattr(self, name)!r}")
         if self.fps is not None and not 0 < self.fps <= MOST_FPS:
             raise OutOfBounds(
                 f"fps must be above 0 and at most {MOST_FPS} (no file has finer times), got {shown(self.fps)}"
             )
         CLIPS.check(self.clips)
         if self.crops not in (1, 3):
-            raise ValueError(f"views must be of 1 or 3 crops, got {self.clips}x{self.crops}")
+            raise OutOfBounds(f"crops must be 1 or 3, got {self.crops}")
         if self.sampling == "uniform" and self.clips > 1:
-            raise ValueError(f"uniform sampling is one clip over the whole file, got {self.clips} clips")
+            raise OutOfBounds(f"uniform sampling is one clip over the whole file, got {self.clips} clips")
         if self.track is not None:
             TRACK.check(self.track)
         MOST_MB.check(self.max_mb)
@@ -192,7 +191,7 @@ def as_read(spec: ClipSpec) -> ClipSpec:
 
 def _scaling(spec: ClipSpec) -> Scaling:
     if spec.resize is None:
-        raise VideoError("this model's frames are not resized, so there is nothing to do fast")
+        raise VideoError("this model's frames are not resized, so there is nothing to do fast", fix=RESIZE_EXACTLY)
     return Scaling(spec.resize, spec.resample)
 
 

@@ -80,5 +80,5 @@ def test_scaled_frames_are_close_to_those_of_the_exact_resize(tmp_path, resample
 
 
 def test_a_filter_that_cannot_scale_on_the_way():
-    with pytest.raises(ValueError, match=r"by nearest, box, bilinear, bicubic, lanczos, got 'hamming'$"):
+    with pytest.raises(VideoError, match=r"nearest, box, bilinear, bicubic, lanczos, not by hamming\n  fix: --resize"):
         Scaling(ShortestEdge(32), "hamming")

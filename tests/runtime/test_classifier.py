@@ -9,7 +9,7 @@ import torch
 from videos import index_of
 
 from tubelet.preprocess.decode import read_frames
-from tubelet.preprocess.errors import BackendError, VideoError
+from tubelet.preprocess.errors import BackendError, OutOfBounds, VideoError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.sampling import sample
 from tubelet.runtime.backends import open_backend
@@ -124,9 +124,15 @@ def test_logits_that_are_not_finite_are_an_error(vivit_bundle: Path) -> None:
         model.logits(np.full((1, 4, 3, 32, 32), np.nan, np.float32))
 
 
-def test_top_k_below_one(vivit_bundle: Path) -> None:
-    with load(vivit_bundle) as model, pytest.raises(ValueError, match="top_k must be 1 or more, got 0"):
-        model.classify(Frames.from_array(np.zeros((4, 32, 32, 3), np.uint8)), top_k=0)
+def test_arguments_that_make_no_sense(vivit_bundle: Path) -> None:
+    clip = Frames.from_array(np.zeros((4, 32, 32, 3), np.uint8))
+    with load(vivit_bundle) as model:
+        with pytest.raises(OutOfBounds, match="top_k must be 1 or more, got 0"):
+            model.classify(clip, top_k=0)
+        with pytest.raises(OutOfBounds, match="top_k must be 1 or more, got -1"):
+            next(model.classify_many([clip], top_k=-1))
+        with pytest.raises(OutOfBounds, match="method must be rollout or last, got 'first'"):
+            model.explain(clip, method="first")  # type: ignore[arg-type]
 
 
 def test_a_bundle_can_be_moved(vivit_bundle: Path, video: Path, tmp_path: Path) -> None:

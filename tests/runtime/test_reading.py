@@ -18,7 +18,7 @@ from videos import index_of, make_video
 
 from tubelet.cli.tree import main
 from tubelet.preprocess.decode import read_frames
-from tubelet.preprocess.errors import VideoError
+from tubelet.preprocess.errors import OutOfBounds, VideoError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import normalise, prepare, resize_and_crop
 from tubelet.runtime.bundle.bundle import Bundle
@@ -126,12 +126,12 @@ def test_fast_resize_is_close_and_not_equal(long_video: Path, vivit_bundle: Path
         ({"sampling": "published"}, "sampling must be eval or uniform, got 'published'"),
         ({"on_error": "ignore"}, "on_error must be raise or skip, got 'ignore'"),
         ({"clips": 0}, "clips must be a whole number from 1 to 1000 .*, got 0"),
-        ({"crops": 2}, "1 or 3 crops, got 1x2"),
+        ({"crops": 2}, "crops must be 1 or 3, got 2"),
         ({"sampling": "uniform", "clips": 2}, "uniform sampling is one clip over the whole file, got 2 clips"),
     ],
 )
 def test_readings_that_make_no_sense(values: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(OutOfBounds, match=message):
         Reading(**values)  # type: ignore[arg-type]
 
 
@@ -189,8 +189,16 @@ def test_views_on_the_command_line(videomae_bundle: Path, long_video: Path) -> N
     document = json.loads(result.stdout)
     assert [len(clip) for clip in document["frames"]] == [4] * 5
     assert len(document["predictions"]) == 5
-    for wrong in ("4", "x3", "1x2", "0x1"):
-        assert tubelet("classify", videomae_bundle, long_video, "--views", wrong).exit_code == 2
+    for wrong, why in {
+        "4": "'4' is not CLIPSxCROPS, such as 4x3 (there are two numbers)",
+        "4x3x2": "'4x3x2' is not CLIPSxCROPS, such as 4x3 (there are two numbers)",
+        "x3": "'x3' is not CLIPSxCROPS, such as 4x3 ('' is no whole number)",
+        "1x2": "crops must be 1 or 3, got 2",
+        "0x1": "clips must be a whole number from 1 to 1000",
+    }.items():
+        result = tubelet("classify", videomae_bundle, long_video, "--views", wrong)
+        assert result.exit_code == 2
+        assert why in result.stderr
 
 
 def test_json_lines_are_whole_and_one_bad_file_stops_nothing(
@@ -274,6 +282,8 @@ def test_a_whole_video_in_memory_is_read_by_views_too(vivit_bundle: Path, long_v
 
 
 def test_fast_resize_needs_a_resize(long_video: Path, vivit_bundle: Path) -> None:
-    spec = replace(Bundle.open(vivit_bundle).spec, resize=None)
-    with pytest.raises(VideoError, match="frames are not resized, so there is nothing to do fast"):
-        read_clips(long_video, spec, Reading(resize="fast"))
+    spec = Bundle.open(vivit_bundle).spec
+    with pytest.raises(VideoError, match=r"not resized, so there is nothing to do fast\n  fix: --resize exact"):
+        read_clips(long_video, replace(spec, resize=None), Reading(resize="fast"))
+    with pytest.raises(VideoError, match=r"not by hamming\n  fix: --resize exact"):
+        read_clips(long_video, replace(spec, resample="hamming"), Reading(resize="fast"))

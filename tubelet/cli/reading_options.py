@@ -98,20 +98,17 @@ def one_view_options(command: Command) -> Command:
         views: tuple[int, int] = (1, 1),
         **others: Any,
     ) -> None:
-        try:
-            reading = Reading(
-                sampling,
-                fps,
-                *views,
-                rotate=not no_rotate,
-                on_error=on_error,
-                resize=resize,
-                track=track,
-                max_mb=max_mb,
-                allow_url=allow_url,
-            )
-        except ValueError as error:
-            raise click.UsageError(str(error)) from error
+        reading = Reading(
+            sampling,
+            fps,
+            *views,
+            rotate=not no_rotate,
+            on_error=on_error,
+            resize=resize,
+            track=track,
+            max_mb=max_mb,
+            allow_url=allow_url,
+        )
         command(reading=reading, **others)
 
     return with_reading

@@ -24,7 +24,7 @@ from tubelet.exporter.families.vivit import VivitModel
 from tubelet.exporter.lower.search import add_graph
 from tubelet.exporter.options import ExportOptions
 from tubelet.exporter.plan import plan_export
-from tubelet.preprocess.errors import BackendError, BundleError, CheckpointError, VideoError
+from tubelet.preprocess.errors import BackendError, BundleError, CheckpointError, OutOfBounds, VideoError
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle, Task
 from tubelet.runtime.bundle.reference import KEPT, kept_values, load_reference
@@ -375,7 +375,7 @@ def test_every_clip_needs_all_that_the_graph_takes(masked_bundle: Path) -> None:
             model.run(clips_of_two)
         with pytest.raises(VideoError, match="visible must number tokens from 0 to 31"):
             model.run(clips_of_two[:1], visible=visible - 1, masked=masked)
-        with pytest.raises(ValueError, match="seed must be 0 or more, got -1"):
+        with pytest.raises(OutOfBounds, match="seed must be 0 or more, got -1"):
             model.reconstruct(np.zeros((4, 32, 32, 3), np.uint8), seed=-1)
 
 
