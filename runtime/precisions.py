@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ..preprocess.errors import BackendError
 from .limits import CosineLimit, ElementLimit
 
 # The precisions that a bundle has graphs of: what their matrix products compute in. A backend may compute in others.
@@ -126,3 +127,15 @@ def graphs_for(backend: BackendName) -> dict[str, GraphPrecision]:
         Name of each precision -> precision of the bundle's graph that it is computed from.
     """
     return {row.name: row.graphs[backend] for row in _ROWS if backend in row.graphs}
+
+
+def require_computes(backend: BackendName, precision: str) -> None:
+    """Raise BackendError where a backend does not compute in a precision; the fix names what does."""
+    taken = graphs_for(backend)
+    if precision in taken:
+        return
+    of_its_graph = [name for name, graph in taken.items() if graph == precision]
+    others = PRECISIONS[precision].graphs if precision in PRECISIONS else {}
+    ways = [f"--precision {' or '.join(of_its_graph)}" if of_its_graph else "choose one of them with --precision"]
+    ways += [f"--backend {' or '.join(others)}"] if others else []
+    raise BackendError(f"{backend} computes in {', '.join(taken)}, not in {precision!r}", fix=", or ".join(ways))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ...preprocess.errors import BackendError
 from ..bounds import THREADS
 from ..bundle.bundle import Bundle
+from ..precisions import BackendName, require_computes
 from .backend import Backend
 from .openvino import open_openvino
 from .ort import open_onnxruntime
@@ -14,7 +15,7 @@ from .trt import open_tensorrt
 __all__ = ["BACKENDS", "DEFAULT_BACKEND", "Backend", "open_backend"]
 
 # Each opens the bundle's graph for a precision; threads None leaves their number to the engine.
-BACKENDS: dict[str, Callable[[Bundle, str, int | None], Backend]] = {
+BACKENDS: dict[BackendName, Callable[[Bundle, str, int | None], Backend]] = {
     "onnxruntime": open_onnxruntime,
     "onnxruntime-cuda": open_onnxruntime_cuda,
     "onnxruntime-tensorrt": open_onnxruntime_tensorrt,
@@ -36,11 +37,13 @@ def open_backend(name: str, bundle: Bundle, precision: str, *, threads: int | No
         threads: CPU threads that compute one batch. None leaves their number to the engine.
 
     Raises:
-        BackendError: for an unknown or unusable engine.
+        BackendError: for an unknown or unusable engine, and for a precision that it does not compute in.
         BundleError: for a graph that is missing or damaged.
         MissingExtra: where the engine is not installed.
         OutOfBounds: for more threads than the cores can use.
     """
-    if name not in BACKENDS:
-        raise BackendError(f"there is no backend {name!r}; there are {', '.join(BACKENDS)}")
-    return BACKENDS[name](bundle, precision, None if threads is None else THREADS.check(threads))
+    for backend, opens in BACKENDS.items():
+        if backend == name:
+            require_computes(backend, precision)
+            return opens(bundle, precision, None if threads is None else THREADS.check(threads))
+    raise BackendError(f"there is no backend {name!r}; there are {', '.join(BACKENDS)}")

@@ -16,7 +16,6 @@ from ...preprocess.errors import BackendError, MissingExtra, NotAvailable
 from ...preprocess.shortage import raise_shortage
 from ..bundle.bundle import Bundle
 from ..bundle.engines import FOLDER, require_private
-from ..precisions import graphs_for
 from .backend import Backend
 from .linked_graph import LinkedGraph, find_graph
 from .ort import CPU_PROVIDER, import_onnxruntime, model_for_session
@@ -34,8 +33,6 @@ _COMPLETE = (
     "pip install 'tubelet[gpu]' brings CUDA's libraries, the system the driver; ONNX Runtime's log names what lacks"
 )
 
-# Precisions whose graphs a provider computes as they say.
-TAKEN = {CUDA_PROVIDER: graphs_for("onnxruntime-cuda"), TENSORRT_PROVIDER: graphs_for("onnxruntime-tensorrt")}
 # The TensorRT that ONNX Runtime's wheel is linked to.
 LINKED_TENSORRT = 10
 # The largest batch that the TensorRT provider builds for; larger ones are split.
@@ -139,9 +136,9 @@ class BoundSession(Backend):
 def open_onnxruntime_cuda(bundle: Bundle, precision: str, threads: int | None) -> BoundSession:
     """The bundle's graph of that precision on ONNX Runtime's CUDA provider, fp32 without TF32.
 
-    Raises BackendError where the provider is absent or cannot start, or for a precision that it has no kernels for.
+    Raises BackendError where the provider is absent or cannot start.
     """
-    graph = _usable_graph(bundle, precision, CUDA_PROVIDER, threads)
+    graph = _usable_graph(bundle, precision, threads)
     options = {"device_id": "0", "use_tf32": "0"}
     try:
         session = open_gpu_session(graph, [(CUDA_PROVIDER, {**options, "enable_cuda_graph": "1"})])
@@ -166,7 +163,7 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | Non
     the bundle's engines/, for the user alone. Raises BackendError as `open_onnxruntime_cuda` does, and NotAvailable
     where TensorRT 10 is not installed.
     """
-    graph = _usable_graph(bundle, precision, TENSORRT_PROVIDER, threads)
+    graph = _usable_graph(bundle, precision, threads)
     require_provider(TENSORRT_PROVIDER)  # before anything is made
     folder = bundle.path / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -210,14 +207,10 @@ def _import_tensorrt() -> ModuleType | None:
         return None
 
 
-def _usable_graph(bundle: Bundle, precision: str, provider: str, threads: int | None) -> Path | LinkedGraph:
+def _usable_graph(bundle: Bundle, precision: str, threads: int | None) -> Path | LinkedGraph:
     """Where the graph is, its files verified."""
     if threads is not None:
         raise BackendError("the GPU computes here, so a number of CPU threads has no meaning")
-    if precision not in TAKEN[provider]:
-        raise BackendError(
-            f"ONNX Runtime's {provider} does not compute in {precision}; it runs {', '.join(TAKEN[provider])}"
-        )
     graph = bundle.graph(precision)
     for file in graph.files:
         bundle.verified(file)

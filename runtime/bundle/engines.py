@@ -238,8 +238,6 @@ def find_engine(bundle: Bundle, precision: str, machine: EngineMachine) -> Engin
             builds one.
     """
     rebuild = EngineOptions(precision).command(bundle.path)
-    if precision not in SOURCES:
-        raise BackendError(f"there are no engines of precision {precision!r}; there are {', '.join(SOURCES)}")
     folder = bundle.path / FOLDER
     if not folder.is_dir():
         raise BackendError(f"{bundle.path} has no engines yet", fix=rebuild)

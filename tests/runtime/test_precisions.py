@@ -1,6 +1,7 @@
 """The rows of precisions, and that all who know more of one know of each."""
 
 from collections import Counter
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from tubelet.exporter.lower.search import LOWERINGS
 from tubelet.exporter.tensorrt.plan import layer_types
 from tubelet.exporter.tensorrt.recipes import ENGINE_GRAPHS, ONNX_TYPES
-from tubelet.runtime.backends import BACKENDS, openvino
+from tubelet.preprocess.errors import BackendError
+from tubelet.runtime.backends import BACKENDS, open_backend, openvino
+from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.precisions import (
     GRAPH_PRECISIONS,
     PRECISIONS,
@@ -29,6 +32,37 @@ def test_every_graph_has_a_row_and_is_made() -> None:
 def test_every_backend_is_one_that_rows_may_name() -> None:
     assert set(get_args(BackendName)) == set(BACKENDS)
     assert {backend for row in ROWS for backend in row.graphs} == set(BACKENDS)
+
+
+@pytest.mark.parametrize(
+    ("backend", "precision", "message"),
+    [
+        (
+            "onnxruntime",
+            "bf16",
+            "onnxruntime computes in fp32, fp16, int8, int8-static, fp8, not in 'bf16'\n"
+            "  fix: choose one of them with --precision, or --backend tensorrt or openvino",
+        ),
+        (
+            "openvino",
+            "int8-static",
+            "openvino computes in fp32, bf16, fp16, int8, int8-bf16, not in 'int8-static'\n"
+            "  fix: --precision int8 or int8-bf16, or --backend onnxruntime or tensorrt",
+        ),
+        (
+            "tensorrt",
+            "int4",
+            "tensorrt computes in fp32, tf32, bf16, fp16, int8-static, fp8, not in 'int4'\n"
+            "  fix: choose one of them with --precision",
+        ),
+    ],
+)
+def test_what_a_backend_does_not_compute_in_names_what_does(
+    vivit_bundle: Path, backend: str, precision: str, message: str
+) -> None:
+    with pytest.raises(BackendError) as error:
+        open_backend(backend, Bundle.open(vivit_bundle), precision)
+    assert str(error.value) == message
 
 
 def test_every_engine_is_made() -> None:

@@ -152,11 +152,6 @@ def test_int8_needs_the_calibrated_graph(vivit_bundle: Path) -> None:
         open_backend("openvino", Bundle.open(vivit_bundle), "int8")
 
 
-def test_an_unknown_precision_names_those_there_are(vivit_bundle: Path) -> None:
-    with pytest.raises(BackendError, match="openvino computes in fp32, bf16, fp16, int8, int8-bf16, not in 'int4'"):
-        open_backend("openvino", Bundle.open(vivit_bundle), "int4")
-
-
 def test_without_openvino_the_extra_is_named(vivit_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtra, match=r"openvino is not installed.*\n  fix: pip install 'tubelet\[openvino\]'"):
