@@ -12,7 +12,8 @@ from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
 from ..runtime.bundle.bundle import Task
 from .checkpoint.load import Checkpoint
 from .checkpoint.overrides import at_size
-from .checkpoint.processor import PixelsChoice, choose_arithmetic, spec_from_hub
+from .checkpoint.processor import spec_from_hub
+from .checkpoint.processor_class import PixelsChoice, choose_arithmetic
 from .graph.tasks import attention_bytes, mask
 from .options import AS_PUBLISHED, ExportOptions
 

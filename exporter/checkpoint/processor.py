@@ -7,10 +7,9 @@ Reference: transformers 5.23, `VivitImageProcessor`, `VivitVideoProcessor`, `Vid
 `VideoMAEImageProcessorPil`, `VideoMAEVideoProcessor`, and `get_size_dict` for the legacy forms of a size.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from ...preprocess.errors import CheckpointError
 from ...preprocess.spec import (
@@ -23,36 +22,14 @@ from ...preprocess.spec import (
     Resample,
     ShortestEdge,
 )
-from ..families import registry
-from ..families.family import COMMON_DEFAULTS, Family, Processor
-
-_FILE = "preprocessor_config.json"
+from ..families.family import Family
+from .processor_class import PROCESSOR_FILE, class_named, processor_named, wrong_value
 
 # Files store the number of PIL.Image.Resampling.
 _RESAMPLE_BY_NUMBER: dict[int, Resample] = dict(enumerate(get_args(Resample)))
 
 # Beyond these a float32 or a frame would overflow; NaN is beyond all.
 _LONGEST_SIDE, _LARGEST, _SMALLEST = 16_384, 1e9, 1e-9
-
-_CLIP_MEAN, _CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-_SQUARE = {"default_to_square": True}
-# Those of picture models. Checkpoints of a family now and then carry one, or the processor of another family:
-# transformers goes by the class, and so do its defaults.
-_PICTURE_PROCESSORS = (
-    Processor(
-        stem="ViT",
-        defaults=COMMON_DEFAULTS | _SQUARE | {"size": {"height": 224, "width": 224}, "do_center_crop": False},
-    ),
-    Processor(stem="DeiT", defaults=COMMON_DEFAULTS | _SQUARE | {"size": {"height": 256, "width": 256}, "resample": 3}),
-    Processor(
-        stem="CLIP",
-        defaults=COMMON_DEFAULTS
-        | {"size": {"shortest_edge": 224}, "resample": 3, "image_mean": _CLIP_MEAN, "image_std": _CLIP_STD},
-    ),
-)
-_CLASS_NAME = re.compile(r"(.+?)(ImageProcessor(Fast|Pil)?|VideoProcessor|FeatureExtractor)")
-# The key has changed its name with the kind of class that wrote the file; the oldest counts least.
-_TYPE_KEYS = ("video_processor_type", "image_processor_type", "feature_extractor_type")
 
 
 @dataclass(frozen=True)
@@ -67,10 +44,7 @@ class _Keys:
 
     def wrong(self, key: str, expected: str) -> CheckpointError:
         """The error for a value that makes no sense."""
-        return CheckpointError(
-            f"{self.file}: {key} must be {expected}, got {self.values[key]!r}",
-            fix=f"correct {key} in the checkpoint's {self.file}",
-        )
+        return wrong_value(self.values, key, expected, self.file)
 
 
 def _is_side(value: Any) -> bool:
@@ -166,100 +140,6 @@ def _per_channel(keys: _Keys, key: str) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _class_name(keys: _Keys) -> str | None:
-    """The class that the file says it is for; None where it says nothing."""
-    for key in _TYPE_KEYS:
-        name = keys.values.get(key)
-        if name is not None and not isinstance(name, str):
-            raise keys.wrong(key, "the name of a class")
-        if name is not None:
-            return name
-    return None
-
-
-def _processor(name: str | None, family: Family, file: str) -> Processor:
-    """What is known of a class; where the file names none, transformers takes the family's own."""
-    if name is None:
-        return family.processor
-    match = _CLASS_NAME.fullmatch(name)
-    known = (*(one.processor for one in registry.FAMILIES), *_PICTURE_PROCESSORS)
-    # Compared without case: a published ViViT file says ViViTImageProcessor, a class that never existed.
-    found = next((one for one in known if match is not None and match[1].lower() == one.stem.lower()), None)
-    if found is None:
-        raise CheckpointError(
-            f"{file} is for {name!r}, whose arithmetic is not supported; supported are "
-            f"{', '.join(f'{one.stem}ImageProcessor' for one in known)}, and the video processors of "
-            f"{' and '.join(one.title for one in registry.FAMILIES)}",
-            fix=f"take the {file} of the checkpoint that the weights come from",
-        )
-    return found
-
-
-class PixelsChoice(NamedTuple):
-    """Whose arithmetic a checkpoint's pixels follow, and what is worth saying about the choice, if anything."""
-
-    arithmetic: Arithmetic
-    note: str | None
-
-
-def choose_arithmetic(
-    config: Mapping[str, Any],
-    *,
-    family: Family,
-    transformers_version: str | None,
-    asked: Arithmetic | None = None,
-    file: str = _FILE,
-) -> PixelsChoice:
-    """Choose whose arithmetic a checkpoint's pixels follow.
-
-    The class that the file names decides. A video processor and a "Fast" class compute with torchvision, a "Pil" class
-    and a feature extractor with Pillow. So does the image processor of ViViT, in every version. The bare name of
-    another image processor means two classes: one with Pillow before transformers 5, one with torchvision since. Files
-    of both look alike, so the version in config.json decides, which the same `save_pretrained` or Trainer wrote. Where
-    none is there, Pillow is taken: transformers 5 always writes one.
-
-    Pillow is Pillow up to version 12, which nearly all published checkpoints were trained and evaluated with. Its
-    version 13 differs on tall frames alone and is taken only where it is asked for.
-
-    Args:
-        config: the parsed preprocessor_config.json, or video_preprocessor_config.json.
-        family: of the model; its own image processor is meant where the file names no class.
-        transformers_version: what config.json says, or None.
-        asked: what the caller wants instead, or None.
-        file: which was parsed, for messages.
-
-    Returns:
-        The arithmetic, and a note where the files leave it open, or the caller overrules them, or it is torchvision's.
-
-    Raises:
-        CheckpointError: for a class that is not supported.
-    """
-    name = _class_name(_Keys(config, file))
-    processor = _processor(name, family, file)
-    called = name or f"{processor.stem}ImageProcessor"
-    chosen: Arithmetic = "pillow"
-    note = None
-    if called.endswith("VideoProcessor") or (called.endswith("Fast") and not processor.always_pillow):
-        chosen, note = "torchvision", f"pixels are computed as torchvision does, as {called} does"
-    elif called.endswith("ImageProcessor") and not processor.always_pillow:
-        major = re.match(r"\d+", transformers_version or "")
-        source = f"transformers_version {transformers_version}" if major else "it does not say which version wrote it"
-        if major and int(major[0]) >= 5:
-            chosen = "torchvision"
-            note = (
-                f"pixels are computed as torchvision does, as {called} does since transformers 5 (config.json: "
-                f"{source}); --pixels pillow computes them as Pillow does"
-            )
-        else:
-            note = (
-                f"pixels are computed as Pillow does, as {called} did before transformers 5 (config.json: {source}); "
-                "for a model fine-tuned since, --pixels torchvision"
-            )
-    if asked is None or asked == chosen:
-        return PixelsChoice(chosen, note if asked is None else None)
-    return PixelsChoice(asked, f"pixels are computed as {asked} does, as asked for; {called} means {chosen}")
-
-
 def spec_from_hub(
     config: Mapping[str, Any],
     *,
@@ -268,7 +148,7 @@ def spec_from_hub(
     evaluation: Evaluation,
     arithmetic: Arithmetic,
     layout: Layout = "TCHW",
-    file: str = _FILE,
+    file: str = PROCESSOR_FILE,
 ) -> ClipSpec:
     """The input contract that a parsed preprocessor_config.json describes, an empty one included.
 
@@ -281,8 +161,8 @@ def spec_from_hub(
     model's family, as in `transformers`. Raises CheckpointError for a class of other arithmetic, and for a value
     that makes no sense, naming key, value and what was expected.
     """
-    name = _class_name(_Keys(config, file))
-    processor = _processor(name, family, file)
+    name = class_named(config, file)
+    processor = processor_named(name, family, file)
     defaults = processor.defaults
     values = {**defaults, **config}
     # A class that has no crop of its own writes null for it.

@@ -9,7 +9,8 @@ from oracle import oracle
 from published_configs import EVALUATION, KINETICS, PUBLISHED, VIDEOMAE, VIVIT, noise, ours, spec_of, theirs
 from specs import VIDEOMAE_SPEC, VIVIT_SPEC
 
-from tubelet.exporter.checkpoint.processor import choose_arithmetic, spec_from_hub
+from tubelet.exporter.checkpoint.processor import spec_from_hub
+from tubelet.exporter.checkpoint.processor_class import choose_arithmetic
 from tubelet.exporter.families.registry import family_named
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.spec import ExactSize, ShortestEdge
