@@ -69,7 +69,7 @@ def _read_settings(
 def _read_named_file(source: Source, file: Path, report: Report) -> dict[str, Tensor]:
     """The weights of a .pth file under the names of transformers."""
     weights = read_original(file)
-    if source.is_lone_file and not has_original_names(weights):
+    if source.is_lone_file and not has_original_names(without_wrappers(weights)[0]):
         raise CheckpointError(
             f"{file.name} has other names than the original VideoMAE, so what model it is of is not known",
             fix="put the config.json of the model beside the file",
@@ -97,12 +97,12 @@ def _stored_weights(source: Source, report: Report) -> dict[str, Tensor]:
 
 def _named_as_on_the_hub(weights: dict[str, Tensor], report: Report) -> dict[str, Tensor]:
     """The weights under the names of transformers, where they lie behind wrappers or have those of the original."""
+    weights, wrappers = without_wrappers(weights)
     if has_original_names(weights):
         return hub_names(weights)
-    weights, wrappers = without_wrappers(weights)
     if wrappers:
         report(f"the weights were saved from a wrapped model: {' and '.join(wrappers)} in their names is left out")
-    return hub_names(weights) if has_original_names(weights) else weights
+    return weights
 
 
 def processor_of(files: Files, image_size: tuple[int, int], report: Report) -> ProcessorFile:

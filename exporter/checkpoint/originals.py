@@ -39,9 +39,7 @@ _PARTS = {
     ".mlp.fc2.": ".output.dense.",
 }
 _QKV = ("query", "key", "value")
-# In front of all names: what DistributedDataParallel puts there, or the class around the model on the Hub.
-_WRAPPERS = ("module.", "model.")
-_ORIGINAL = re.compile(r"(module\.|model\.)?((encoder|backbone)\.)?(patch_embed\.proj|blocks\.\d+)\.")
+_ORIGINAL = re.compile(r"((encoder|backbone)\.)?(patch_embed\.proj|blocks\.\d+)\.")
 
 # Weights of variants whose mathematics is another.
 _OTHER_MATHEMATICS = {
@@ -79,7 +77,7 @@ def read_original(path: Path) -> dict[str, Tensor]:
 
 
 def has_original_names(weights: Mapping[str, Tensor]) -> bool:
-    """Whether the names are the authors'."""
+    """Whether the names, with nothing in front of them, are the authors'."""
     return any(_ORIGINAL.match(name) for name in weights)
 
 
@@ -87,18 +85,16 @@ def hub_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same weights under the Hub's names: of VideoMAEForVideoClassification, of VideoMAEForPreTraining where there
     is a decoder, and with neither a head nor a decoder of the encoder, whose names begin with "videomae." all the same.
 
-    A "module." or "model." in front of all of them is left out. query, key and value, which lie in one matrix here,
-    become three. A weight that has no place keeps its name, for the gate to report. Raises CheckpointError for a
-    variant with other mathematics.
+    query, key and value, which lie in one matrix here, become three. A weight that has no place keeps its name, for the
+    gate to report. Raises CheckpointError for a variant with other mathematics.
     """
     for pattern, reason in _OTHER_MATHEMATICS.items():
         found = next((name for name in weights if re.search(rf"(^|\.){pattern}$", name)), None)
         if found is not None:
             raise CheckpointError(f"this VideoMAE is not the plain one: {reason}, as {found} shows")
-    wrapper = next((prefix for prefix in _WRAPPERS if all(name.startswith(prefix) for name in weights)), "")
     renamed: dict[str, Tensor] = {}
     for name, tensor in weights.items():
-        hub = _hub_name(name.removeprefix(wrapper))
+        hub = _hub_name(name)
         if hub.endswith(".attn.qkv.weight"):
             if tensor.ndim != 2 or tensor.shape[0] != 3 * tensor.shape[1]:
                 raise CheckpointError(f"{name} must be (3 x D, D), got {tuple(tensor.shape)}")
