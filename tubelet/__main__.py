@@ -1,5 +1,17 @@
-"""`python -m tubelet`: the same as the `tubelet` command."""
+"""The `tubelet` command, and `python -m tubelet`."""
 
-from .cli.tree import main
+from .cli.signals import ended_by_signals, exit_interrupted
 
-main(prog_name="tubelet")
+
+def run() -> None:
+    """Run the command. An interrupt while its modules are imported ends it as a later one does."""
+    try:
+        with ended_by_signals():
+            from .cli.tree import main
+    except KeyboardInterrupt:
+        exit_interrupted()
+    main(prog_name="tubelet")
+
+
+if __name__ == "__main__":
+    run()

@@ -452,7 +452,7 @@ def test_two_that_write_the_same_fresh_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ignored", [False, True])
 def test_signals_end_a_command_as_an_interrupt_does(tmp_path: Path, number: signal.Signals, ignored: bool) -> None:
     code = (
-        "import signal\nfrom tubelet.cli.tree import ended_by_signals\n"
+        "import signal\nfrom tubelet.cli.signals import ended_by_signals\n"
         f"if {ignored}: signal.signal({int(number)}, signal.SIG_IGN)\n"
         "with ended_by_signals(), written_file(path) as beside:\n"
         "    beside.write_text('half')\n    print('ready', flush=True)\n    time.sleep(0.5)\n"
@@ -464,7 +464,7 @@ def test_signals_end_a_command_as_an_interrupt_does(tmp_path: Path, number: sign
     assert entries(tmp_path) == (["file"] if ignored else [])
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_library_that_makes_an_error_of_a_signal(tmp_path: Path, number: signal.Signals, code: int) -> None:
     script = """
 import click
@@ -491,7 +491,7 @@ main(["wait"])
 
 
 def test_signals_are_left_as_they_were() -> None:
-    from tubelet.cli.tree import ended_by_signals
+    from tubelet.cli.signals import ended_by_signals
 
     before = signal.getsignal(signal.SIGTERM)
     with ended_by_signals():
