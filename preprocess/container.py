@@ -41,6 +41,11 @@ class OpenVideo:
 
     def packets(self) -> Iterator["Packet[VideoStream]"]:
         """The packets of the stream from where the file stands; one of size 0 marks the end."""
+        for packet in self._demuxed():
+            self.source.check_time()
+            yield packet
+
+    def _demuxed(self) -> Iterator["Packet[VideoStream]"]:
         try:
             yield from self.container.demux(self.stream)
         except IndexError:

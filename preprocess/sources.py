@@ -5,6 +5,7 @@ import os
 import re
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,12 +40,14 @@ class Source:
     content: a path, its bytes, a seekable binary file, or a URL as str
     track:   which of its video tracks is read, from 0; None is the one that FFmpeg takes for the best
     max_mb:  MiB of pixels that a reading may hold; a quarter of it for one frame
+    until:   when reading it ends in an error, by time.monotonic(); None is never
     """
 
     name: str
     content: Path | bytes | BinaryIO | str
     track: int | None = None
     max_mb: int = MAX_MB
+    until: float | None = None
 
     @classmethod
     def of(
@@ -98,6 +101,14 @@ class Source:
             )
         if not self.content.is_file():
             raise VideoError(f"{self} is not a file")
+
+    def check_time(self) -> None:
+        """Raise VideoError where there is no more time to read it: a small file can hold days of frames."""
+        if self.until is not None and time.monotonic() > self.until:
+            raise VideoError(
+                f"{self} takes longer to read than is allowed",
+                fix="give a shorter or smaller video, or allow more time: Reading(timeout_seconds=...) in Python",
+            )
 
     def for_pyav(self) -> tuple[Any, dict[str, Any]]:
         """What `av.open` takes, and the options that belong to it."""

@@ -1,5 +1,6 @@
 """VideoClassifier: a bundle that names what happens in a video. read -> prepare -> infer -> rank."""
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from .bundle.memory import clips_at_once
 from .model import VideoModel
 from .predictions import Answer, Prediction, Value, answer, merge_views
 from .prefetch import ahead, grouped
-from .reading import Clips, Video, prepare_crops, read_crops
+from .reading import Clips, Reading, Video, prepare_crops, read_crops
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,30 @@ class Classification:
     predictions: tuple[Prediction | Value, ...]
     clips: Clips | None
     error: VideoError | None
+
+    def to_json(self, reading: Reading) -> dict[str, Any]:
+        """Give the predictions, and the frames that they are for, as `json.dumps` takes them.
+
+        Args:
+            reading: how the video was read.
+
+        Returns:
+            video, predictions, frames and seconds, both a list for each clip where there are several. Times are None
+            where the file has none. Of a video that could not be read, video and error.
+        """
+        if self.clips is None:
+            return {"video": self.name, "error": "" if self.error is None else self.error.message}
+        clips = self.clips
+        seconds = [[None if math.isnan(at) else round(at, 6) for at in clip] for clip in clips.seconds.tolist()]
+        frames = clips.indices.tolist()
+        several = reading.clips > 1
+        document = {
+            "video": self.name,
+            "predictions": [prediction._asdict() for prediction in self.predictions],
+            "frames": frames if several else frames[0],
+            "seconds": seconds if several else seconds[0],
+        }
+        return document | clips.damage() if reading.on_error == "skip" else document
 
 
 @dataclass(frozen=True, eq=False)

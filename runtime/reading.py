@@ -1,5 +1,7 @@
 """Reading: a video becomes the clips that a model is asked about."""
 
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -42,6 +44,8 @@ class Reading:
         track: which video track of a file, from 0. None is the one that FFmpeg takes for the best.
         max_mb: MiB of pixels that may be held while one video is read, and a quarter of it for one decoded frame.
         allow_url: whether a URL, given as str, is opened. FFmpeg decides which protocols there are.
+        max_seconds: how long a video may last, by the times of its frames. None is as long as it likes.
+        timeout_seconds: how long the reading of one video may take. None is as long as it takes.
 
     Raises:
         OutOfBounds: for a value that makes no sense.
@@ -57,6 +61,8 @@ class Reading:
     track: int | None = None
     max_mb: int = MAX_MB
     allow_url: bool = False
+    max_seconds: float | None = None
+    timeout_seconds: float | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("sampling", SamplingName), ("on_error", OnError), ("resize", ResizeName)):
@@ -74,6 +80,10 @@ class Reading:
         if self.track is not None:
             TRACK.check(self.track)
         MOST_MB.check(self.max_mb)
+        for name in ("max_seconds", "timeout_seconds"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise OutOfBounds(f"{name} must be above 0, got {shown(value)}")
 
     @property
     def views(self) -> int:
@@ -96,6 +106,10 @@ class Clips:
     def clip(self, number: int) -> Frames:
         """The frames of one clip (T), in order."""
         return self.frames.take(self.positions[number])
+
+    def damage(self) -> dict[str, int]:
+        """Count what was wrong with a file that was read all the same."""
+        return {"stood_in": int(self.frames.stood_in.sum()), "skipped_packets": self.frames.skipped_packets}
 
     @property
     def indices(self) -> NDArray[np.int64]:
@@ -152,6 +166,7 @@ def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | 
     wanted: list[NDArray[np.int64]] = []
 
     def choose(timeline: Timeline) -> NDArray[np.int64]:
+        _check_seconds(timeline, reading.max_seconds)
         shown = np.arange(len(timeline)) if reading.fps is None else at_rate(timeline, reading.fps)
         views = clip_views(
             sampling_of(spec, reading), num_frames=spec.num_frames, available=len(shown), clips=reading.clips
@@ -161,7 +176,8 @@ def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | 
 
     if is_file_like(video):
         source = Source.of(video, name=name, allow_url=reading.allow_url)
-        source = replace(source, track=reading.track, max_mb=reading.max_mb)
+        until = None if reading.timeout_seconds is None else time.monotonic() + reading.timeout_seconds
+        source = replace(source, track=reading.track, max_mb=reading.max_mb, until=until)
         scale_to = None if reading.resize == "exact" else _scaling(spec)
         found = read_fitted(source, choose, fit, rotate=reading.rotate, on_error=reading.on_error, scale_to=scale_to)
     else:
@@ -174,6 +190,18 @@ def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | 
     (chosen,) = wanted
     _, positions = np.unique(chosen, return_inverse=True)
     return [Clips(frames, positions.reshape(chosen.shape)) for frames in found]
+
+
+def _check_seconds(timeline: Timeline, most: float | None) -> None:
+    """Raise VideoError for a video that lasts longer than `most` by the times of its frames."""
+    if most is None or not timeline.is_timed:
+        return
+    lasts = timeline.seconds[-1] - timeline.seconds[0]
+    if lasts > most:
+        raise VideoError(
+            f"the video lasts {lasts:.1f} seconds, and it may last {most:g}",
+            fix="cut it, or allow more: Reading(max_seconds=...) in Python",
+        )
 
 
 def read_clip(video: Video, spec: ClipSpec, reading: Reading | None = None) -> Frames:

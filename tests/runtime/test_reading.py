@@ -287,3 +287,27 @@ def test_fast_resize_needs_a_resize(long_video: Path, vivit_bundle: Path) -> Non
         read_clips(long_video, replace(spec, resize=None), Reading(resize="fast"))
     with pytest.raises(VideoError, match=r"not by hamming\n  fix: --resize exact"):
         read_clips(long_video, replace(spec, resample="hamming"), Reading(resize="fast"))
+
+
+def test_a_video_may_last_so_long(vivit_bundle: Path, long_video: Path) -> None:
+    spec = Bundle.open(vivit_bundle).spec
+    assert len(read_clips(long_video, spec, Reading(max_seconds=3)).frames) == 4
+    with pytest.raises(VideoError, match=r"the video lasts 3\.0 seconds, and it may last 2\.5"):
+        read_clips(long_video, spec, Reading(max_seconds=2.5))
+    for wrong in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(OutOfBounds, match="max_seconds must be above 0"):
+            Reading(max_seconds=wrong)
+        with pytest.raises(OutOfBounds, match="timeout_seconds must be above 0"):
+            Reading(timeout_seconds=wrong)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_reading_may_take_so_long(vivit_bundle: Path, long_video: Path, on_error: Any) -> None:
+    """However a file is read: by its list, by its packets, or by decoding, of which each can take for ever."""
+    spec = Bundle.open(vivit_bundle).spec
+    raw = long_video.with_suffix(".h264")  # has no list, and no times
+    make_video(raw, frames=90)
+    for video in (long_video, raw, raw.read_bytes()):
+        assert len(read_clips(video, spec, Reading(timeout_seconds=60, on_error=on_error)).frames) == 4
+        with pytest.raises(VideoError, match="takes longer to read than is allowed"):
+            read_clips(video, spec, Reading(timeout_seconds=1e-9, on_error=on_error))

@@ -1,9 +1,7 @@
 """`tubelet classify`."""
 
 import json
-import math
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -12,7 +10,7 @@ from ..runtime.classifier import Classification
 from ..runtime.load import load
 from ..runtime.predictions import Value
 from ..runtime.progress import StatusLine
-from ..runtime.reading import Clips, Reading
+from ..runtime.reading import Reading
 from .options import Bounded, bundle_argument, engine_options, json_option, print_json
 from .reading_options import reading_options
 from .standard_input import with_standard_input
@@ -72,9 +70,9 @@ def classify(
                 if result.error is not None:
                     click.echo(f"Error: {result.error}", err=True)
                 if json_lines:
-                    click.echo(json.dumps(to_json(result, reading)))
+                    click.echo(json.dumps(result.to_json(reading)))
                 elif as_json:
-                    documents.append(to_json(result, reading))
+                    documents.append(result.to_json(reading))
                 elif result.error is None:
                     print_predictions(result, name_video=len(videos) > 1)
                 if number < len(videos):
@@ -85,32 +83,6 @@ def classify(
         raise click.exceptions.Exit(1)
 
 
-def to_json(result: Classification, reading: Reading) -> dict[str, Any]:
-    """One video: its predictions, and the frames that they are for, a list for each clip where there are several. Times
-    are null where the file has none."""
-    if result.clips is None:
-        error = "" if result.error is None else result.error.message
-        return {"video": result.name, "error": error}
-    clips = result.clips
-    seconds = [[None if math.isnan(at) else round(at, 6) for at in clip] for clip in clips.seconds.tolist()]
-    frames = clips.indices.tolist()
-    several = reading.clips > 1
-    document = {
-        "video": result.name,
-        "predictions": [prediction._asdict() for prediction in result.predictions],
-        "frames": frames if several else frames[0],
-        "seconds": seconds if several else seconds[0],
-    }
-    if reading.on_error == "skip":
-        document |= damage(clips)
-    return document
-
-
-def damage(clips: Clips) -> dict[str, int]:
-    """What was wrong with a file that was read all the same."""
-    return {"stood_in": int(clips.frames.stood_in.sum()), "skipped_packets": clips.frames.skipped_packets}
-
-
 def print_predictions(result: Classification, *, name_video: bool) -> None:
     if name_video:
         click.echo(result.name)
@@ -118,7 +90,7 @@ def print_predictions(result: Classification, *, name_video: bool) -> None:
         number = f"{said.value:10.6g}" if isinstance(said, Value) else f"{said.score:7.2%}"
         click.echo(f"{number}  {said.label}")
     if result.clips is not None and result.clips.frames.skipped_packets:
-        found = damage(result.clips)
+        found = result.clips.damage()
         click.echo(
             f"note: {result.name}: {found['skipped_packets']} damaged packets skipped, another frame stood in for "
             f"{found['stood_in']}",
