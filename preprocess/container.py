@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, cast
 
 import av
@@ -14,7 +15,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from .errors import TooManyFiles, VideoError
-from .pyav import UNDECODABLE, UNEXPECTED, listed_frames, open_container, pyav, refuse_shortage, unexpected
+from .pyav import (
+    UNDECODABLE,
+    UNEXPECTED,
+    hide_secrets,
+    listed_frames,
+    open_container,
+    pyav,
+    refuse_shortage,
+    unexpected,
+)
 from .sources import FRAME_SHARE, Source
 
 # FFmpeg opens these as video too: bytes drawn as text, and pictures (also every format that ends in _pipe).
@@ -41,18 +51,23 @@ class OpenVideo:
 
     def packets(self) -> Iterator["Packet[VideoStream]"]:
         """The packets of the stream from where the file stands; one of size 0 marks the end."""
-        for packet in self._demuxed():
+        for packet in self._demuxed((self.stream,)):
             self.source.check_time()
             yield packet
 
-    def _demuxed(self) -> Iterator["Packet[VideoStream]"]:
+    def packets_of_all(self) -> Iterator["Packet[Any]"]:
+        """The packets of sound and all else as well: they show that a source lives whose video has ended."""
+        return self._demuxed(())
+
+    def _demuxed(self, streams: "tuple[VideoStream, ...]") -> Iterator["Packet[Any]"]:
         try:
-            yield from self.container.demux(self.stream)
+            yield from self.container.demux(*streams)
         except IndexError:
             # PyAV 18 ends by marking the end of each stream, and trips over one that turned up while it read.
             # That of the video, which was there before, is marked by then.
             return
         except av.FFmpegError as error:
+            hide_secrets(error)
             refuse_shortage(self.source, error)
             if not self.skips_damage:
                 raise
@@ -62,6 +77,14 @@ class OpenVideo:
             yield cast("Packet[VideoStream]", end)
         except UNEXPECTED as error:
             raise unexpected(self.source, error) from error
+
+    def start_pts(self, first: int) -> int:
+        """The timestamp at which the file begins: `first`, of its first frame, or before it where sound starts
+        earlier."""
+        start_time, tick = self.container.start_time, self.stream.time_base
+        if start_time is None or tick is None:
+            return first
+        return min(first, round(Fraction(start_time, av.time_base) / tick))
 
     def decode(self, packet: "Packet[VideoStream]") -> list[VideoFrame]:
         """The frames that a packet completes: none, one or several."""
@@ -127,7 +150,7 @@ def _check_size(source: Source, stream: VideoStream) -> None:
     width, height = stream.codec_context.width, stream.codec_context.height
     name = stream.codec_context.name
     # Without a size it has none to tell, or has refused to decode one that is too large. png tells by decoding.
-    if 0 in (width, height) and not source.is_url and name not in ("png", "apng"):
+    if 0 in (width, height) and source.reopens and name not in ("png", "apng"):
         with suppress(av.FFmpegError, OSError), _open(source, {"skip_frame": "all"}) as container:
             codec = cast("VideoStream", container.streams[stream.index]).codec_context
             width, height = codec.width, codec.height
@@ -202,7 +225,7 @@ def video_stream(source: Source, container: InputContainer) -> VideoStream:
     listed, size = len(listed_frames(stream)), container.size
     if listed > size > 0:  # a lie that costs gigabytes each time the file is opened
         raise VideoError(f"{source} is damaged: it lists {listed} frames in {size} bytes", fix="copy the file again")
-    if source.is_url and size <= 0 and container.duration is None:
+    if source.is_url and not source.may_be_endless and is_endless(container):
         raise VideoError(f"{source} is live: it has no end", fix="record a part of it, and give that")
     return stream
 
@@ -217,6 +240,11 @@ def _track(source: Source, container: InputContainer, tracks: list[VideoStream])
     if best in tracks:
         return best
     return max(tracks, key=lambda track: track.codec_context.width * track.codec_context.height)
+
+
+def is_endless(container: InputContainer) -> bool:
+    """Whether nothing says how long it is: a stream over a network that goes on."""
+    return container.size <= 0 and container.duration is None
 
 
 def _is_animated_webp(source: Source) -> bool:

@@ -7,7 +7,6 @@ that does not bear this out is decoded whole and its frames are counted, which i
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from fractions import Fraction
 from typing import Literal, NamedTuple, TypeVar
 
 import av
@@ -189,14 +188,11 @@ def _pts_of_all(video: OpenVideo) -> NDArray[np.int64]:
 
 def _timeline(video: OpenVideo, pts: NDArray[np.int64]) -> Timeline:
     """Times from the start of the file, which is before its first frame if sound starts earlier."""
-    start_time, tick = video.container.start_time, video.stream.time_base
+    tick = video.stream.time_base
     steps = np.diff(pts)
     if tick is None or (pts == _NO_TIMESTAMP).any() or (steps <= 0).any() or len(pts) == 0:
         return Timeline(np.full(len(pts), np.nan), rounding_seconds=0.0)
-    start = int(pts[0])
-    if start_time is not None:
-        start = min(start, round(Fraction(start_time, av.time_base) / tick))
-    seconds = (pts - start) * tick.numerator / tick.denominator
+    seconds = (pts - video.start_pts(int(pts[0]))) * tick.numerator / tick.denominator
     # Ticks as long as a frame count frames, and nothing was rounded.
     counts_frames = len(steps) > 0 and steps.min() == 1
     return Timeline(seconds, rounding_seconds=0.0 if counts_frames else float(tick) / 2)

@@ -20,14 +20,19 @@ messages in one place. Each is also the builtin that a caller would expect, so `
 from collections.abc import Callable
 from functools import partial
 
+from .redaction import redacted
+
 
 class TubeletError(Exception):
-    """What is wrong with a value and what was expected; `fix` is the one thing to do about it."""
+    """What is wrong with a value and what was expected; `fix` is the one thing to do about it.
+
+    What a URL must keep to itself is taken out of both.
+    """
 
     def __init__(self, message: str, *, fix: str | None = None) -> None:
-        self.message = message
-        self.fix = fix
-        super().__init__(message if fix is None else f"{message}\n  fix: {fix}")
+        self.message = redacted(message)
+        self.fix = None if fix is None else redacted(fix)
+        super().__init__(self.message if fix is None else f"{self.message}\n  fix: {self.fix}")
 
 
 class VideoError(TubeletError, ValueError):

@@ -14,6 +14,7 @@ from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 
 from .errors import VideoError, VideoOutOfMemory
+from .redaction import redacted_url
 from .shortage import FILES_ERRNOS, MEMORY_ERRNOS, too_many_files
 
 if TYPE_CHECKING:  # PyAV 16 has no such module
@@ -74,12 +75,18 @@ def refuse_shortage(name: object, error: BaseException) -> None:
         ) from error
 
 
+def hide_secrets(error: av.FFmpegError) -> None:
+    """Take passwords out of the URL that an error of FFmpeg names: a traceback would show it."""
+    error.args = tuple(redacted_url(part) if isinstance(part, str) else part for part in error.args)
+
+
 @contextmanager
 def pyav(name: object) -> Iterator[None]:
     """A block of calls to PyAV about the video called `name`, which raises FFmpeg's errors and VideoError alone."""
     try:
         yield
     except av.FFmpegError as error:
+        hide_secrets(error)
         refuse_shortage(name, error)
         raise
     except VideoError:

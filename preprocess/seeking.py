@@ -9,6 +9,7 @@ all to count the frames that decoding yields. What is never decoded is taken at 
 
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -102,9 +103,8 @@ def index_packets(video: OpenVideo) -> FrameIndex:
         CutShort: where the file is not as long as it says.
     """
     container, stream = video.container, video.stream
-    stated = stated_bytes(video)
-    if stated is not None and container.size < stated and not video.skips_damage:
-        raise _cut_short(video, f"states {stated} bytes", f"{container.size}")
+    if not video.skips_damage:
+        _refuse_less_than_stated(video)
     # AVI stores no presentation times: what FFmpeg makes up is wrong where the codec reorders frames.
     reliable = not (container.format.name == "avi" and stream.codec_context.has_b_frames)
     shown = array("q")  # 8 bytes each: there may be hundreds of thousands
@@ -125,6 +125,19 @@ def index_packets(video: OpenVideo) -> FrameIndex:
     if not reliable or len(pts) == 0 or len(pts) < len(shown) or len(key_pts) == 0 or key_pts[0] > pts[0]:
         raise UnreliableIndex
     return FrameIndex(pts, key_pts, key_seek_to)
+
+
+def refuse_cut_short(video: OpenVideo) -> None:
+    """Raise CutShort where a file says that it holds more than it does. It reads one packet."""
+    _refuse_less_than_stated(video)
+    with suppress(UnreliableIndex):
+        list_frames(video)
+
+
+def _refuse_less_than_stated(video: OpenVideo) -> None:
+    stated = stated_bytes(video)
+    if stated is not None and video.container.size < stated:
+        raise _cut_short(video, f"states {stated} bytes", f"{video.container.size}")
 
 
 def _cut_short(video: OpenVideo, promise: str, held: str) -> CutShort:

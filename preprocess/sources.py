@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
 from .errors import VideoError
+from .redaction import redacted_url
 
 FileLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -21,7 +22,7 @@ FRAME_SHARE = 4  # a decoder holds several frames: one alone may take this part 
 URL_SECONDS = 30  # without an answer
 
 # FFmpeg follows the references of a playlist: a file's to other files, as it does by itself, and no others.
-_PROTOCOLS_OF_FILES, _PROTOCOLS_OF_BYTES = "file,crypto,data", "crypto,data"
+_PROTOCOLS_OF_FILES, PROTOCOLS_OF_BYTES = "file,crypto,data", "crypto,data"
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _PATH_OF_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
@@ -44,7 +45,7 @@ class Source:
     """
 
     name: str
-    content: Path | bytes | BinaryIO | str
+    content: Path | bytes | BinaryIO | str = field(repr=False)
     track: int | None = None
     max_mb: int = MAX_MB
     until: float | None = None
@@ -78,6 +79,16 @@ class Source:
     @property
     def is_url(self) -> bool:
         return isinstance(self.content, str)
+
+    @property
+    def reopens(self) -> bool:
+        """Whether it can be opened again for another look: a URL is not fetched twice."""
+        return not self.is_url
+
+    @property
+    def may_be_endless(self) -> bool:
+        """Whether to read what has no end, such as a camera."""
+        return False
 
     @property
     def max_bytes(self) -> int:
@@ -118,7 +129,7 @@ class Source:
             # Resolved, because FFmpeg takes "name:rest" for a protocol.
             return self.content.resolve(), {"options": {"protocol_whitelist": _PROTOCOLS_OF_FILES}}
         opened = io.BytesIO(self.content) if isinstance(self.content, bytes) else _Shared(self.content)
-        return opened, {"options": {"protocol_whitelist": _PROTOCOLS_OF_BYTES}}
+        return opened, {"options": {"protocol_whitelist": PROTOCOLS_OF_BYTES}}
 
     @contextmanager
     def reader(self) -> Iterator["BinaryIO | _Shared"]:
@@ -166,7 +177,7 @@ class _Shared:
 def local_path(video: str) -> Path:
     """The path of a video of which the file itself is needed. Raises VideoError for a URL."""
     if is_url(video):
-        raise VideoError(f"{video} is a URL, and the file itself is needed here", fix="download it first")
+        raise VideoError(f"{redacted_url(video)} is a URL, and the file itself is needed here", fix="download it first")
     return Path(video)
 
 
@@ -175,9 +186,10 @@ def is_url(video: object) -> bool:
 
 
 def name_of(video: object) -> str | None:
-    """What a video is called by itself: its path, the name of a file object or Source; None where it has none."""
+    """What a video is called by itself: its path, its URL without secrets, the name of a file object or Source; None
+    where it has none."""
     if isinstance(video, str | os.PathLike):
-        return str(video)
+        return redacted_url(str(video))
     name = getattr(video, "name", None)
     return name if isinstance(name, str) else None
 
@@ -194,14 +206,17 @@ def _content(video: FileLike, *, allow_url: bool) -> tuple[Path | bytes | Binary
     if isinstance(video, str) and is_url(video):
         if not allow_url:
             raise VideoError(
-                f"{video} is a URL, and only files are opened unless you allow it",
+                f"{redacted_url(video)} is a URL, and only files are opened unless you allow it",
                 fix="--allow-url, or Reading(allow_url=True) in Python",
             )
-        return video, video
+        return video, redacted_url(video)
     if isinstance(video, str | os.PathLike):
         path = Path(video)
         if not isinstance(video, str) and _PATH_OF_URL.match(str(path)) and not path.exists():
-            raise VideoError(f"{path} was a URL before it became a Path, which drops a slash", fix="give it as str")
+            raise VideoError(
+                f"{redacted_url(str(path))} was a URL before it became a Path, which drops a slash",
+                fix="give it as str",
+            )
         return path, str(video)
     return _binary(video)
 

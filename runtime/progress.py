@@ -6,6 +6,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TextIO
 
+from ..preprocess.redaction import redacted
+
 Progress = Callable[[str], None]
 
 
@@ -26,7 +28,7 @@ class StatusLine:
     def __call__(self, message: str) -> None:
         if self._stream.isatty():
             width = shutil.get_terminal_size().columns - 1
-            self._write(message[:width])
+            self._write(redacted(message)[:width])
             self._shown = True
 
     def aside(self, say: Progress) -> Progress:

@@ -5,6 +5,7 @@ from typing import get_args
 
 import click
 
+from ..preprocess.sources import name_of
 from ..runtime.load import load
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
@@ -63,6 +64,6 @@ def explain(
         write_panels(output, [found.frames, found.overlay()], found.seconds, shown=shown, force=force)
     if as_json:
         slices = [round(share, 6) for share in found.heat.sum(axis=(1, 2)).tolist()]  # (T', H', W') -> (T')
-        print_json({"video": video, "picture": str(output), "method": method, "attention_over_time": slices})
+        print_json({"video": name_of(video), "picture": str(output), "method": method, "attention_over_time": slices})
     else:
         click.echo(f"{output} is ready")

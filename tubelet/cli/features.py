@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocess.errors import BundleError, VideoError
-from ..preprocess.sources import Source, is_url
+from ..preprocess.redaction import HIDDEN, redacted_url
+from ..preprocess.sources import Source, is_url, name_of
 from ..runtime.encoder import VideoEncoder
 from ..runtime.load import load
 from ..runtime.progress import StatusLine
@@ -83,10 +84,10 @@ def _document(model: VideoEncoder, video: str | Source, target: Path | None) -> 
     try:
         found = model.features(video)
     except VideoError as error:
-        return {"video": str(video), "error": str(error)}
+        return {"video": name_of(video), "error": str(error)}
     if target is not None:
         _write(found, target)
-    return {"video": str(video), "npz": None if target is None else str(target)} | _describe(found)
+    return {"video": name_of(video), "npz": None if target is None else str(target)} | _describe(found)
 
 
 def _targets(videos: tuple[str, ...], npz: Path | None, *, force: bool) -> dict[str, Path]:
@@ -118,7 +119,9 @@ def _stem(video: str) -> str:
     """What the features of a video are named after."""
     if video == STANDARD_INPUT:
         return "standard-input"
-    return Path(urlsplit(video).path if is_url(video) else video).stem or "video"
+    if is_url(video):
+        return Path(urlsplit(redacted_url(video)).path).stem.replace(HIDDEN, "hidden") or "video"
+    return Path(video).stem or "video"
 
 
 def _write(found: Features, target: Path) -> None:

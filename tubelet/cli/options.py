@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import click
 
 from ..preprocess.errors import OutOfBounds
+from ..preprocess.redaction import redacted
 from ..runtime.backends import BACKENDS, DEFAULT_BACKEND
 from ..runtime.bounds import IMAGE_SIDE, THREADS, Bound, whole_number
 from ..runtime.storage.exchange import restored
@@ -126,4 +127,4 @@ def print_json(value: Any) -> None:
 
 def note(message: str) -> None:
     """Say something once that the user should know, beside the result."""
-    click.echo(f"note: {message}", err=True)
+    click.echo(redacted(f"note: {message}"), err=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from ..preprocess.sources import name_of
 from ..runtime.load import load
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
@@ -59,7 +60,13 @@ def reconstruct(
     masked, tokens = found.mask.masked.size, found.mask.masked.size + found.mask.visible.size
     if as_json:
         print_json(
-            {"video": video, "picture": str(output), "tokens": tokens, "masked": masked, "loss": round(found.loss, 6)}
+            {
+                "video": name_of(video),
+                "picture": str(output),
+                "tokens": tokens,
+                "masked": masked,
+                "loss": round(found.loss, 6),
+            }
         )
     else:
         click.echo(f"{masked} of {tokens} tokens masked, loss {found.loss:.4f}\n{output} is ready")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..preprocess.errors import OutOfBounds, ParityError, TubeletError
+from ..preprocess.redaction import redacted
 from ..preprocess.shortage import shortages_named
 from .bench import bench
 from .build import build
@@ -44,6 +45,13 @@ class TubeletGroup(click.Group):
     """Turns tubelet's errors, and what the system refuses, into messages and exit codes, in this one place."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return self._invoke(ctx)
+        except click.ClickException as error:
+            vars(error)["message"] = redacted(error.message)  # click quotes arguments, which may be URLs
+            raise
+
+    def _invoke(self, ctx: click.Context) -> Any:
         if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
             sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
         try:

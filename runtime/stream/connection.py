@@ -1,0 +1,161 @@
+"""A stream or camera: read as long as it sends, and opened again when it is lost."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from threading import Event
+from typing import Any
+
+import av
+from av.packet import Packet
+from av.video.frame import VideoFrame
+
+from ...preprocess.container import OpenVideo, is_endless, open_video
+from ...preprocess.errors import OutOfMemory, VideoError
+from ...preprocess.live import LiveSource
+from ...preprocess.through import frames_in_order
+from .back_off import BackOff
+from .frames import Pace, Segments, SourceFrame, SourceState
+
+WELL_SECONDS = 60.0  # of frames, after which a stream that is lost is taken for one that was never lost before
+KEY_SECONDS = 10.0  # in which a stream shows a key frame, or has none
+
+_NO_TIMESTAMPS = 0x0080  # AVFMT_NOTIMESTAMPS in libavformat/avformat.h: its times are made up
+_SAFE_AT_ANY_FRAME = ("h264",)  # FFmpeg's decoder itself begins where it can, which need not be a key frame
+
+# What waiting does not heal, where the very first opening fails of it.
+_FINAL = (LookupError, FileNotFoundError, PermissionError, av.error.ArgumentError)
+_REFUSED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
+
+
+class Lost(Exception):
+    """A stream stopped; its text says how."""
+
+
+def connected(
+    source: LiveSource, *, live: bool | None, retries: int | None, back_off: BackOff, stop: Event
+) -> Iterator[SourceFrame | SourceState]:
+    """Read a stream, and open it again whenever it is lost.
+
+    Args:
+        source: what is opened.
+        live: whether it is; None for all but a URL that says how long it is.
+        retries: how many times it is opened again without a minute of frames in between; None is for ever.
+        back_off: how long to wait before each.
+        stop: ends it. A read under way is waited for.
+
+    Yields:
+        Its states and frames.
+
+    Raises:
+        VideoError: where it cannot be opened for a reason that waiting does not heal, and where one that is not live
+            cannot be read to its end.
+    """
+    segments, attempt = Segments(), 0
+    is_live, was_connected = True, False
+    while not stop.is_set():
+        try:
+            with open_video(source) as video:
+                is_live = is_endless(video.container) if live is None else live
+                if was_connected and not is_live:  # a live playlist that says now that it is complete
+                    yield SourceState("ended", attempt, None, segments.number, True)
+                    return
+                was_connected = True
+                yield SourceState("connected", attempt, None, segments.number, is_live)
+                if not is_live:
+                    yield from _whole(video, segments, stop)
+                    return
+                since = time.monotonic()
+                for frame in _live_frames(video, source.seconds, segments, stop):
+                    yield frame
+                    if frame.arrived - since > WELL_SECONDS:
+                        attempt = 0
+                reason = "it ended"
+        except Lost as lost:
+            reason = str(lost)
+        except VideoError as error:
+            if not is_live:
+                raise
+            reason = _why_not_open(error, source, again=was_connected)
+        if stop.is_set():
+            return
+        yield SourceState("lost", attempt, reason, segments.number, True)
+        if retries is not None and attempt >= retries:
+            yield SourceState("ended", attempt, reason, segments.number, True)
+            return
+        attempt += 1
+        segments.cut()
+        stop.wait(back_off.seconds(attempt))
+
+
+def _whole(video: OpenVideo, segments: Segments, stop: Event) -> Iterator[SourceFrame | SourceState]:
+    """A stream that has an end, from its start."""
+    for frame, seconds in frames_in_order(video):
+        if stop.is_set():
+            return
+        yield SourceFrame(frame, seconds, time.monotonic(), segments.of(frame, seconds))
+    yield SourceState("ended", 0, None, segments.number, False)
+
+
+def _live_frames(video: OpenVideo, stall_seconds: float, segments: Segments, stop: Event) -> Iterator[SourceFrame]:
+    """The frames of a stream until it ends or `stop` is set. Raises Lost."""
+    container = video.container
+    has_times = not container.format.flags & _NO_TIMESTAMPS
+    pace = Pace(stop) if container.format.name.startswith("hls") else None  # it comes in pieces
+    opened = last = time.monotonic()
+    first: float | None = None  # when the first frame was decoded
+    started = video.stream.codec_context.name in _SAFE_AT_ANY_FRAME
+    packets = video.packets_of_all()
+    while not stop.is_set():
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError as error:
+            raise Lost(why_lost(error, stall_seconds)) from error
+        if packet is None:
+            return
+        arrived = time.monotonic()
+        for frame in _decoded(video, packet) if packet.stream_index == video.stream.index else ():
+            first = arrived if first is None else first
+            # What is shown before the first key frame refers to what nobody has.
+            started = started or frame.key_frame or arrived - first > KEY_SECONDS
+            if not started or frame.is_corrupt:
+                continue
+            seconds = frame.time if has_times else arrived - opened
+            if pace is not None:
+                pace.wait(seconds)
+                arrived = time.monotonic()
+            last = arrived
+            yield SourceFrame(frame, seconds, arrived, segments.of(frame, seconds))
+        if arrived - last > stall_seconds:
+            raise Lost(f"it showed nothing for {stall_seconds:g} seconds, and sent something")
+
+
+def _decoded(video: OpenVideo, packet: "Packet[Any]") -> list[VideoFrame]:
+    """The frames that a packet completes, none where it is damaged: the next key frame heals a stream."""
+    with suppress(av.FFmpegError):
+        return video.decode(packet)
+    return []
+
+
+def why_lost(error: av.FFmpegError | OSError, seconds: float) -> str:
+    """What FFmpeg's error means for a stream."""
+    if isinstance(error, av.error.ExitError):  # PyAV's time-out
+        return f"it sent nothing for {seconds:g} seconds"
+    return str(error.strerror)
+
+
+def _why_not_open(error: VideoError, source: LiveSource, *, again: bool) -> str:
+    """Why a stream could not be opened. Raises the error where waiting does not heal it."""
+    cause = error.__cause__
+    if cause is None:  # it was opened, and holds no video
+        if again:
+            return error.message
+        raise error
+    if not isinstance(cause, av.FFmpegError | OSError) or isinstance(error, OutOfMemory):
+        raise error
+    if not again and isinstance(cause, _FINAL + _REFUSED):
+        raise error
+    # An RTSP server has no such path while nobody sends to it; a web server has no such page.
+    if not again and isinstance(cause, av.error.HTTPNotFoundError) and not str(source.content).startswith("rtsp"):
+        raise error
+    return why_lost(cause, source.seconds)
