@@ -1,15 +1,25 @@
 """ExportOptions: what a caller may say of an export; `plan_export` and `export_bundle` share them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
+from ..preprocess.errors import OutOfBounds
 from ..preprocess.spec import Arithmetic, InputName
+from ..runtime.bounds import OPSETS, check_choice, shown
 from ..runtime.bundle.bundle import Task
-from ..runtime.bundle.files import Extra
-from ..runtime.precisions import GraphPrecision
+from ..runtime.bundle.files import EXTRAS, Extra
+from ..runtime.precisions import GRAPH_PRECISIONS, GraphPrecision
 
 OPSET = 23  # the first with Attention
+
+
+def _several(name: str, value: Sequence[Any]) -> Sequence[Any]:
+    """What is a tuple or a list; text, whose parts are letters, is neither."""
+    if isinstance(value, tuple | list):
+        return value
+    raise OutOfBounds(f"{name} must be a tuple, got {shown(value)}", fix=f"{name}=({shown(value)},)")
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,9 @@ class ExportOptions:
         precisions: the graphs to make. The fp32 graph is always made.
         calibrate: videos, or folders of them, to observe activations on. The reference clips where there are none.
         opset: of the graph, 17 to 24. Below 23 attention is written out.
+
+    Raises:
+        OutOfBounds: for a value that none of them may have.
     """
 
     revision: str | None = None
@@ -49,6 +62,19 @@ class ExportOptions:
     precisions: tuple[GraphPrecision, ...] = ("fp32",)
     calibrate: tuple[Path, ...] = ()
     opset: int = OPSET
+
+    def __post_init__(self) -> None:
+        if self.task is not None:
+            check_choice("task", self.task, get_args(Task))
+        check_choice("input_name", self.input_name, get_args(InputName))
+        OPSETS.check(self.opset)
+        for name, several in (("extras", EXTRAS), ("precisions", GRAPH_PRECISIONS)):
+            for value in _several(name, getattr(self, name)):
+                check_choice(name, value, several)
+        # Whoever writes Python writes paths as text, too.
+        object.__setattr__(self, "labels", None if self.labels is None else Path(self.labels))
+        for name in ("videos", "calibrate"):
+            object.__setattr__(self, name, tuple(Path(path) for path in _several(name, getattr(self, name))))
 
 
 AS_PUBLISHED = ExportOptions()

@@ -14,6 +14,7 @@ from .convert import display_matrix
 from .frames import Timeline
 
 CountedBy = Literal["list", "packets", "decoding"]
+Timestamps = Literal["rising", "not rising", "missing"]
 
 # Matrices from RGB to YUV by their numbers in ISO/IEC 23091-2; 2 is for none named.
 _COLOUR_SPACES = {
@@ -34,6 +35,10 @@ _COUNTED_BY: dict[CountedBy, str] = {
     "packets": "by its packets",
     "decoding": "by decoding all of them",
 }
+_UNTIMED: dict[Timestamps, str] = {
+    "not rising": "not known, for the timestamps do not rise from frame to frame",
+    "missing": "no timestamps",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class VideoInfo:
 
     path:             what it was given as, or is called
     container:        FFmpeg's names of its format
-    width, height:    pixels as displayed, after the rotation that the file asks for
+    width, height:    pixels of the first frame as displayed, after the rotation that the file asks for
     rotation:         that rotation in degrees, counter-clockwise, from -180 to 180
     mirrored:         whether the file asks for a mirror image, with or without a rotation
     pixel_format:     FFmpeg's name, which tells bits and chroma
@@ -52,9 +57,11 @@ class VideoInfo:
     counted_by:       how that is known: by the "list" of a file that has one, by reading its "packets", or by
                       "decoding" it whole. Only the last is a proof; the others are taken at their word for
                       what is not decoded
-    frame_rate:       average in frames per second; None where the file has no timestamps
-    variable_rate:    whether the time between frames varies; None where the file has no timestamps
-    duration_seconds: as the file states it; None where it states none
+    timestamps:       "rising" from frame to frame, as they should; "not rising" where they start over, as in files
+                      that were joined, or some lack; or "missing"
+    frame_rate:       average in frames per second; None where the timestamps do not rise
+    variable_rate:    whether the time between frames varies; None where the timestamps do not rise
+    duration_seconds: as the file states it; None where it states none, or the timestamps do not rise
     tracks:           number of video tracks, attached pictures left out
     track:            which of them this is about, from 0
     """
@@ -71,6 +78,7 @@ class VideoInfo:
     colour_range: str | None
     frames: int
     counted_by: CountedBy
+    timestamps: Timestamps
     frame_rate: float | None
     variable_rate: bool | None
     duration_seconds: float | None
@@ -85,7 +93,9 @@ class VideoInfo:
         """The file in a few lines."""
         turned = f", turned by {self.rotation} degrees" if self.rotation else ""
         mirrored = ", mirrored" if self.mirrored else ""
-        rate = "no timestamps"
+        # Files that were joined need not be of one size.
+        first = ", of the first frame" if self.timestamps == "not rising" else ""
+        rate = _UNTIMED.get(self.timestamps, "not stated")
         if self.frame_rate is not None:
             varying = "on average, varying" if self.variable_rate else "constant"
             rate = f"{self.frame_rate:.6g} per second, {varying}"
@@ -93,7 +103,7 @@ class VideoInfo:
         rows = [
             ("video", self.path),
             ("format", f"{self.codec} in {self.container}"),
-            ("size", f"{self.width}x{self.height}{turned}{mirrored}"),
+            ("size", f"{self.width}x{self.height}{turned}{mirrored}{first}"),
             ("colour", f"{self.pixel_format}, {self._colour()}"),
             ("frames", f"{self.frames}, {_COUNTED_BY[self.counted_by]}"),
             ("rate", rate),
@@ -116,6 +126,7 @@ class VideoInfo:
 def describe(video: OpenVideo, frame: VideoFrame, timeline: Timeline, counted_by: CountedBy) -> VideoInfo:
     """A file by its headers, its first frame, and the times of all frames."""
     stream, tracks = video.stream, video_tracks(video.container)
+    timestamps = _timestamps(video, timeline)
     matrix = display_matrix(video.source, frame)
     width, height = abs(matrix) @ (frame.width, frame.height)
     return VideoInfo(
@@ -131,13 +142,20 @@ def describe(video: OpenVideo, frame: VideoFrame, timeline: Timeline, counted_by
         colour_range=_COLOUR_RANGES.get(frame.color_range),
         frames=len(timeline),
         counted_by=counted_by,
+        timestamps=timestamps,
         # FFmpeg guesses one where there are no timestamps.
-        frame_rate=float(stream.average_rate) if stream.average_rate and stream.start_time is not None else None,
+        frame_rate=float(stream.average_rate) if stream.average_rate and timestamps == "rising" else None,
         variable_rate=timeline.is_variable,
-        duration_seconds=_duration_seconds(video),
+        duration_seconds=None if timestamps == "not rising" else _duration_seconds(video),
         tracks=len(tracks),
         track=tracks.index(stream),
     )
+
+
+def _timestamps(video: OpenVideo, timeline: Timeline) -> Timestamps:
+    if video.stream.start_time is None:
+        return "missing"
+    return "rising" if timeline.is_timed else "not rising"
 
 
 def _duration_seconds(video: OpenVideo) -> float | None:

@@ -1,6 +1,7 @@
 """How large a number may be that a caller gives, and why no larger: the same on the command line and in Python."""
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,13 @@ class Bound:
         return number
 
 
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raise OutOfBounds where what is called `name` is none of `choices`."""
+    if value not in choices:
+        *others, last = map(str, choices)
+        raise OutOfBounds(f"{name} must be {', '.join(others)} or {last}, got {shown(value)}")
+
+
 def whole_number(text: str) -> int:
     """The number that is written in digits, and nothing else. Raises ValueError for any other text."""
     if not (text.isascii() and text.isdigit()):
@@ -60,4 +68,5 @@ PROFILE_BATCH = Bound("a batch of a profile", 1, 65_536, "a GPU holds a few hund
 STARTS = Bound("starts", 1, 1000, "each is a process")
 NUM_FRAMES = Bound("num_frames", 1, 4096, "published models see up to 64")
 IMAGE_SIDE = Bound("image_size", 1, 8192, "published models see up to 512 pixels")
+OPSETS = Bound("opset", 17, 24, "17 is the first with LayerNormalization")
 MOST_FPS = 100_000  # finer than the clocks of files

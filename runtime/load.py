@@ -2,10 +2,11 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, get_args, overload
 
-from ..preprocess.errors import BundleError
+from ..preprocess.errors import BundleError, OutOfBounds
 from .backends import DEFAULT_BACKEND, open_backend
+from .bounds import check_choice, shown
 from .bundle.bundle import Bundle, Task
 from .bundle.manifest import MANIFEST
 from .classifier import VideoClassifier
@@ -98,8 +99,12 @@ def load(
         BundleError: for a folder that is no whole bundle, or is one for another task.
         BackendError: where the engine cannot run the graph.
         MissingExtra: where the engine is not installed.
-        OutOfBounds: for more threads or views than this machine can use.
+        OutOfBounds: for a task that there is none of, and for more threads or views than this machine can use.
     """
+    if task is not None:
+        check_choice("task", task, get_args(Task))
+    if reading is not None and not isinstance(reading, Reading):
+        raise OutOfBounds(f"reading must be a tubelet.Reading, got {shown(reading)}")
 
     def load_once() -> VideoModel:
         bundle = Bundle.open(path)

@@ -8,9 +8,10 @@ from typing import Any, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.errors import BackendError, BundleError, OutOfBounds, VideoError
+from ..preprocess.errors import BackendError, BundleError, VideoError
 from ..preprocess.frames import Frames
 from .backends.backend import Backend
+from .bounds import check_choice
 from .bundle.bundle import Bundle
 from .bundle.memory import clips_at_once
 from .reading import Clips, Reading, Video, as_read, prepare_clips, read_clips, read_crops
@@ -57,8 +58,7 @@ class VideoModel:
             VideoError: for what is no video.
             BackendError: where the engine fails.
         """
-        if method not in get_args(Method):
-            raise OutOfBounds(f"method must be {' or '.join(get_args(Method))}, got {method!r}")
+        check_choice("method", method, get_args(Method))
         names = [output.name for output in self.bundle.graphs[0].outputs if output.name.startswith("attentions.")]
         if not names or self.bundle.task == "masked-modeling":  # which attends to a few tokens only
             raise BundleError(

@@ -18,7 +18,7 @@ from ..preprocess.sampling import at_rate, clip_views
 from ..preprocess.sources import MAX_MB, FileLike, Source, is_file_like
 from ..preprocess.spec import ClipSpec, Sampling
 from ..preprocess.views import cut_views, join_views, prepare_views
-from .bounds import CLIPS, MOST_FPS, Bound, shown
+from .bounds import CLIPS, MOST_FPS, Bound, check_choice, shown
 
 TRACK = Bound("track", 0, 9999, "no file has more")
 MOST_MB = Bound("max_mb", 1, 1 << 20, "a terabyte of pixels")
@@ -66,15 +66,13 @@ class Reading:
 
     def __post_init__(self) -> None:
         for name, choices in (("sampling", SamplingName), ("on_error", OnError), ("resize", ResizeName)):
-            if getattr(self, name) not in get_args(choices):
-                raise OutOfBounds(f"{name} must be {' or '.join(get_args(choices))}, got {getattr(self, name)!r}")
-        if self.fps is not None and not 0 < self.fps <= MOST_FPS:
+            check_choice(name, getattr(self, name), get_args(choices))
+        if self.fps is not None and not (isinstance(self.fps, int | float) and 0 < self.fps <= MOST_FPS):
             raise OutOfBounds(
                 f"fps must be above 0 and at most {MOST_FPS} (no file has finer times), got {shown(self.fps)}"
             )
         CLIPS.check(self.clips)
-        if self.crops not in (1, 3):
-            raise OutOfBounds(f"crops must be 1 or 3, got {self.crops}")
+        check_choice("crops", self.crops, (1, 3))
         if self.sampling == "uniform" and self.clips > 1:
             raise OutOfBounds(f"uniform sampling is one clip over the whole file, got {self.clips} clips")
         if self.track is not None:

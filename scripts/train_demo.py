@@ -217,7 +217,7 @@ def score_model(model: Model, spec: ClipSpec) -> Scores:
     "--out", type=click.Path(path_type=Path), help="The checkpoint's folder.  [default: artifacts/demo/FAMILY]"
 )
 @click.option(
-    "--steps", type=click.IntRange(1), default=STEPS, show_default=True, help=f"How many, of {BATCH} clips each."
+    "--steps", type=click.IntRange(20), default=STEPS, show_default=True, help=f"How many, of {BATCH} clips each."
 )
 def main(family: str, out: Path | None, steps: int) -> None:
     """Train the demo model of FAMILY and write it as a checkpoint."""

@@ -7,11 +7,11 @@ good it is. What changes with the size is here; how learned positions follow it 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from ...preprocess.errors import CheckpointError
+from ...preprocess.errors import CheckpointError, OutOfBounds
 from ...preprocess.spec import Arithmetic, ClipSpec, ExactSize, ShortestEdge
-from ...runtime.bounds import IMAGE_SIDE, NUM_FRAMES
+from ...runtime.bounds import IMAGE_SIDE, NUM_FRAMES, check_choice, shown
 from ...runtime.bundle.typed import typed
 from ..families.config import TransformerConfig
 from ..families.family import Family
@@ -29,7 +29,7 @@ class Overrides:
                  what size the model was trained at, the size given is taken for it, unless this is "interpolated"
     pixels:      whose arithmetic clips are prepared with. None is what the checkpoint's processor computes with
 
-    Raises OutOfBounds for a size that no model is of.
+    Raises OutOfBounds for a size that no model is of, and for what is no choice.
     """
 
     image_size: tuple[int, int] | None = None
@@ -39,10 +39,16 @@ class Overrides:
     pixels: Arithmetic | None = None
 
     def __post_init__(self) -> None:
-        for side in self.image_size or ():
-            IMAGE_SIDE.check(side)
+        if self.image_size is not None:
+            if not (isinstance(self.image_size, tuple) and len(self.image_size) == 2):
+                raise OutOfBounds(f"image_size must be (height, width), got {shown(self.image_size)}")
+            for side in self.image_size:
+                IMAGE_SIDE.check(side)
         if self.num_frames is not None:
             NUM_FRAMES.check(self.num_frames)
+        for name, choices in (("positions", Positions), ("pixels", Arithmetic)):
+            if getattr(self, name) is not None:
+                check_choice(name, getattr(self, name), get_args(choices))
 
     def to_json(self) -> dict[str, Any]:
         """Those that are set, as `json.dumps` takes them."""

@@ -16,7 +16,6 @@ import onnx_ir as ir
 
 from .graph_edit import add_constant, constant, finish, given, name_of
 
-OLDEST = 17  # the first with LayerNormalization
 OLDEST_TRACED = 20
 FIRST_WITH_ATTENTION = 23
 # 8-bit floats are a type since opset 19, and Transpose takes them since 21: ONNX Runtime, which proves an fp8 graph,
@@ -32,7 +31,7 @@ def write_for(model: ir.Model, opset: int) -> None:
 
     Args:
         model: changed in place. Its attentions are MultiHeadAttention nodes on (B, N, D).
-        opset: from OLDEST to below FIRST_WITH_ATTENTION.
+        opset: from the oldest of OPSETS to below FIRST_WITH_ATTENTION.
     """
     for node in list(model.graph):
         if node.op_type in _FIRST_WITH:

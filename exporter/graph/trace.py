@@ -26,12 +26,10 @@ from ...preprocess.spec import ClipSpec
 from ...runtime.bundle.files import Graph, TensorInfo
 from ..families.attention import Attended, Attention, eager_attention
 from ..options import OPSET
-from .older_opsets import FIRST_WITH_ATTENTION, OLDEST, OLDEST_TRACED, write_for
+from .older_opsets import FIRST_WITH_ATTENTION, OLDEST_TRACED, write_for
 from .sharing import sharing_weights
 from .tasks import ExportedModel, mask
 from .write import write_graph
-
-OPSETS = range(OLDEST, 25)
 
 _ANY_SIZE = 2**62
 _TRACED_BATCH = 2  # torch.export takes a batch of 1 for a constant
@@ -117,10 +115,8 @@ def trace(asked: ExportedModel, spec: ClipSpec, *, opset: int = OPSET) -> ir.Mod
     M). Its outputs are float32; see tasks.py.
 
     Raises:
-        ValueError: where the spec leaves the size of clips open, or for an opset that is not among OPSETS.
+        ValueError: where the spec leaves the size of clips open.
     """
-    if opset not in OPSETS:
-        raise ValueError(f"opset must be {OPSETS.start} to {OPSETS.stop - 1}, got {opset}")
     if spec.size is None:
         raise ValueError("a graph takes clips of one size, and this spec leaves the size open")
     height, width = spec.size

@@ -27,6 +27,7 @@ def test_probe(tmp_path):
         "colour_range": None,
         "frames": 10,
         "counted_by": "list",
+        "timestamps": "rising",
         "frame_rate": 25.0,
         "variable_rate": False,
         "duration_seconds": 0.4,
@@ -56,6 +57,18 @@ def test_probe_of_a_stream_without_times(tmp_path):
         "rate       no timestamps",
         "duration   not stated",
     ]
+
+
+def test_probe_of_two_files_joined(tmp_path):
+    """What the stream states of itself is then the first part's, or no part's."""
+    parts = [make_video(tmp_path / f"{size[0]}.ts", frames=20, size=size) for size in ((64, 48), (96, 64))]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    info = probe(joined)
+    assert (info.frames, info.timestamps) == (40, "not rising")
+    assert (info.frame_rate, info.variable_rate, info.duration_seconds) == (None, None, None)
+    assert "size       64x48, of the first frame" in info.summary()
+    assert "rate       not known, for the timestamps do not rise from frame to frame" in info.summary()
 
 
 @pytest.mark.parametrize(

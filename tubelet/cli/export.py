@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 
 from ..preprocess.spec import LAYOUTS, Arithmetic
-from ..runtime.bounds import NUM_FRAMES
+from ..runtime.bounds import NUM_FRAMES, OPSETS
 from ..runtime.bundle.bundle import Task
 from ..runtime.bundle.files import EXTRAS
 from ..runtime.bundle.parity_report import ParityReport, worst
@@ -110,7 +110,7 @@ COMMANDS: dict[Task, str] = {
 @calibrate_option
 @click.option(
     "--opset",
-    type=click.IntRange(17, 24),
+    type=Bounded(OPSETS),
     default=23,
     show_default=True,
     help="ONNX opset. Below 23, for older readers, attention is written out, which is slower.",

@@ -26,7 +26,7 @@ from tubelet.exporter.plan import clip_spec
 from tubelet.exporter.tensorrt.build import build_engine
 from tubelet.exporter.tensorrt.inline import require_documented
 from tubelet.exporter.tensorrt.recipes import make_graph, recipes_for
-from tubelet.preprocess.errors import BundleError
+from tubelet.preprocess.errors import BundleError, OutOfBounds
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle, Task
 from tubelet.runtime.bundle.engines import EngineOptions, Profile
@@ -138,7 +138,7 @@ def test_fp8_needs_opset_21(old_bundle: Bundle, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("opset", [16, 25])
 def test_other_opsets_are_refused(opset: int, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"opset must be 17 to 24, got {opset}"):
+    with pytest.raises(OutOfBounds, match=f"opset must be a whole number from 17 to 24 .*, got {opset}"):
         export(tmp_path, "vivit", opset)
 
 
