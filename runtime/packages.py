@@ -12,6 +12,8 @@ PACKAGES: dict[str, str | None] = {
     "onnxruntime-gpu": None,
     "openvino": "openvino",
     "huggingface_hub": "hub",
+    "starlette": "serve",
+    "uvicorn": "serve",
     "torch": "export",
     "onnx": "export",
     "onnxscript": "export",

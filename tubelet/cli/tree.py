@@ -23,6 +23,7 @@ from .info import info
 from .options import EXIT_PARITY
 from .quantize import quantize
 from .reconstruct import reconstruct
+from .serve import serve
 from .signals import ended_by_signals, exit_interrupted
 
 
@@ -78,5 +79,5 @@ def main() -> None:
     """
 
 
-for command in (bench, build, check, classify, doctor, explain, export, features, info, quantize, reconstruct):
+for command in (bench, build, check, classify, doctor, explain, export, features, info, quantize, reconstruct, serve):
     main.add_command(command)

@@ -1,0 +1,191 @@
+"""The service: the models of a server, and a video's way through them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...preprocess.errors import BundleError
+from ...runtime.classifier import Classification, VideoClassifier
+from ...runtime.predictions import answer
+from ...runtime.reading import Clips, Reading, prepare_crops, read_crops
+from .batches import Batches
+from .limits import Limits
+from .metrics import Metrics
+from .places import Places, Room
+from .refusal import Refusal
+from .uploads import Upload
+
+NAME = "the video"  # whatever its client calls it
+
+Result = TypeVar("Result")
+
+
+class Stages:
+    """Seconds that each stage of a request took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def ended(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+    def to_json(self) -> dict[str, float]:
+        return {name: round(seconds * 1000, 3) for name, seconds in self.seconds.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model under the name that clients call it by."""
+
+    name: str
+    model: VideoClassifier
+    batches: Batches
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """A classification, how the video was read for it, and what each stage took."""
+
+    classification: Classification
+    reading: Reading
+    stages: Stages
+
+
+@dataclass(frozen=True, eq=False)
+class Service:
+    """The models of a server, by name, and what they share. It belongs to the event loop that it was opened in."""
+
+    models: Mapping[str, Served]
+    limits: Limits
+    places: Places
+    metrics: Metrics
+    _room: Room
+    _readers: ThreadPoolExecutor = field(repr=False)
+
+    @classmethod
+    def open(cls, models: Mapping[str, VideoClassifier], limits: Limits, places: Places, metrics: Metrics) -> Self:
+        """Put models behind queues, in the running event loop.
+
+        Args:
+            models: by the names that clients call them by.
+            limits: what is done at once.
+            places: whose rate of answers is kept.
+            metrics: what counts.
+        """
+        served = {
+            name: Served(
+                name,
+                model,
+                Batches(model.logits, batch=limits.batch, delay_ms=limits.delay_ms, ran=partial(metrics.ran, name)),
+            )
+            for name, model in models.items()
+        }
+        readers = ThreadPoolExecutor(limits.workers, thread_name_prefix="tubelet-reader")
+        return cls(served, limits, places, metrics, Room(limits.workers + 2 * limits.batch), readers)
+
+    @property
+    def is_ready(self) -> bool:
+        return all(served.batches.is_alive for served in self.models.values())
+
+    def model(self, name: str | None) -> Served:
+        """Find a model. Raises Refusal where there is none of that name, or no name and several models."""
+        if name is None and len(self.models) == 1:
+            return next(iter(self.models.values()))
+        if name is None:
+            raise Refusal(400, f"there are several models; name one by model=: {', '.join(self.models)}")
+        if name not in self.models:
+            raise Refusal(404, f"there is no model {name[:80]!r}; there are {', '.join(self.models)}")
+        return self.models[name]
+
+    async def classify(
+        self, served: Served, upload: Upload, reading: Reading, top_k: int, stages: Stages
+    ) -> Classification:
+        """Say what happens in a video, which is closed when nothing reads it any more.
+
+        Args:
+            served: the model.
+            upload: the video.
+            reading: how it is read.
+            top_k: how many labels.
+            stages: gets what each stage took.
+
+        Raises:
+            VideoError: for what is no video.
+            BackendError: where the engine fails.
+        """
+        async with self._room.taken(reading.views):
+            crops, views = await self.read_video(served, upload, reading, stages)
+            logits = await self.infer(served, views, stages)
+        model = served.model
+        said = answer(logits, model.spec.evaluation.averages, model.problem_type, model.labels, top_k)
+        stages.ended("rank")
+        self.metrics.stages(served.name, stages.seconds)
+        # The middle one: of three crops it is the centre.
+        return Classification(NAME, NAME, tuple(said), crops[len(crops) // 2], None)
+
+    async def read_video(
+        self, served: Served, upload: Upload, reading: Reading, stages: Stages
+    ) -> tuple[list[Clips], NDArray[Any]]:
+        """Decode a video, and prepare the model input of its views, in a thread; close it then."""
+        spec = served.model.spec
+
+        def read() -> tuple[list[Clips], NDArray[Any]]:
+            stages.ended("wait")
+            crops = read_crops(upload.content, spec, reading, name=NAME)
+            stages.ended("decode")
+            views = prepare_crops(crops, spec)
+            stages.ended("prepare")
+            return crops, views
+
+        return await self.in_reader(read, closing=upload)
+
+    async def in_reader(self, work: Callable[[], Result], *, closing: Upload) -> Result:
+        """Run something in one of the threads that read, and close an upload when it has ended or never begins."""
+        future = self._readers.submit(work)
+        future.add_done_callback(lambda _: closing.close())
+        return await asyncio.wrap_future(future)
+
+    async def infer(self, served: Served, views: NDArray[Any], stages: Stages) -> NDArray[np.float32]:
+        """Run the views of a video, with those of others."""
+        began = time.monotonic()
+        inferred = await served.batches.infer(views)
+        self.places.answered(inferred.execute_seconds)
+        waited = stages.seconds.get("wait", 0.0)
+        stages.ended("execute")
+        whole = time.monotonic() - began
+        stages.seconds["execute"] = inferred.execute_seconds
+        stages.seconds["wait"] = waited + max(0.0, whole - inferred.execute_seconds)
+        return inferred.logits
+
+    async def close(self) -> None:
+        """Answer what was taken, end the threads, and close the models."""
+        for served in self.models.values():
+            await served.batches.close()
+        self._readers.shutdown(cancel_futures=True)
+        for served in self.models.values():
+            served.model.close()
+
+
+def named(models: Sequence[VideoClassifier]) -> dict[str, VideoClassifier]:
+    """Name each model after the folder of its bundle. Raises BundleError for two of one name."""
+    found: dict[str, VideoClassifier] = {}
+    for model in models:
+        name = model.bundle.path.resolve().name
+        if name in found:
+            raise BundleError(
+                f"two bundles are called {name}, and clients could not tell them apart: {found[name].bundle.path} and "
+                f"{model.bundle.path}",
+                fix="rename one of the folders",
+            )
+        found[name] = model
+    return found
