@@ -46,7 +46,7 @@ class Classification:
 
         Returns:
             video, predictions, frames and seconds, both a list for each clip where there are several. Times are None
-            where the file has none. Of a video that could not be read, video and error.
+            where the file has none. Where the video could not be read, video and error.
         """
         if self.clips is None:
             return {"video": self.name, "error": "" if self.error is None else self.error.message}
