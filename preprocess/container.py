@@ -75,6 +75,8 @@ class OpenVideo:
             end = Packet()
             end.stream = self.stream
             yield cast("Packet[VideoStream]", end)
+        except VideoError:  # of a file object that could not be read
+            raise
         except UNEXPECTED as error:
             raise unexpected(self.source, error) from error
 

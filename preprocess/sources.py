@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
+from weakref import WeakValueDictionary
 
 from .errors import VideoError
 from .redaction import redacted_url
@@ -30,7 +31,9 @@ _PATH_OF_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 # What is no file -> what it is called.
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
-_SHARED = threading.Lock()
+# The file objects that are being read, by id, each with the lock of its readers.
+_LOCKS: WeakValueDictionary[int, Any] = WeakValueDictionary()
+_LOCKING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +152,12 @@ class _Shared:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._at = 0
+        with _LOCKING:
+            self._lock = _LOCKS.get(id(file)) or threading.Lock()
+            _LOCKS[id(file)] = self._lock
 
     def read(self, count: int = -1) -> bytes:
-        with _SHARED:
+        with self._lock:
             before = self._file.tell()
             try:
                 self._file.seek(self._at)
@@ -163,7 +169,7 @@ class _Shared:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         if whence == os.SEEK_END:
-            with _SHARED:
+            with self._lock:
                 before = self._file.tell()
                 offset += self._file.seek(0, os.SEEK_END)
                 self._file.seek(before)

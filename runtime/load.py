@@ -110,7 +110,7 @@ def load(
         bundle = Bundle.open(path)
         if bundle.task not in MODELS:
             raise BundleError(f"{path} is for {bundle.task}; this version of tubelet knows {', '.join(MODELS)}")
-        _require_task(bundle, task)
+        require_task(bundle, task)
         engine = open_backend(backend, bundle, precision, threads=threads)
         again = partial(_load_again, Path(path).absolute(), bundle.task, backend, precision, threads)
         return MODELS[bundle.task](bundle, engine, reading=reading, again=again)
@@ -126,7 +126,7 @@ _COMMANDS: dict[Task, str] = {
 }
 
 
-def _require_task(bundle: Bundle, task: Task | None) -> None:
+def require_task(bundle: Bundle, task: Task | None) -> None:
     """Raise BundleError where a bundle is for another task, with the call that opens it."""
     if task in (None, bundle.task):
         return

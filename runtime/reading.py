@@ -19,6 +19,7 @@ from ..preprocess.sources import MAX_MB, FileLike, Source, is_file_like
 from ..preprocess.spec import ClipSpec, Sampling
 from ..preprocess.views import cut_views, join_views, prepare_views
 from .bounds import CLIPS, MOST_FPS, Bound, check_choice, shown
+from .remote import Remote
 
 TRACK = Bound("track", 0, 9999, "no file has more")
 MOST_MB = Bound("max_mb", 1, 1 << 20, "a terabyte of pixels")
@@ -172,6 +173,9 @@ def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | 
         wanted[:] = [shown[views]]  # (clips, T)
         return np.unique(wanted[0])
 
+    if isinstance(video, Remote):
+        with video.opened() as content:
+            return _read(Source(video.name, content), spec, reading, fit, name)
     if is_file_like(video):
         source = Source.of(video, name=name, allow_url=reading.allow_url)
         until = None if reading.timeout_seconds is None else time.monotonic() + reading.timeout_seconds

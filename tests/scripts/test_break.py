@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 KINDS = sorted(path.stem.removeprefix("break_") for path in ROOT.glob("tests/support/break_*.py"))
 COUNT = {
+    "archives": 1,
     "checkpoints": 8,
     "kills": 4,
 }  # of a kind whose cases take long; scripts/break.py has minutes
@@ -35,6 +36,13 @@ def test_nothing_of_this_kind_breaks_tubelet(tmp_path: Path, kind: str) -> None:
     child = python(ROOT / "scripts/break.py", kind, "--count", count, "--keep", tmp_path)
     assert child.returncode == 0, child.stdout[-5000:] + child.stderr[-2000:]
     assert child.stdout.splitlines()[-1].split()[:2] == [kind, str(count)]
+
+
+@pytest.mark.slow
+def test_an_archive_survives_a_hundred_kills(tmp_path: Path) -> None:
+    """25 cases of break_archives.py, each of them KILLS kills that came in time, and one more."""
+    child = python(ROOT / "scripts/break.py", "archives", "--seed", 1, "--count", 25, "--keep", tmp_path)
+    assert child.returncode == 0, child.stdout[-5000:] + child.stderr[-2000:]
 
 
 # What stands in for a run of tubelet -> what the judge must say of it.

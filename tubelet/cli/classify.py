@@ -2,23 +2,39 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
+from ..preprocess.errors import OutOfBounds
+from ..runtime.archive.loading import Loading
+from ..runtime.archive.names import Shard, names_of
+from ..runtime.archive.run import classify_files
 from ..runtime.bounds import WORKERS
 from ..runtime.classifier import Classification
-from ..runtime.load import load
 from ..runtime.predictions import Value
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
-from .options import Bounded, bundle_argument, engine_options, json_option, print_json
+from .options import Bounded, bundle_argument, engine_options, json_option, note, print_json
 from .reading_options import reading_options
 from .standard_input import with_standard_input
 
 
+class ShardOf(click.ParamType[Shard]):
+    """I/N, such as 2/8."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        try:
+            return value if isinstance(value, Shard) else Shard.parse(value)
+        except OutOfBounds as error:
+            self.fail(error.message, param, ctx)
+
+
 @click.command()
 @bundle_argument
-@click.argument("videos", metavar="VIDEO...", nargs=-1, required=True)
+@click.argument("videos", metavar="[VIDEO]...", nargs=-1)
 @engine_options
 @click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Labels to show.")
 @reading_options
@@ -30,6 +46,21 @@ from .standard_input import with_standard_input
 )
 @json_option
 @click.option("--json-lines", is_flag=True, help="One JSON object a video, each on its line as soon as it is known.")
+@click.option(
+    "--files",
+    metavar="LIST|GLOB|-",
+    help="An archive in place of VIDEO: a file with a name a line, a quoted pattern, or names on standard input. "
+    "Names may be URLs of fsspec: s3://, gs://, hf://.",
+)
+@click.option("--shard", type=ShardOf(), metavar="I/N", help="Only the I-th of N parts of --files, from 1.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where the rows of --files go: FILE.jsonl or FILE.parquet.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the rows that are in FILE.")
 def classify(
     bundle: Path,
     videos: tuple[str, ...],
@@ -42,26 +73,60 @@ def classify(
     workers: int,
     as_json: bool,
     json_lines: bool,
+    files: str | None,
+    shard: Shard | None,
+    output: Path | None,
+    resume: bool,
 ) -> None:
-    """Say what happens in each VIDEO.
+    """Say what happens in each VIDEO, or in the videos of an archive.
 
     A VIDEO is a file, - for standard input, or a URL with --allow-url. Videos are read ahead of the model, in
     threads of their own. One that cannot be read is reported in its place, the others are classified, and the
     exit code is 1.
+
+    With --files each video becomes a row of FILE, its error where it cannot be read, and the exit code is 0. A run
+    that was killed goes on with --resume.
 
     \b
     Example:
       tubelet classify artifacts/vivit-b-16x2-kinetics400 archery.mp4 --top-k 3
       tubelet classify artifacts/vivit-b-16x2-kinetics400 archery.mp4 --views 4x3
       tubelet classify artifacts/vivit-b-16x2-kinetics400 *.mp4 --json-lines > results.jsonl
+      tubelet classify artifacts/vivit-b-16x2-kinetics400 --files list.txt --shard 2/8 --resume -o 2.jsonl
     """
-    if as_json and json_lines:
-        raise click.UsageError("--json is one document, --json-lines one a line: take one of them")
+    loading = Loading(bundle, backend, precision, threads, reading)
+    if files is None:
+        if not videos:
+            raise click.UsageError("name a VIDEO, or an archive by --files")
+        if shard is not None or output is not None or resume:
+            raise click.UsageError("--shard, -o and --resume are for an archive: name it by --files")
+        if as_json and json_lines:
+            raise click.UsageError("--json is one document, --json-lines one a line: take one of them")
+        classify_videos(loading, videos, top_k, batch, workers, as_json=as_json, json_lines=json_lines)
+        return
+    if videos or as_json or json_lines:
+        raise click.UsageError("--files stands in place of VIDEO, --json and --json-lines")
+    if output is None:
+        raise click.UsageError("--files needs -o FILE, where its rows go")
+    classify_archive(loading, files, shard or Shard(), output, resume=resume, top_k=top_k, batch=batch, workers=workers)
+
+
+def classify_videos(
+    loading: Loading,
+    videos: tuple[str, ...],
+    top_k: int,
+    batch: int,
+    workers: int,
+    *,
+    as_json: bool,
+    json_lines: bool,
+) -> None:
+    """Print what happens in each video. Raises Exit(1) where one could not be read."""
     documents = []
     failed = False
     with StatusLine() as progress, with_standard_input(videos) as given:
         progress("loading")
-        with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
+        with loading.load() as model:
             progress(f"classifying {videos[0]}")
             results = model.classify_many(given, top_k=top_k, batch=batch, workers=workers)
             for number, result in enumerate(results, start=1):
@@ -70,9 +135,9 @@ def classify(
                 if result.error is not None:
                     click.echo(f"Error: {result.error}", err=True)
                 if json_lines:
-                    click.echo(json.dumps(result.to_json(reading)))
+                    click.echo(json.dumps(result.to_json(loading.reading)))
                 elif as_json:
-                    documents.append(result.to_json(reading))
+                    documents.append(result.to_json(loading.reading))
                 elif result.error is None:
                     print_predictions(result, name_video=len(videos) > 1)
                 if number < len(videos):
@@ -81,6 +146,37 @@ def classify(
         print_json(documents if len(videos) > 1 else documents[0])
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def classify_archive(
+    loading: Loading,
+    files: str,
+    shard: Shard,
+    output: Path,
+    *,
+    resume: bool,
+    top_k: int,
+    batch: int,
+    workers: int,
+) -> None:
+    """Write a row for each video of an archive, and print how many there were."""
+    with StatusLine() as progress:
+        progress(f"listing {files}")
+        names = names_of(files, shard)
+        progress("loading")
+        count = classify_files(
+            loading,
+            names,
+            output,
+            shard=shard,
+            resume=resume,
+            top_k=top_k,
+            batch=batch,
+            workers=workers,
+            progress=progress,
+            say=progress.aside(note),
+        )
+    click.echo(count.summary(output))
 
 
 def print_predictions(result: Classification, *, name_video: bool) -> None:

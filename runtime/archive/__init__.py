@@ -1,0 +1,1 @@
+"""An archive on this machine: names in, rows out, by shards, and after a kill where it was."""
