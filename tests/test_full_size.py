@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checkpoints import tiny_config, write_checkpoint
@@ -17,11 +18,11 @@ from videos import make_video
 from tubelet.runtime.bundle.bundle import Bundle, Task
 from tubelet.runtime.load import load
 
-FULL_SIZE = {
+FULL_SIZE: dict[str, dict[str, Any]] = {
     "vivit": {"image_size": (224, 224), "num_frames": 32, "tubelet_size": (2, 16, 16)},
     "videomae": {"image_size": (224, 224), "num_frames": 16, "tubelet_size": 2, "patch_size": (16, 16)},
 }
-WIDTHS = {
+WIDTHS: dict[str, Any] = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
@@ -85,7 +86,7 @@ def test_a_full_size_checkpoint_becomes_a_bundle_that_classifies(family: str, tm
 def test_a_full_size_checkpoint_becomes_a_bundle_of_every_task(
     family: str, task: Task, outputs: str | None, tmp_path: Path
 ) -> None:
-    mean_pooling = {"use_mean_pooling": False} if family == "videomae" else {}
+    mean_pooling: dict[str, Any] = {"use_mean_pooling": False} if family == "videomae" else {}
     folder = write_checkpoint(
         tmp_path / family, family, task=task, pooler=family == "vivit", **FULL_SIZE[family], **WIDTHS, **mean_pooling
     )
@@ -119,7 +120,7 @@ def test_full_size_outputs_equal_those_of_transformers(family: str, task: Task) 
     from tubelet.exporter.families.videomae_pretraining import split_tokens
 
     torch.set_num_threads(2)
-    mean_pooling = {"use_mean_pooling": False} if family == "videomae" else {}
+    mean_pooling: dict[str, Any] = {"use_mean_pooling": False} if family == "videomae" else {}
     changes = {**FULL_SIZE[family], **WIDTHS, **mean_pooling}
     with torch.inference_mode():
         ours, theirs = seeded(family, task, changes)

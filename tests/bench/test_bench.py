@@ -11,6 +11,7 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -51,7 +52,7 @@ def tubelet(*arguments: object) -> Result:
 
 
 @pytest.fixture(scope="module")
-def benched(videomae_bundle: Path, video: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def benched(videomae_bundle: Path, video: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One bench of a graph that takes frames, beside two baselines in torch, on a video, with a page."""
     folder = tmp_path_factory.mktemp("bench")
     checkpoint = write_checkpoint(folder / "videomae", "videomae")  # the one that the bundle was exported from
@@ -61,11 +62,11 @@ def benched(videomae_bundle: Path, video: Path, tmp_path_factory: pytest.TempPat
     assert result.exit_code == 0, result.output
     assert page.read_text().startswith("<!DOCTYPE html>")
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
-    document: dict[str, object] = json.loads(result.stdout)
+    document: dict[str, Any] = json.loads(result.stdout)
     return document
 
 
-def test_every_subject_is_measured_in_every_round(benched: dict[str, list[dict[str, object]]]) -> None:
+def test_every_subject_is_measured_in_every_round(benched: dict[str, Any]) -> None:
     measurements = benched["measurements"]
     assert [one["name"] for one in measurements] == ["onnxruntime fp32", "torch-eager", "torch-sdpa"]
     for one in measurements:
@@ -79,12 +80,12 @@ def test_every_subject_is_measured_in_every_round(benched: dict[str, list[dict[s
     assert graph["peak_memory_mb"] < min(eager["peak_memory_mb"], sdpa["peak_memory_mb"])  # it has no torch to load
 
 
-def test_the_first_against_is_the_baseline(benched: dict[str, object]) -> None:
+def test_the_first_against_is_the_baseline(benched: dict[str, Any]) -> None:
     assert benched["baseline"] == "torch-eager"
     assert [one["subject"]["engine"] for one in benched["comparisons"]] == ["onnxruntime", "torch-sdpa"]
 
 
-def test_the_limit_of_the_machine_is_measured(benched: dict[str, object]) -> None:
+def test_the_limit_of_the_machine_is_measured(benched: dict[str, Any]) -> None:
     rates = {(rate["engine"], rate["precision"]): rate["gflops"] for rate in benched["limits"]}
     assert {("numpy", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")} <= set(rates)
     assert all(rate > 0 for rate in rates.values())
@@ -101,6 +102,7 @@ def against(baseline: str, bundle: Path, folder: Path) -> LatencyReport:
 def test_bfloat16_is_a_baseline_too(vivit_bundle: Path, tmp_path: Path) -> None:
     report = against("torch-bf16", vivit_bundle, tmp_path)
     (one,) = report.measurements
+    assert one.cosine is not None
     assert 0.99 < one.cosine < 1 - 1e-7  # it is bfloat16, and it is the model
     assert report.baseline == "torch-bf16"
 
@@ -213,8 +215,15 @@ def test_the_smallest_cosine_of_a_batch() -> None:
     assert smallest_cosine(got, np.array([[2.0, 0.0], [3.0, 0.0]])) == pytest.approx(2**-0.5)
 
 
-def settings(bundle: Path, inputs: Path, **changes: object) -> str:
-    values = {"engine": "onnxruntime", "precision": "fp32", "batch": 2, "threads": 1, "video": None, "model": None}
+def settings(bundle: Path, inputs: Path, **changes: Any) -> str:
+    values: dict[str, Any] = {
+        "engine": "onnxruntime",
+        "precision": "fp32",
+        "batch": 2,
+        "threads": 1,
+        "video": None,
+        "model": None,
+    }
     return Settings(bundle=str(bundle), inputs=str(inputs), **{**values, **changes}).to_json()
 
 
@@ -264,8 +273,10 @@ def test_peak_memory_grows_with_what_is_held() -> None:
     if before is None:
         pytest.skip("this system does not say how much memory a process had")
     held = np.ones(60 * 2**17)  # 60 MB
-    assert peak_memory_mb() >= before
-    assert peak_memory_mb() >= held.nbytes / 2**20
+    after = peak_memory_mb()
+    assert after is not None
+    assert after >= before
+    assert after >= held.nbytes / 2**20
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,8 @@ def test_values_are_torchs_and_views_are_averaged(
         expected = checkpoint.model(torch.from_numpy(batch)).mean(0).tolist()
     assert [type(said) for said in found] == [Value] * len(bundle.labels)
     assert [said.label for said in found] == list(bundle.labels)
-    assert [said.value for said in found] == pytest.approx(expected, abs=1e-4)
-    assert [said.value for said in several.predictions] == pytest.approx(expected, abs=1e-4)
+    assert [value for _, value in found] == pytest.approx(expected, abs=1e-4)
+    assert [value for _, value in several.predictions] == pytest.approx(expected, abs=1e-4)
 
 
 def test_classify_shows_values(one: Bundle, video: Path) -> None:
@@ -197,7 +197,9 @@ def test_bench_takes_values_for_what_they_are(three: Bundle) -> None:
     logits = np.array([[3.0, -1.0, 2.0]], np.float32)
     assert answer(logits, "scores", "regression", "abc", 1) == [Value("a", 3.0), Value("b", -1.0), Value("c", 2.0)]
     (best,) = answer(logits, "scores", "multi_label_classification", "abc", 1)
-    assert best == Prediction("a", pytest.approx(1 / (1 + np.exp(-3.0))))
+    assert isinstance(best, Prediction)
+    assert best.label == "a"
+    assert best.score == pytest.approx(1 / (1 + np.exp(-3.0)))
 
 
 def test_a_sigmoid_where_one_label_is_said_to_be_one_of_several(one: Bundle, video: Path, tmp_path: Path) -> None:
@@ -205,6 +207,8 @@ def test_a_sigmoid_where_one_label_is_said_to_be_one_of_several(one: Bundle, vid
     bundle, _ = export_bundle(checkpoint, tmp_path / "bundle")
     with load(bundle.path) as model, load(one.path) as values:
         (score,), (value,) = model.classify(video), values.classify(video)
+    assert isinstance(score, Prediction)
+    assert isinstance(value, Value)
     assert score.score == pytest.approx(1 / (1 + np.exp(-value.value)), abs=1e-5)
 
 

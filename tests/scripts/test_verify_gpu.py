@@ -207,7 +207,7 @@ def test_an_engine_that_does_not_load_beside_the_others_fails(
     gpu: Gpu, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    open_one = verify_gpu.open_backend
+    open_one = open_backend
 
     def open_twice(backend: str, bundle: Bundle, precision: str) -> Any:
         opened.append(f"{backend} {precision}")

@@ -79,10 +79,11 @@ def hub(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Iterator[Hub
 
 def published(sources: Path, family: str) -> dict[str, Any]:
     """The entry that a test of transformers would give for the checkpoint, computed by transformers."""
-    processor, model = {
+    kinds: dict[str, tuple[Any, Any]] = {
         "vivit": (VivitImageProcessor, transformers.VivitForVideoClassification),
         "videomae": (VideoMAEImageProcessorPil, transformers.VideoMAEForVideoClassification),
-    }[family]
+    }
+    processor, model = kinds[family]
     given = SIZE if family == "vivit" else {**SIZE, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
     pixels = np.load(sources / "clips" / CLIP)
     inputs = processor(**given)(list(pixels), return_tensors="pt")
@@ -100,7 +101,7 @@ def published(sources: Path, family: str) -> dict[str, Any]:
 
 def published_pretraining(sources: Path) -> dict[str, Any]:
     """The entry of a pretraining checkpoint, computed by transformers."""
-    given = {**SIZE, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    given: dict[str, Any] = {**SIZE, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
     inputs = VideoMAEImageProcessorPil(**given)(list(np.load(sources / "clips" / CLIP)), return_tensors="pt")
     mask = torch.load(sources / "mask" / "bool_masked_pos.pt", weights_only=True)
     with torch.inference_mode():

@@ -23,7 +23,7 @@ def test_a_hostile_checkpoint_is_a_model_or_an_error_of_ours(tmp_path: Path, mon
         folder = tmp_path / str(seed)
         done = write_hostile(folder, seed)
         try:
-            plan_export(load_checkpoint(str(folder), report=[].append), folder / "out")
+            plan_export(load_checkpoint(str(folder), report=lambda _: None), folder / "out")
         except TubeletError:
             refused += 1
         except Exception as error:
@@ -59,7 +59,7 @@ shared = Path(sys.argv[1])
 for family, task in (("vivit", "video-classification"), ("videomae", "video-classification"),
                      ("videomae", "masked-modeling")):
     folder = checkpoints.write_checkpoint(shared / f"{family}-{task}", family, task=task)
-    load_checkpoint(str(folder), report=[].append)
+    load_checkpoint(str(folder), report=lambda _: None)
     good = (folder / "config.json").read_text()
     before = peak()
     for bomb in bombs:
@@ -67,7 +67,7 @@ for family, task in (("vivit", "video-classification"), ("videomae", "video-clas
             bomb = {**bomb, "tubelet_size": [10**6] * 3}
         (folder / "config.json").write_text(json.dumps({**json.loads(good), **bomb}))
         try:
-            load_checkpoint(str(folder), report=[].append)
+            load_checkpoint(str(folder), report=lambda _: None)
         except CheckpointError as error:
             verdict = error.message[:60]
         else:
@@ -80,7 +80,7 @@ for family, task in (("vivit", "video-classification"), ("videomae", "video-clas
     (folder / "config.json").write_text(good)
     for sizes in ({"image_size": (8192, 8192)}, {"num_frames": 4096, "image_size": (128, 128)}):
         try:
-            load_checkpoint(str(folder), overrides=Overrides(**sizes), report=[].append)
+            load_checkpoint(str(folder), overrides=Overrides(**sizes), report=lambda _: None)
         except CheckpointError as error:
             assert f"at most {MOST_TOKENS}" in error.message, error.message
         else:

@@ -188,7 +188,7 @@ def test_a_part_that_torch_compile_wraps_is_named_like_any_other(compiled: str, 
     held = model.state_dict()
     assert any("._orig_mod." in name for name in held)
     save_file(held, folder / "model.safetensors")
-    loaded = load_checkpoint(str(folder), report=[].append).model.state_dict()
+    loaded = load_checkpoint(str(folder), report=lambda _: None).model.state_dict()
     assert all(torch.equal(loaded[name.replace("_orig_mod.", "")], value) for name, value in held.items())
 
 
@@ -216,10 +216,10 @@ def test_a_loaded_model_can_be_trained_and_leaves_the_file_alone(
     model = checkpoint.model.train()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     pixel_values = torch.randn(2, *checkpoint.config.clip_shape)
-    before = model.classifier.weight.clone()
+    before = model.state_dict()["classifier.weight"].clone()
     torch.autograd.backward(torch.nn.functional.cross_entropy(model(pixel_values), torch.tensor([0, 1])))
     optimiser.step()
-    assert not torch.equal(model.classifier.weight, before)
+    assert not torch.equal(model.state_dict()["classifier.weight"], before)
     assert (folder / name).read_bytes() == stored
 
 

@@ -25,6 +25,7 @@ from tubelet.preprocess.errors import BundleError, CheckpointError
 from tubelet.preprocess.spec import ClipSpec, ExactSize, ShortestEdge
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.load import load
+from tubelet.runtime.tokens import Grid
 
 LIMIT = 1e-5
 TABLE = "vivit.embeddings.position_embeddings"
@@ -51,8 +52,8 @@ def oracle(folder: Path, checkpoint: Checkpoint, family: str) -> Any:
     weights = native.state_dict()
     if family == "vivit":
         frames, _, height, width = checkpoint.config.clip_shape
-        grid = (frames // 2, height // 16, width // 16)  # tubelets of 2x16x16, 2x2x2 of them in the checkpoint
-        weights[TABLE] = interpolate_positions(weights[TABLE], (2, 2, 2), grid)
+        grid = Grid(frames // 2, height // 16, width // 16)  # tubelets of 2x16x16, 2x2x2 of them in the checkpoint
+        weights[TABLE] = interpolate_positions(weights[TABLE], Grid(2, 2, 2), grid)
     model.load_state_dict(weights)
     return model.eval()
 
@@ -109,7 +110,7 @@ def test_a_sinusoid_is_interpolated_unless_it_is_to_be_recomputed(tmp_path: Path
         "of 32; its positions are interpolated",
     )
     model = oracle(folder, checkpoint, "videomae")
-    table = interpolate_positions(sinusoid_table(32, 32), (2, 4, 4), (4, 6, 5))
+    table = interpolate_positions(sinusoid_table(32, 32), Grid(2, 4, 4), Grid(4, 6, 5))
     clip = torch.randn(2, *checkpoint.config.clip_shape, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         ours, recomputed = checkpoint.model(clip), model(clip).logits
@@ -122,7 +123,7 @@ def test_a_sinusoid_is_interpolated_unless_it_is_to_be_recomputed(tmp_path: Path
 def test_at_the_native_size_interpolated_positions_are_those_that_there_were(tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, "videomae")
     checkpoint = changed(folder, image_size=(32, 32), positions="interpolated")
-    assert torch.equal(checkpoint.model.videomae.embeddings.position_embeddings, sinusoid_table(32, 32))
+    assert torch.equal(checkpoint.model.get_buffer("videomae.embeddings.position_embeddings"), sinusoid_table(32, 32))
     assert checkpoint.notes == ()
 
 
@@ -294,7 +295,9 @@ def test_a_dry_run_says_what_is_unusual(tmp_path: Path) -> None:
 
 def baseline(bundle: Bundle, checkpoint: Path, folder: Path) -> Any:
     """What `tubelet bench --against torch` would run beside the bundle."""
-    batch = torch.randn(1, *bundle.graphs[0].inputs[0].shape[1:], generator=torch.Generator().manual_seed(6)).numpy()
+    batch = torch.randn(
+        1, *map(int, bundle.graphs[0].inputs[0].shape[1:]), generator=torch.Generator().manual_seed(6)
+    ).numpy()
     np.save(folder / "inputs.npy", batch)
     return load_baseline(
         {

@@ -1,6 +1,7 @@
 import json
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_only_the_double_normalisation_is_noted():
 
 
 # Every form is run by the class of `transformers` too, and both must give the same values.
-FORMS = [
+FORMS: list[tuple[str, dict[str, Any]]] = [
     ("vivit", {}),
     ("vivit", {"size": 40, "crop_size": 32}),
     ("vivit", {"size": 40, "default_to_square": True, "crop_size": 32}),
@@ -267,7 +268,8 @@ def test_a_bare_name_means_what_its_writer_computed(family, config, version, ari
 
 
 def test_the_caller_overrules_the_files():
-    bare, video = {}, {"video_processor_type": "VideoMAEVideoProcessor"}
+    bare: dict[str, Any] = {}
+    video = {"video_processor_type": "VideoMAEVideoProcessor"}
     assert chosen("videomae", bare, "5.0", asked="torchvision") == ("torchvision", None)
     assert chosen("videomae", bare, "5.0", asked="pillow-13") == (
         "pillow-13",
@@ -305,7 +307,7 @@ def test_a_filter_that_torchvision_lacks_is_refused(number, name):
     assert spec_of("videomae", config | {"do_resize": False}, arithmetic="torchvision").resize is None
 
 
-TORCHVISION_FORMS = [
+TORCHVISION_FORMS: list[tuple[str, dict[str, Any]]] = [
     ("vivit", {"video_processor_type": "VivitVideoProcessor", **config})
     for config in (
         {"size": 40, "crop_size": 32},

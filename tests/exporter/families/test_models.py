@@ -14,6 +14,7 @@ from transformers_models import LIMIT, clips, in_memory
 
 from tubelet.exporter.families.attention import Attended, Attention, sdpa_attention
 from tubelet.exporter.families.config import ACTIVATIONS
+from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.videomae import VideoMAEForVideoClassification
 from tubelet.exporter.families.videomae_encoder import VideoMAEConfig, sinusoid_table
 from tubelet.exporter.families.vivit import VivitConfig, VivitForVideoClassification
@@ -97,7 +98,7 @@ def oracle(config: checkpoints.Config) -> Any:
     return model.eval()
 
 
-def seeded_pair(config: checkpoints.Config) -> tuple[checkpoints.Model, Any]:
+def seeded_pair(config: checkpoints.Config) -> tuple[Model, Any]:
     """Our model and transformers' with the same seeded weights, in eval mode."""
     ours = checkpoints.build(config).eval()
     weights = checkpoints.seeded_weights(config)

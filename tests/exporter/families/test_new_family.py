@@ -23,8 +23,8 @@ from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.transformer import Encoder, TubeletEmbeddings
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.spec import Evaluation, Sampling, ShortestEdge
+from tubelet.runtime.bundle.bundle import Readout
 from tubelet.runtime.load import load
-from tubelet.runtime.visual.rollout import Readout
 
 # What a family writes: a config, modules, and what is particular about them. This one has query, key and value in one
 # matrix, positions in a table for time and one for space, and names of its own for weights in memory.
@@ -187,7 +187,7 @@ def test_it_is_exported_proven_and_classifies(toy: Path, video: Path, tmp_path: 
     assert bundle.spec.resize == ShortestEdge(40)
     with load(bundle.path) as model:
         assert model.spec.evaluation == Evaluation(Sampling("uniform", 4), crop_rounding="up", averages="logits")
-        predictions: Mapping[str, float] = {found.label: found.score for found in model.classify(video, top_k=3)}
+        predictions: Mapping[str, float] = dict(model.classify(video, top_k=3))
         batch = model.prepare(model.read(video))
     scores = answers(checkpoint, batch).softmax(-1)[0].tolist()
     assert predictions == pytest.approx(dict(zip(("rolling", "sliding", "falling"), scores, strict=True)), abs=1e-5)

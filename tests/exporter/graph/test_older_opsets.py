@@ -82,6 +82,7 @@ def test_a_reader_that_is_not_onnx_runtime_computes_the_same(old_bundle: Bundle)
         batch = model.prepare(model.read(np.zeros((40, 40, 40, 3), np.uint8) + np.arange(3, dtype=np.uint8) * 80))
         expected = model.logits(batch)
     evaluator = onnx.reference.ReferenceEvaluator(onnx.load(old_bundle.path / "model.onnx"))
+    found: Any
     (found,) = evaluator.run(None, {model.spec.input_name: batch})
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -115,7 +116,7 @@ def test_every_task_and_output(family: str, task: Task, opset: int, input_name: 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu_10", "mish", "relu2"])
 def test_activations_of_opset_17(activation: str, tmp_path: Path) -> None:
-    changes = {"hidden_act": activation, "num_hidden_layers": 1}
+    changes: dict[str, Any] = {"hidden_act": activation, "num_hidden_layers": 1}
     checkpoint = load_checkpoint(str(write_checkpoint(tmp_path / "m", "videomae", **changes)), report=lambda _: None)
     asked, spec = exported_model(checkpoint.model), clip_spec(checkpoint, "pixel_values")
     save_graph(trace(asked, spec, opset=17), tmp_path / "model.onnx")

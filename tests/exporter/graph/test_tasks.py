@@ -1,6 +1,7 @@
 """Features, pretraining, hidden states and attentions: our models against transformers, then bundles against both."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,12 @@ def test_every_output_equals_that_of_transformers(family: str, task: Task, chang
 
 def test_default_configs_give_the_published_base_models() -> None:
     """VivitModel, VideoMAEModel and VideoMAEForPreTraining have as many parameters as those of transformers."""
-    for family, task in (
+    published: list[tuple[str, Task]] = [
         ("vivit", "feature-extraction"),
         ("videomae", "feature-extraction"),
         ("videomae", "masked-modeling"),
-    ):
+    ]
+    for family, task in published:
         config = family_named(family).config()
         with torch.device("meta"):
             ours = checkpoints.build(config, task, pooler=family == "vivit")
@@ -195,7 +197,7 @@ def test_features_of_a_classifier_leave_its_head_out_and_say_so(tmp_path: Path) 
     pixel_values = clips(classifier.config)
     with torch.inference_mode():
         pooled = checkpoint.model.outputs(pixel_values)["pooler_output"]
-        assert (classifier.classifier(pooled) - classifier(pixel_values)).abs().max() <= LIMIT
+        assert (classifier.get_submodule("classifier")(pooled) - classifier(pixel_values)).abs().max() <= LIMIT
 
 
 def test_a_missing_weight_of_the_encoder_is_an_error_for_features_too(tmp_path: Path) -> None:
@@ -343,7 +345,7 @@ def test_the_memory_of_attentions_is_said_beforehand(tmp_path: Path) -> None:
     bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(extras=("attentions",)))
     outputs = bundle.graphs[0].outputs
     assert [output.name for output in outputs] == ["logits", "attentions.0", "attentions.1"]
-    assert 4 * sum(int(np.prod(output.shape[1:])) for output in outputs[1:]) == plan.attention_bytes
+    assert 4 * sum(math.prod(map(int, output.shape[1:])) for output in outputs[1:]) == plan.attention_bytes
 
 
 def test_other_inputs_are_refused_by_name(masked_bundle: Path, attentive_bundle: Path) -> None:
@@ -357,10 +359,10 @@ def test_other_inputs_are_refused_by_name(masked_bundle: Path, attentive_bundle:
             masked=np.zeros((1, 3), np.int64),
         )
     with (
-        load(attentive_bundle, task="feature-extraction") as model,
+        load(attentive_bundle, task="feature-extraction") as encoder,
         pytest.raises(VideoError, match="pixel_values must be float32"),
     ):
-        model.run(np.zeros((1, 4, 3, 32, 31), np.float32))
+        encoder.run(np.zeros((1, 4, 3, 32, 31), np.float32))
     with pytest.raises(BackendError, match="the backend is closed"):
         model.run(np.zeros((1, 4, 3, 32, 32), np.float32))
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -176,8 +177,8 @@ def test_integers_multiply_exactly_on_every_cpu(
         monkeypatch.setattr(ort, "integer_products_saturate", lambda: saturates)
     left, right = integers_of_scale_1(shape, operands, signed=name == "int8-static")
     write_product(tmp_path / "model.onnx", left, right)
-    make = {"int8": to_int8, "int8-static": partial(to_int8_static, magnitudes={"left": 127.0})}[name]
-    graph = ir.to_proto(make(tmp_path / "model.onnx", frozenset()))
+    makers: dict[str, Any] = {"int8": to_int8, "int8-static": partial(to_int8_static, magnitudes={"left": 127.0})}
+    graph = ir.to_proto(makers[name](tmp_path / "model.onnx", frozenset()))
     assert TensorProto.INT8 in {i.data_type for i in graph.graph.initializer}
     session = open_session(graph.SerializeToString(), CPU_PROVIDER)
     (product,) = session.run(None, {"left": left[np.newaxis].astype(np.float32)})
@@ -280,7 +281,7 @@ def test_fp8_multiplies_weights_in_8_bit_floats_and_the_rest_as_fp16_does(lowere
 
 def test_fp8_scales_reach_the_largest_value_and_float16_holds_them() -> None:
     random = np.random.default_rng(0)
-    weight = random.normal(size=(300, 7)).astype(np.float32) * np.float32([1, 1e3, 1e-2, 1e-4, 1e-6, 1e-9, 0])
+    weight = random.normal(size=(300, 7)).astype(np.float32) * np.array([1, 1e3, 1e-2, 1e-4, 1e-6, 1e-9, 0], np.float32)
     floats, scales = fp8.quantized_weight(weight)
     assert floats.dtype.name == "float8_e4m3fn"
     np.testing.assert_array_equal(scales, scales.astype(np.float16))
@@ -290,7 +291,7 @@ def test_fp8_scales_reach_the_largest_value_and_float16_holds_them() -> None:
     # Half a step of 3 bits beside the value, or half of the smallest step of the format: nothing is cut off.
     assert (np.abs(restored - weight) <= np.maximum(np.abs(weight) / 16, scales * 2**-10)).all()
     assert (np.abs(floats[:, :3].astype(np.float32)).max(axis=0) == 448).all()
-    assert np.isfinite(fp8.scale_for(np.float32([1e30, 0, 1e-30]))).all()
+    assert np.isfinite(fp8.scale_for(np.array([1e30, 0, 1e-30], np.float32))).all()
 
 
 def test_what_is_larger_than_calibrated_saturates_in_fp8(lowered: Bundle) -> None:
@@ -360,7 +361,9 @@ def test_magnitudes_are_those_of_the_tensors(vivit_bundle: Path) -> None:
 
 
 def test_quantized_weights_are_the_nearest_of_255_levels() -> None:
-    weight = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32) * np.float32([1, 10, 0.1, 1, 1, 0])
+    weight = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32) * np.array(
+        [1, 10, 0.1, 1, 1, 0], np.float32
+    )
     integers, scales = quantized_weight(weight)
     assert integers.dtype == np.int8
     assert (np.abs(integers[:, :5]).max(axis=0) == 127).all()

@@ -5,7 +5,9 @@ import dataclasses
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -13,6 +15,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from checkpoints import write_checkpoint
+from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tensorrt_double import _session
 
@@ -33,7 +36,7 @@ from tubelet.preprocess.errors import BackendError, BundleError
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.bundle.bundle import Bundle
 
-BATCH = {
+BATCH: dict[str, Callable[[], NDArray[Any]]] = {
     "pixel_values": lambda: np.random.default_rng(0).normal(size=(3, 4, 3, 32, 32)).astype(np.float32),
     "frames": lambda: np.random.default_rng(0).integers(0, 256, (3, 4, 32, 32, 3), dtype=np.uint8),
 }

@@ -4,6 +4,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -97,7 +98,7 @@ def test_lower_precision_is_taken_up(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"floats": "bf16"}, {"multiplies": "int8"}])
-def test_another_precision_than_asked_for_is_seen(vivit_bundle: Path, changes: dict[str, object]) -> None:
+def test_another_precision_than_asked_for_is_seen(vivit_bundle: Path, changes: dict[str, Any]) -> None:
     compiled = openvino.Core().compile_model(vivit_bundle / "model.onnx", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     with pytest.raises(BackendError, match="fp32 was requested, OpenVINO computes in f32, with matrix products in f32"):
         backend_module.require_precision(compiled, replace(PRECISIONS["fp32"], **changes))

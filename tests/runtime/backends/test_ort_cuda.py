@@ -85,7 +85,7 @@ def test_too_little_memory_of_the_host_is_said_as_on_the_cpu(graph: Path, monkey
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA_PROVIDER, CPU_PROVIDER])
     monkeypatch.setattr(onnxruntime, "InferenceSession", run_out)
     with pytest.raises(OutOfMemory):
-        open_gpu_session(str(graph), [(CUDA_PROVIDER, {})])
+        open_gpu_session(graph, [(CUDA_PROVIDER, {})])
 
 
 @pytest.mark.skipif(CUDA_PROVIDER in onnxruntime.get_available_providers(), reason="this ONNX Runtime is for GPUs")
@@ -105,7 +105,7 @@ def test_a_provider_that_is_dropped_without_a_word_is_noticed(graph: Path, monke
         pytest.warns(UserWarning, match="is not in available provider names"),
         pytest.raises(BackendError, match=rf"(?s){CUDA_PROVIDER}.*"),
     ):
-        open_gpu_session(str(graph), [(CUDA_PROVIDER, {})])
+        open_gpu_session(graph, [(CUDA_PROVIDER, {})])
 
 
 def test_what_preloading_prints_goes_into_the_error_and_not_to_stdout(
@@ -116,7 +116,7 @@ def test_what_preloading_prints_goes_into_the_error_and_not_to_stdout(
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcublasLt.so.13: no such file"))
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: session)
     with pytest.raises(BackendError) as caught:
-        open_gpu_session(str(graph), [(CUDA_PROVIDER, {})])
+        open_gpu_session(graph, [(CUDA_PROVIDER, {})])
     assert str(caught.value) == (
         f"{CUDA_PROVIDER} was requested, ONNX Runtime gave {CPU_PROVIDER}\n"
         "  Failed to load libcublasLt.so.13: no such file\n"

@@ -249,7 +249,8 @@ def test_a_quarter_of_the_bytes_cross_the_bus_as_uint8(
         bundle = Bundle.open(shutil.copytree(lowered_bundles[family], tmp_path / family))
         build_engine(bundle, EngineOptions("fp32", (Profile(2, 2, 2),)))
         with open_engine(bundle) as backend:
-            batch = np.zeros((2, *bundle.graph("fp32").inputs[0].shape[1:]), bundle.graph("fp32").inputs[0].dtype)
+            given = bundle.graph("fp32").inputs[0]
+            batch = np.zeros((2, *map(int, given.shape[1:])), given.dtype)
             gpu.cuda.copied.clear()
             backend.infer(batch)
         moved[values] = gpu.cuda.copied["in"]
