@@ -9,7 +9,7 @@ demo: .venv/demo-ready
 	$(BIN)/python scripts/demo.py
 
 test: .venv/oracles-ready
-	$(BIN)/python -m pytest -n 2 -m "not slow and not full_size and not network and not examples"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not full_size and not network and not examples"
 
 # Many mutations, a long life, accuracy over many clips: minutes.
 test-slow: .venv/oracles-ready

@@ -99,6 +99,7 @@ def against(baseline: str, bundle: Path, folder: Path) -> LatencyReport:
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_is_a_baseline_too(vivit_bundle: Path, tmp_path: Path) -> None:
     report = against("torch-bf16", vivit_bundle, tmp_path)
     (one,) = report.measurements

@@ -50,6 +50,8 @@ MODELS: list[tuple[str, Task]] = [
     ("videomae", "feature-extraction"),
     ("videomae", "masked-modeling"),
 ]
+# One of them shows the kind; the rest takes its time.
+FIRST_AND_SLOW = [MODELS[0], *(pytest.param(*model, marks=pytest.mark.slow) for model in MODELS[1:])]
 
 
 def load_tiny(folder: Path, family: str, task: Task = "video-classification", **changes: Any) -> Checkpoint:
@@ -86,7 +88,7 @@ def state_of_the_process() -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("family", "task"), MODELS[:2])
+@pytest.mark.parametrize(("family", "task"), FIRST_AND_SLOW[:2])
 def test_an_export_with_attentions_leaves_the_next_one_as_it_would_have_been(
     family: str, task: Task, tmp_path: Path
 ) -> None:
@@ -102,7 +104,7 @@ def test_an_export_with_attentions_leaves_the_next_one_as_it_would_have_been(
     assert (fused["Softmax"], eager["Softmax"]) == (0, 2)
 
 
-@pytest.mark.parametrize(("family", "task"), MODELS)
+@pytest.mark.parametrize(("family", "task"), FIRST_AND_SLOW)
 def test_an_export_leaves_the_model_and_the_process_as_they_were(family: str, task: Task, tmp_path: Path) -> None:
     checkpoint = load_tiny(tmp_path / "checkpoint", family, task, hidden_dropout_prob=0.5)
     checkpoint.model.train()  # as a caller has it between two epochs

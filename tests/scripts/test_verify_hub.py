@@ -164,6 +164,7 @@ def test_logits_that_are_not_met_fail_and_so_does_a_checkpoint_that_is_not_there
     assert rest[-1] == "FAIL: 3 fail, 1 pass"
 
 
+@pytest.mark.slow
 def test_pretraining_checkpoints_and_encoders(hub: Hub, sources: Path, tmp_path: Path) -> None:
     good = published_pretraining(sources)
     encoder = {"kind": "encoder", "model": "lab/encoder"}
@@ -177,6 +178,7 @@ def test_pretraining_checkpoints_and_encoders(hub: Hub, sources: Path, tmp_path:
     assert "largest difference 1.0e-02" in result.stdout
 
 
+@pytest.mark.slow
 def test_one_of_the_table_can_be_chosen(hub: Hub, sources: Path, tmp_path: Path) -> None:
     entries = [published(sources, "vivit"), {"kind": "classifier", "model": "lab/nowhere", "family": "vivit"}]
     assert verify(hub, tmp_path / "table.json", entries, "--model", "lab/vivit").stdout.endswith("PASS: 1 pass\n")

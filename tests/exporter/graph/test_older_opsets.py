@@ -98,7 +98,7 @@ def test_onnx_runtime_fuses_what_is_written_out(old_bundle: Bundle, tmp_path: Pa
     assert not {"Erf", "Tanh"} & set(found)
 
 
-@pytest.mark.parametrize("opset", [18, 19, 20, 22])
+@pytest.mark.parametrize("opset", [18, *(pytest.param(opset, marks=pytest.mark.slow) for opset in (19, 20, 22))])
 def test_every_opset_between(opset: int, tmp_path: Path) -> None:
     found = require_standard(export(tmp_path, "videomae", opset).path / "model.onnx", opset)
     assert ("Gelu" in found, "Erf" in found) == (opset >= 20, opset < 20)
@@ -106,7 +106,10 @@ def test_every_opset_between(opset: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("family", "task", "opset", "input_name"),
-    [("vivit", "feature-extraction", 17, "frames"), ("videomae", "masked-modeling", 17, "pixel_values")],
+    [
+        ("vivit", "feature-extraction", 17, "frames"),
+        pytest.param("videomae", "masked-modeling", 17, "pixel_values", marks=pytest.mark.slow),
+    ],
 )
 def test_every_task_and_output(family: str, task: Task, opset: int, input_name: str, tmp_path: Path) -> None:
     extras = ("hidden_states", "attentions")
@@ -114,7 +117,9 @@ def test_every_task_and_output(family: str, task: Task, opset: int, input_name: 
     require_standard(bundle.path / "model.onnx", opset)
 
 
-@pytest.mark.parametrize("activation", ["gelu_new", "gelu_10", "mish", "relu2"])
+@pytest.mark.parametrize(
+    "activation", ["gelu_new", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gelu_10", "mish", "relu2"))]
+)
 def test_activations_of_opset_17(activation: str, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"hidden_act": activation, "num_hidden_layers": 1}
     checkpoint = load_checkpoint(str(write_checkpoint(tmp_path / "m", "videomae", **changes)), report=lambda _: None)

@@ -247,6 +247,7 @@ def test_a_pretraining_checkpoint_becomes_a_bundle_that_reconstructs(masked_bund
     assert found.loss == pytest.approx(float(loss), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_frames_in_uint8_go_through_the_graph_of_every_task(tmp_path: Path, video: Path) -> None:
     encoder = exported(tmp_path / "a", "videomae", "feature-extraction", input_name="frames")
     masked = exported(tmp_path / "b", "videomae", "masked-modeling", input_name="frames", **PRETRAINING)

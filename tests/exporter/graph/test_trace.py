@@ -148,6 +148,7 @@ def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.
     np.testing.assert_allclose(logits, ask_torch(model, PIXELS[:2]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_opset_24(tmp_path: Path) -> None:
     model = seeded_model("vivit")
     described = save_graph(trace(exported_model(model), SPEC, opset=24), tmp_path / "model.onnx")

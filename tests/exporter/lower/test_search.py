@@ -475,7 +475,17 @@ def test_a_bundle_is_whole_at_every_moment(copy: Bundle, monkeypatch: pytest.Mon
 
 
 # One of each form that torch exports; those that are spelt out in several operators above all.
-@pytest.mark.parametrize("name", ["gelu", "gelu_10", "gelu_fast", "hardswish", "mish", "quick_gelu", "relu2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gelu_10",
+        "mish",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("gelu", "gelu_fast", "hardswish", "quick_gelu", "relu2")
+        ),
+    ],
+)
 def test_every_activation_survives_float16(tmp_path: Path, name: str) -> None:
     bundle = written(tmp_path, "videomae", {}, hidden_act=name)
     bundle, report = add_graph(bundle, "fp16")

@@ -105,7 +105,13 @@ def test_every_recipe_computes_the_same_with_documented_operators(
     assert ("Attention" in operators) == (recipe.change != "written-out")
 
 
-@pytest.mark.parametrize("activation", ["hardswish", "leaky_relu", "mish", "quick_gelu", "relu6"])
+@pytest.mark.parametrize(
+    "activation",
+    [
+        "mish",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("hardswish", "leaky_relu", "quick_gelu", "relu6")),
+    ],
+)
 def test_other_activations_are_documented_too(activation: str, tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", "videomae", hidden_act=activation, num_hidden_layers=1)
     checkpoint = load_checkpoint(str(folder), report=lambda _: None)
