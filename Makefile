@@ -87,9 +87,9 @@ clean:
 	.venv/docs/bin/python $(INSTALL) --editable '.[docs]'
 	touch $@
 
-# What tests compare with and cannot have in their own environment: Pillow 12 and 13, torchvision.
+# What tests compare with and cannot have in their own environment: Pillow 12 and 13, torchvision, Triton's client.
 .venv/oracles-ready: .venv/dev-ready scripts/install_oracles.py
-	$(BIN)/python scripts/install_oracles.py pillow-12 pillow-13 torchvision
+	$(BIN)/python scripts/install_oracles.py pillow-12 pillow-13 torchvision tritonclient
 	touch $@
 
 # The folders at the root under the name that they are imported by, for the type checker.

@@ -14,13 +14,16 @@ from starlette.routing import Route
 from ...runtime.classifier import VideoClassifier
 from .classify import classify, models
 from .guard import Guard
+from .inference import describe_model, describe_server, infer, model_ready
 from .limits import Limits
 from .metrics import CONTENT_TYPE_LATEST, Metrics
 from .openapi import describe_api
 from .places import Places
 from .recorded import Recorded
-from .refusal import answer_http_error
+from .refusal import Refusal, answer_http_error, answer_refusal
 from .service import Service
+
+VERSIONS = ("", "/versions/{version}")  # a model may be named with its version
 
 
 async def live(_: Request) -> Response:
@@ -69,10 +72,17 @@ def create_app(served: Mapping[str, VideoClassifier], limits: Limits) -> Starlet
             Route("/v1/models", models),
             Route("/v2/health/live", live),
             Route("/v2/health/ready", ready),
+            Route("/v2", describe_server),
+            *(Route(f"/v2/models/{{model}}{version}", describe_model) for version in VERSIONS),
+            *(Route(f"/v2/models/{{model}}{version}/ready", model_ready) for version in VERSIONS),
+            *(
+                Route(f"/v2/models/{{model}}{version}/infer", infer, methods=["POST"], middleware=[guard])
+                for version in VERSIONS
+            ),
             Route("/metrics", metrics),
             Route("/openapi.json", openapi),
         ],
         middleware=[Middleware(Recorded, metrics=counted)],
-        exception_handlers={HTTPException: answer_http_error},
+        exception_handlers={HTTPException: answer_http_error, Refusal: answer_refusal},
         lifespan=lifespan,
     )

@@ -29,6 +29,8 @@ def describe_api() -> dict[str, Any]:
             "/v1/models": {"get": _plain("listModels", "The models, their labels, and the limits of the server.")},
             "/v2/health/live": {"get": _plain("live", "Whether the server runs.")},
             "/v2/health/ready": {"get": _plain("ready", "Whether every model can be asked.")},
+            "/v2": {"get": _plain("describeServer", "What the server is, in the Open Inference Protocol.")},
+            **{path: item for version in (False, True) for path, item in _protocol(version=version).items()},
         },
         "components": {"schemas": _SCHEMAS},
     }
@@ -47,6 +49,31 @@ def _classify() -> dict[str, Any]:
             "content": {"application/octet-stream": {"schema": video}, "multipart/form-data": {"schema": form}},
         },
         "responses": {"200": _json("What is said of it.", "Classification")} | errors(),
+    }
+
+
+def _protocol(*, version: bool) -> dict[str, Any]:
+    """The paths of the Open Inference Protocol to a model, or to a version of it."""
+    names = ["model", "version"] if version else ["model"]
+    path = "/v2/models/{model}" + ("/versions/{version}" if version else "")
+    suffix = "Version" if version else ""
+    shared = {
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    }
+    tensors = {
+        "application/json": {"schema": {"$ref": "#/components/schemas/Inference"}},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    }
+    infer = {
+        "operationId": f"infer{suffix}",
+        "summary": "Say what a model makes of tensors, in JSON or behind it as bytes.",
+        "requestBody": {"required": True, "content": tensors},
+        "responses": {"200": {"description": "The outputs.", "content": tensors}} | errors(),
+    }
+    return {
+        path: shared | {"get": _plain(f"describeModel{suffix}", "What a model takes and gives.")},
+        f"{path}/ready": shared | {"get": _plain(f"modelReady{suffix}", "Whether a model can be asked.")},
+        f"{path}/infer": shared | {"post": infer},
     }
 
 
@@ -81,6 +108,16 @@ def _per_clip(item: dict[str, Any]) -> dict[str, Any]:
 
 _SCHEMAS = {
     "Error": {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]},
+    "Inference": {
+        "type": "object",
+        "description": "A request has inputs, an answer has outputs: name, datatype, shape, and data or parameters.",
+        "properties": {
+            "id": {"type": "string"},
+            "inputs": {"type": "array", "items": {"type": "object"}},
+            "outputs": {"type": "array", "items": {"type": "object"}},
+            "parameters": {"type": "object"},
+        },
+    },
     "Prediction": {
         "type": "object",
         "description": "A label and its score, from 0 to 1; of a regression, its value.",

@@ -53,6 +53,11 @@ def refusal_of(error: Exception) -> Refusal:
     return Refusal(500, "the server failed; its log says how")
 
 
+async def answer_refusal(_: Request, error: Exception) -> Response:
+    """An exception handler of Starlette, for routes that have no guard."""
+    return refusal_of(error).response()
+
+
 async def answer_http_error(_: Request, error: Exception) -> Response:
     """An exception handler of Starlette, for its own errors: no such page, no such method, a damaged form."""
     assert isinstance(error, HTTPException)

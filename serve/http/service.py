@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BundleError
-from ...runtime.classifier import Classification, VideoClassifier
-from ...runtime.predictions import answer
+from ...runtime.classifier import VideoClassifier
 from ...runtime.reading import Clips, Reading, prepare_crops, read_crops
 from .batches import Batches
 from .limits import Limits
@@ -53,22 +52,17 @@ class Served:
 
 
 @dataclass(frozen=True, eq=False)
-class Answered:
-    """A classification, how the video was read for it, and what each stage took."""
-
-    classification: Classification
-    reading: Reading
-    stages: Stages
-
-
-@dataclass(frozen=True, eq=False)
 class Service:
-    """The models of a server, by name, and what they share. It belongs to the event loop that it was opened in."""
+    """The models of a server, by name, and what they share. It belongs to the event loop that it was opened in.
+
+    bodies: held by whoever has the body of a request in memory, whole
+    """
 
     models: Mapping[str, Served]
     limits: Limits
     places: Places
     metrics: Metrics
+    bodies: asyncio.Semaphore
     _room: Room
     _readers: ThreadPoolExecutor = field(repr=False)
 
@@ -91,7 +85,8 @@ class Service:
             for name, model in models.items()
         }
         readers = ThreadPoolExecutor(limits.workers, thread_name_prefix="tubelet-reader")
-        return cls(served, limits, places, metrics, Room(limits.workers + 2 * limits.batch), readers)
+        bodies = asyncio.Semaphore(limits.workers + limits.batch)
+        return cls(served, limits, places, metrics, bodies, Room(limits.workers + 2 * limits.batch), readers)
 
     @property
     def is_ready(self) -> bool:
@@ -107,40 +102,53 @@ class Service:
             raise Refusal(404, f"there is no model {name[:80]!r}; there are {', '.join(self.models)}")
         return self.models[name]
 
-    async def classify(
-        self, served: Served, upload: Upload, reading: Reading, top_k: int, stages: Stages
-    ) -> Classification:
-        """Say what happens in a video, which is closed when nothing reads it any more.
+    async def look(
+        self, served: Served, upload: Upload, reading: Reading, stages: Stages
+    ) -> tuple[list[Clips], NDArray[np.float32]]:
+        """Run a video through a model, and close it when nothing reads it any more.
 
         Args:
             served: the model.
             upload: the video.
             reading: how it is read.
-            top_k: how many labels.
             stages: gets what each stage took.
+
+        Returns:
+            The clips for each crop, and the logits of each view, float32 (views, K).
 
         Raises:
             VideoError: for what is no video.
             BackendError: where the engine fails.
         """
         async with self._room.taken(reading.views):
-            crops, views = await self.read_video(served, upload, reading, stages)
-            logits = await self.infer(served, views, stages)
-        model = served.model
-        said = answer(logits, model.spec.evaluation.averages, model.problem_type, model.labels, top_k)
-        stages.ended("rank")
-        self.metrics.stages(served.name, stages.seconds)
-        # The middle one: of three crops it is the centre.
-        return Classification(NAME, NAME, tuple(said), crops[len(crops) // 2], None)
+            crops, views = await self._read(served, upload, reading, stages)
+            return crops, await self._infer(served, views, stages)
 
-    async def read_video(
+    async def infer(self, served: Served, clips: NDArray[Any], stages: Stages) -> NDArray[np.float32]:
+        """Run prepared clips through a model, with those of others.
+
+        Args:
+            served: the model.
+            clips: as its graph takes them, (B, ...).
+            stages: gets what each stage took.
+
+        Returns:
+            Logits, float32 (B, K).
+
+        Raises:
+            BackendError: where the engine fails.
+        """
+        async with self._room.taken(len(clips)):
+            return await self._infer(served, clips, stages)
+
+    async def _read(
         self, served: Served, upload: Upload, reading: Reading, stages: Stages
     ) -> tuple[list[Clips], NDArray[Any]]:
         """Decode a video, and prepare the model input of its views, in a thread; close it then."""
         spec = served.model.spec
 
         def read() -> tuple[list[Clips], NDArray[Any]]:
-            stages.ended("wait")
+            stages.ended("wait")  # for room, and for a thread
             crops = read_crops(upload.content, spec, reading, name=NAME)
             stages.ended("decode")
             views = prepare_crops(crops, spec)
@@ -155,8 +163,7 @@ class Service:
         future.add_done_callback(lambda _: closing.close())
         return await asyncio.wrap_future(future)
 
-    async def infer(self, served: Served, views: NDArray[Any], stages: Stages) -> NDArray[np.float32]:
-        """Run the views of a video, with those of others."""
+    async def _infer(self, served: Served, views: NDArray[Any], stages: Stages) -> NDArray[np.float32]:
         began = time.monotonic()
         inferred = await served.batches.infer(views)
         self.places.answered(inferred.execute_seconds)

@@ -1,7 +1,7 @@
 """Libraries that the tests' environment cannot hold beside its own, asked in processes of their own.
 
-scripts/install_oracles.py puts each into a folder of the environment: two versions of Pillow, and the Python part of
-torchvision, whose compiled part only loads beside a torch for CUDA.
+scripts/install_oracles.py puts each into a folder of the environment: two versions of Pillow, the client of
+Triton, and the Python part of torchvision, whose compiled part only loads beside a torch for CUDA.
 """
 
 import atexit
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 FOLDER = Path(sys.prefix) / "oracles"
 
-Library = Literal["pillow-12", "pillow-13", "torchvision"]
+Library = Literal["pillow-12", "pillow-13", "torchvision", "tritonclient"]
 
 
 class Oracle:

@@ -38,6 +38,40 @@ def library_of(folder):
     return "torchvision" if isinstance(auto.from_pretrained(folder), TorchvisionBackend) else "pillow"
 
 
+def triton_describes(port, model):
+    """What Triton's client hears of a server and of a model."""
+    client = _triton(port)
+    return {
+        "live": client.is_server_live(),
+        "ready": client.is_server_ready(),
+        "model ready": [client.is_model_ready(model), client.is_model_ready(model, "1"), client.is_model_ready("none")],
+        "server": client.get_server_metadata(),
+        "model": client.get_model_metadata(model),
+    }
+
+
+def triton_infers(port, model, inputs, outputs, options):
+    """What Triton's client gets for arrays by name, each as bytes or in JSON; outputs: (name, as bytes, labels)."""
+    from tritonclient.http import InferInput, InferRequestedOutput
+    from tritonclient.utils import np_to_triton_dtype
+
+    given = []
+    for name, (array, as_bytes) in inputs.items():
+        tensor = InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(array, binary_data=as_bytes)
+        given.append(tensor)
+    asked = [InferRequestedOutput(name, binary_data=as_bytes, class_count=labels) for name, as_bytes, labels in outputs]
+    answer = _triton(port).infer(model, given, outputs=asked or None, **options)
+    response = answer.get_response()
+    return response, {output["name"]: answer.as_numpy(output["name"]) for output in response["outputs"]}
+
+
+def _triton(port):
+    from tritonclient.http import InferenceServerClient
+
+    return InferenceServerClient(f"127.0.0.1:{port}")
+
+
 def _class_of(name):
     import transformers
     from transformers.models.vivit.image_processing_vivit import VivitImageProcessor
@@ -79,7 +113,7 @@ def main(library):
     os.dup2(2, 1)
     if library == "torchvision":
         _load_torchvision()
-    else:
+    elif library != "tritonclient":
         _check_pillow(library)
     while True:
         try:
