@@ -17,11 +17,17 @@ HLS_STALL_SECONDS = 30.0  # it comes in pieces of several seconds
 # Words in front of a colon: formats of FFmpeg that are devices, and `camera`, which is that of the platform.
 _DEVICE = re.compile(r"(v4l2|avfoundation|dshow|lavfi|camera):(.+)", re.DOTALL)
 
-# What is asked of FFmpeg for a scheme. RTSP over UDP smears where packets are lost; what reads too slowly from UDP
-# loses packets, and goes on.
+# What is asked of FFmpeg for a scheme. To find out the rate of a stream it would hold back twenty frames. RTSP over UDP
+# smears where packets are lost. What reads too slowly from UDP loses packets, and goes on.
+_AT_ONCE = {"fpsprobesize": "0"}
 _OPTIONS: Mapping[str, Mapping[str, str]] = {
-    "rtsp": {"rtsp_transport": "tcp"},
-    "udp": {"overrun_nonfatal": "1"},
+    "rtsp": {**_AT_ONCE, "rtsp_transport": "tcp"},
+    "rtsps": {**_AT_ONCE, "rtsp_transport": "tcp"},
+    "tcp": _AT_ONCE,
+    "udp": {**_AT_ONCE, "overrun_nonfatal": "1"},
+    "rtp": _AT_ONCE,
+    "srt": _AT_ONCE,
+    "rtmp": _AT_ONCE,
 }
 _FORMATS = {"udp": "mpegts"}  # it can be joined anywhere
 

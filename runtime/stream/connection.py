@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from threading import Event
 from typing import Any
 
@@ -18,7 +17,7 @@ from .back_off import BackOff
 from .frames import Pace, Segments, SourceFrame, SourceState
 
 WELL_SECONDS = 60.0  # of frames, after which a stream that is lost is taken for one that was never lost before
-KEY_SECONDS = 10.0  # in which a stream shows a key frame, or has none
+KEY_SECONDS = 10.0  # in which a stream shows a key frame, or has none: it renews itself part by part
 
 _NO_TIMESTAMPS = 0x0080  # AVFMT_NOTIMESTAMPS in libavformat/avformat.h: its times are made up
 _SAFE_AT_ANY_FRAME = ("h264",)  # FFmpeg's decoder itself begins where it can, which need not be a key frame
@@ -61,6 +60,7 @@ def connected(
                     yield SourceState("ended", attempt, None, segments.number, True)
                     return
                 was_connected = True
+                segments.cut()
                 yield SourceState("connected", attempt, None, segments.number, is_live)
                 if not is_live:
                     yield from _whole(video, segments, stop)
@@ -84,7 +84,6 @@ def connected(
             yield SourceState("ended", attempt, reason, segments.number, True)
             return
         attempt += 1
-        segments.cut()
         stop.wait(back_off.seconds(attempt))
 
 
@@ -102,9 +101,8 @@ def _live_frames(video: OpenVideo, stall_seconds: float, segments: Segments, sto
     container = video.container
     has_times = not container.format.flags & _NO_TIMESTAMPS
     pace = Pace(stop) if container.format.name.startswith("hls") else None  # it comes in pieces
+    gate = _Gate(is_open=video.stream.codec_context.name in _SAFE_AT_ANY_FRAME)
     opened = last = time.monotonic()
-    first: float | None = None  # when the first frame was decoded
-    started = video.stream.codec_context.name in _SAFE_AT_ANY_FRAME
     packets = video.packets_of_all()
     while not stop.is_set():
         try:
@@ -114,27 +112,53 @@ def _live_frames(video: OpenVideo, stall_seconds: float, segments: Segments, sto
         if packet is None:
             return
         arrived = time.monotonic()
-        for frame in _decoded(video, packet) if packet.stream_index == video.stream.index else ():
-            first = arrived if first is None else first
-            # What is shown before the first key frame refers to what nobody has.
-            started = started or frame.key_frame or arrived - first > KEY_SECONDS
-            if not started or frame.is_corrupt:
+        for frame in _decoded(video, packet, gate) if packet.stream_index == video.stream.index else ():
+            if not gate.lets(frame, arrived):
                 continue
             seconds = frame.time if has_times else arrived - opened
             if pace is not None:
                 pace.wait(seconds)
                 arrived = time.monotonic()
             last = arrived
-            yield SourceFrame(frame, seconds, arrived, segments.of(frame, seconds))
+            yield SourceFrame(frame, seconds, arrived, segments.of(frame, seconds), gate.left_out)
+            gate.left_out = 0
         if arrived - last > stall_seconds:
             raise Lost(f"it showed nothing for {stall_seconds:g} seconds, and sent something")
 
 
-def _decoded(video: OpenVideo, packet: "Packet[Any]") -> list[VideoFrame]:
-    """The frames that a packet completes, none where it is damaged: the next key frame heals a stream."""
-    with suppress(av.FFmpegError):
+class _Gate:
+    """Leaves out frames that refer to what was lost: up to the first key frame, and from damage to the next."""
+
+    def __init__(self, *, is_open: bool) -> None:
+        self.left_out = 0  # since a frame was let through
+        self._is_open, self._has_begun = is_open, False
+        self._closed_at: float | None = None  # when the first frame was left out
+
+    def close(self) -> None:
+        """Leave out what comes up to the next key frame. Before the first frame nothing can be damaged."""
+        if self._has_begun:
+            self._is_open, self._closed_at = False, None
+
+    def lets(self, frame: VideoFrame, now: float) -> bool:
+        if not self._is_open:
+            self._closed_at = now if self._closed_at is None else self._closed_at
+            self._is_open = bool(frame.key_frame) or now - self._closed_at > KEY_SECONDS
+        lets = self._is_open and not frame.is_corrupt
+        self._has_begun = self._has_begun or lets
+        self.left_out += not lets
+        return lets
+
+
+def _decoded(video: OpenVideo, packet: "Packet[Any]", gate: _Gate) -> list[VideoFrame]:
+    """The frames that a packet completes, none where it cannot be decoded."""
+    if packet.is_corrupt:  # a part of it, or of what follows, did not come
+        gate.close()
+    try:
         return video.decode(packet)
-    return []
+    except av.FFmpegError:
+        gate.close()
+        gate.left_out += 1
+        return []
 
 
 def why_lost(error: av.FFmpegError | OSError, seconds: float) -> str:

@@ -25,12 +25,14 @@ class SourceFrame:
         arrived: when it came, by `time.monotonic()`, before it was decoded.
         segment: which uninterrupted part of the source it is of, from 0. Another one begins where a stream comes back,
             where media time steps back, and where the size or rotation of frames changes.
+        left_out: how many frames that came since the one before were left out: damaged, or before a key frame.
     """
 
     frame: Picture
     seconds: float | None
     arrived: float
     segment: int
+    left_out: int = 0
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,10 @@ def test_addresses():
     rtsp = source_of("rtsp://admin:geheim@camera/live", options={"buffer_size": "1"})
     assert isinstance(rtsp, LiveSource)
     assert (rtsp.name, rtsp.content) == ("rtsp://***@camera/live", "rtsp://admin:geheim@camera/live")
-    assert (rtsp.seconds, rtsp.options) == (10, {"rtsp_transport": "tcp", "buffer_size": "1"})
+    assert (rtsp.seconds, rtsp.options) == (
+        10,
+        {"fpsprobesize": "0", "rtsp_transport": "tcp", "buffer_size": "1"},
+    )
     hls = source_of("https://host/live.m3u8?token=a")
     assert isinstance(hls, LiveSource)
     assert hls.seconds == 30
