@@ -1,26 +1,25 @@
 """export_bundle: a checkpoint becomes a bundle, which is not kept unless it computes what torch computes."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..preprocess.errors import BundleError, CheckpointError, ParityError
+from ..preprocess.errors import CheckpointError, ParityError
 from ..preprocess.shortage import shortages_named
 from ..preprocess.spec import ClipSpec
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.files import BundleFile, Graph, RecordedVideo
-from ..runtime.bundle.manifest import MANIFEST
 from ..runtime.bundle.parity_report import ParityReport
 from ..runtime.bundle.reference import Reference
+from ..runtime.bundle.target import check_target
 from ..runtime.packages import installed_version
 from ..runtime.progress import Progress, silent
 from ..runtime.proof.parity import check_bundle
 from ..runtime.proof.video_check import record_video
-from ..runtime.storage.exchange import is_mount_point, restored, written_folder
+from ..runtime.storage.exchange import restored, written_folder
 from ..runtime.tokens import TubeletSize
 from .checkpoint.load import Checkpoint
 from .graph.cost import matrix_products
@@ -33,32 +32,6 @@ from .plan import check_videos, clip_spec, export_notes
 
 # Distributions whose versions a bundle records, of those that are installed: ONNX Runtime comes as one of two.
 _TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
-
-
-def check_target(output: Path, *, force: bool) -> None:
-    """Raise BundleError where `output` exists and may not be replaced.
-
-    That is what is not a bundle, and a bundle that is a mount point, whose place nothing can take; without `force`, any
-    bundle.
-    """
-    if not os.path.lexists(output):
-        return
-    if not output.exists():
-        raise BundleError(
-            f"{output} is a link to {output.readlink()}, which does not exist", fix="remove the link, or mend it"
-        )
-    if not (output / MANIFEST).is_file():
-        raise BundleError(
-            f"{output} exists and is not a bundle, so --force does not replace it",
-            fix="choose another folder with -o, or remove what is there",
-        )
-    if is_mount_point(output):
-        raise BundleError(
-            f"{output} is a mount point, and a bundle is replaced by another folder in its place",
-            fix="export to a folder inside or outside of it with -o",
-        )
-    if not force:
-        raise BundleError(f"{output} exists", fix="choose another folder with -o, or replace it with --force")
 
 
 def _prove(bundle: Bundle, reference: Reference, progress: Progress) -> ParityReport:

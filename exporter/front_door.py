@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..preprocess.errors import MissingExtra
 from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.target import check_target
 from ..runtime.progress import Progress, silent
 from ..runtime.storage.exchange import restored
 from .options import AS_PUBLISHED, ExportOptions
@@ -81,7 +82,6 @@ def load_and_plan(
     require_export_packages()
     from .checkpoint.load import load_checkpoint
     from .checkpoint.overrides import Overrides
-    from .export import check_target
     from .plan import default_output, plan_export
 
     model = os.fspath(model)

@@ -6,6 +6,8 @@ TubeletError
 ├── CheckpointError (ValueError)    a checkpoint cannot be found, read or accounted for
 ├── BackendError    (RuntimeError)  an engine cannot be started, or failed while running
 │   └── NotAvailable                what it needs is not on this machine: a GPU, a provider, a newer GPU
+├── HubError        (OSError)       the Hugging Face Hub refuses what is asked of it
+│   └── HubUnreachable              it gives no answer
 ├── NotWritten      (OSError)       a file or folder cannot be written: no space, no permission
 ├── ParityError     (RuntimeError)  what a graph computes is outside tolerance of the reference
 ├── OutOfBounds     (ValueError)    an argument is not what it may be: a number too large, an unknown name
@@ -53,6 +55,14 @@ class BackendError(TubeletError, RuntimeError):
 
 class NotAvailable(BackendError):
     """Raised when the engine that was asked for needs what this machine does not have."""
+
+
+class HubError(TubeletError, OSError):
+    """Raised when the Hugging Face Hub refuses what is asked of it, or does not have it."""
+
+
+class HubUnreachable(HubError):
+    """Raised when the Hugging Face Hub gives no answer, and what was asked for is not in the cache."""
 
 
 class NotWritten(TubeletError, OSError):

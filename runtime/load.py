@@ -1,4 +1,4 @@
-"""load: the folder of a bundle becomes a model that can be asked."""
+"""load: a bundle, in a folder or on the Hub, becomes a model that can be asked."""
 
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from .bundle.bundle import Bundle, Task
 from .bundle.manifest import MANIFEST
 from .classifier import VideoClassifier
 from .encoder import VideoEncoder
+from .locate import locate
 from .masked import MaskedVideoModel
 from .model import VideoModel
 from .reading import Reading
@@ -82,10 +83,13 @@ def load(
 ) -> VideoModel:
     """Open a bundle and load one of its graphs into an engine.
 
-    The model is a context manager. It can be pickled, and then opens the bundle again by its path.
+    The model is a context manager. It can be pickled, and then opens the bundle again by its path, or from the Hub at
+    the same commit.
 
     Args:
-        path: the folder of the bundle.
+        path: the folder of the bundle, or its address on the Hub: hf://owner/name, or hf://owner/name@REV for a branch,
+            tag or commit. What the graph needs is fetched into the Hub's cache, and taken from there where the Hub is
+            out of reach.
         task: what the bundle is for. None takes any, for what every model can do.
         backend: the engine to run.
         precision: which of the bundle's graphs to run.
@@ -97,25 +101,27 @@ def load(
 
     Raises:
         BundleError: for a folder that is no whole bundle, or is one for another task.
+        HubError: where the Hub does not have it, or gives no answer.
         BackendError: where the engine cannot run the graph.
-        MissingExtra: where the engine is not installed.
+        MissingExtra: where the engine, or the client of the Hub, is not installed.
         OutOfBounds: for a task that there is none of, and for more threads or views than this machine can use.
     """
     if task is not None:
         check_choice("task", task, get_args(Task))
     if reading is not None and not isinstance(reading, Reading):
         raise OutOfBounds(f"reading must be a tubelet.Reading, got {shown(reading)}")
+    located = locate(path, backend, precision)
 
     def load_once() -> VideoModel:
-        bundle = Bundle.open(path)
+        bundle = located.open()
         if bundle.task not in MODELS:
             raise BundleError(f"{path} is for {bundle.task}; this version of tubelet knows {', '.join(MODELS)}")
         require_task(bundle, task)
         engine = open_backend(backend, bundle, precision, threads=threads)
-        again = partial(_load_again, Path(path).absolute(), bundle.task, backend, precision, threads)
+        again = partial(_load_again, located.address, bundle.task, backend, precision, threads)
         return MODELS[bundle.task](bundle, engine, reading=reading, again=again)
 
-    return while_it_stays(Path(path) / MANIFEST, load_once)
+    return while_it_stays(located.folder / MANIFEST, load_once)
 
 
 # What takes a bundle of each task on the command line.
@@ -138,7 +144,7 @@ def require_task(bundle: Bundle, task: Task | None) -> None:
 
 
 def _load_again(
-    path: Path, task: Task, backend: str, precision: str, threads: int | None, reading: Reading, sha256: str
+    path: str | Path, task: Task, backend: str, precision: str, threads: int | None, reading: Reading, sha256: str
 ) -> VideoModel:
     """The model that was pickled, in the process that unpickles it.
 

@@ -96,6 +96,25 @@ def test_export_names_the_extra_that_is_missing(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "purpose"),
+    [
+        (["classify", "hf://lab/gestures", "video.mp4"], "to fetch lab/gestures"),
+        (["pull", "lab/gestures"], "to fetch lab/gestures"),
+        (["push", "{bundle}", "lab/gestures"], "to push to lab/gestures"),
+    ],
+)
+def test_the_hub_names_the_extra_that_is_missing(
+    arguments: list[str], purpose: str, bundle: Path, tmp_path: Path
+) -> None:
+    result = python(COMMAND, *(argument.format(bundle=bundle) for argument in arguments), cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"Error: huggingface_hub is not installed; it is needed {purpose}\n  fix: pip install 'tubelet[hub]'\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_onnx_runtime_that_does_not_load_is_not_called_absent(bundle: Path, video: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken" / "onnxruntime"
     broken.mkdir(parents=True)

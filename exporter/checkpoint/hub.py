@@ -1,47 +1,21 @@
 """The Hugging Face Hub: the files of a checkpoint, fetched into the client's own cache.
 
-Only what is needed is fetched, and all of it from one commit. The client keeps each file under
-snapshots/<commit>/, serves from there when the Hub is out of reach, and moves a file there when it is whole.
+Only what is needed is fetched, and all of it from one commit (see runtime/hub.py).
 """
 
 import contextlib
-import logging
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from ...preprocess.errors import CheckpointError, MissingExtra
+from ...preprocess.errors import CheckpointError, HubError, HubUnreachable
+from ...runtime.hub import download
 from .processor_files import PROCESSOR_FILES
 from .weight_files import shard_names
-
-# Where the client logs that it asks again, and what it says then: why, and how long it waits before it does.
-_CLIENT_LOG = "huggingface_hub.utils._http"
-_RETRY = re.compile(r"'?(?P<why>.+?)'? thrown while requesting |Retrying in |Rate limited\. Waiting ", re.DOTALL)
 
 
 class _Unreachable(CheckpointError):
     """Raised where the Hub gives no answer and the cache does not have the file either: another one may do."""
-
-
-@contextlib.contextmanager
-def retries_said(report: Callable[[str], None]) -> Iterator[None]:
-    """Say once within the block that the Hub does not answer, in the place of the client's own log of its retries."""
-    said: list[str] = []
-
-    def is_for_the_log(record: logging.LogRecord) -> bool:
-        retry = _RETRY.match(record.getMessage())
-        if retry is not None and retry["why"] is not None and not said:
-            said.append(retry["why"])
-            report(f"the Hub does not answer ({retry['why']}); it is asked again a few times")
-        return retry is None
-
-    log = logging.getLogger(_CLIENT_LOG)
-    log.addFilter(is_for_the_log)
-    try:
-        yield
-    finally:
-        log.removeFilter(is_for_the_log)
 
 
 def fetch_config(model_id: str, revision: str | None, names: Sequence[str]) -> tuple[Path, str] | None:
@@ -166,62 +140,12 @@ def _download(
     repo_type: Literal["model", "dataset"] = "model",
     cached_only: bool = False,
 ) -> Path | None:
-    """Where the file lies in the cache, or None where the revision has no such file.
-
-    cached_only: whether the Hub is known to be out of reach, so that asking it again would only take time
-    """
+    """Where the file lies in the cache, or None where the revision has no such file; see `download`."""
     try:
-        from huggingface_hub import _CACHED_NO_EXIST, errors, hf_hub_download, try_to_load_from_cache
-    except ImportError as error:
-        raise MissingExtra("huggingface_hub", "export", purpose=f"to fetch {repository}") from error
-    try:
-        # A commit never changes: a file that the Hub once said it lacks is not asked for again, so that what
-        # is in the cache can be used while the Hub is out of reach.
-        if (
-            revision is not None
-            and try_to_load_from_cache(repository, name, revision=revision, repo_type=repo_type) is _CACHED_NO_EXIST
-        ):
-            return None
-        path = hf_hub_download(repository, name, revision=revision, repo_type=repo_type, local_files_only=cached_only)
-        return Path(path)
-    except errors.RemoteEntryNotFoundError:
-        return None
-    except Exception as error:  # the client and the two libraries below it each have their own tree
-        raise _explained(error, repository, name, revision) from error
-
-
-def _explained(error: Exception, repository: str, name: str, revision: str | None) -> CheckpointError:
-    """What an error of the client means for someone who wants a checkpoint."""
-    from huggingface_hub import constants, errors
-
-    page = f"{constants.ENDPOINT}/{repository}"
-    match error:
-        case errors.GatedRepoError():
-            return CheckpointError(
-                f"{repository} is gated, and this account has not been let in",
-                fix=f"ask for access at {page}, then log in with `hf auth login`",
-            )
-        case errors.RepositoryNotFoundError():
-            return CheckpointError(
-                f"the Hub has no repository {repository} that this account may see",
-                fix="check the spelling (a folder must exist as given); if it is private, `hf auth login`",
-            )
-        case errors.RevisionNotFoundError():
-            return CheckpointError(
-                f"{repository} has no revision {revision!r}",
-                fix=f"give a branch, tag or commit that {page}/commits/main shows",
-            )
-        case errors.LocalEntryNotFoundError():
-            return _Unreachable(
-                f"the Hub gave no answer for {name} of {repository}, and the cache does not have it: "
-                f"{_first_line(error.__cause__ or error)}",
-                fix="check the connection, or give a folder that holds the files of the checkpoint",
-            )
-        case errors.HFValidationError():
-            return CheckpointError(f"{repository!r} is neither a folder that exists nor a Hub id: {_first_line(error)}")
-        case _:
-            return CheckpointError(f"{name} of {repository} could not be fetched: {_first_line(error)}")
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return download(
+            repository, name, revision=revision, repo_type=repo_type, cached_only=cached_only, extra="export"
+        )
+    except HubUnreachable as error:
+        raise _Unreachable(error.message, fix=error.fix) from error
+    except HubError as error:
+        raise CheckpointError(error.message, fix=error.fix) from error

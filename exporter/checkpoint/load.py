@@ -11,11 +11,11 @@ from torch import Tensor
 from ...preprocess.errors import CheckpointError
 from ...preprocess.shortage import shortages_named
 from ...runtime.bundle.bundle import ProblemType, Task
+from ...runtime.hub import retries_said
 from ..families.config import TransformerConfig
 from ..families.family import Family
 from ..families.model import Model
 from .adapters import adapter_note
-from .hub import retries_said
 from .labels import choose_labels
 from .opened import Files, Report, open_files, processor_of, read_named_weights
 from .originals import inference_note

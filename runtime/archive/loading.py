@@ -15,7 +15,7 @@ from ..reading import Reading
 class Loading:
     """The arguments of `load` for a classifier; see there."""
 
-    bundle: Path
+    bundle: Path | str
     backend: str = DEFAULT_BACKEND
     precision: str = "fp32"
     threads: int | None = None

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from ...preprocess.sources import is_url
-from ..bundle.bundle import Bundle
 from ..load import require_task
+from ..locate import locate
 from ..progress import Progress, silent
 from ..reading import Video
 from ..remote import Remote, file_system
@@ -117,7 +117,7 @@ def classify_files(
         BackendError: where the engine fails; the rows before stay.
     """
     place = Output(output)
-    bundle = Bundle.open(loading.bundle)
+    bundle = locate(loading.bundle, loading.backend, loading.precision).open()
     require_task(bundle, "video-classification")
     _check_protocols(names)
     run = loading.described(bundle) | {"top_k": top_k, "shard": str(shard or Shard())}

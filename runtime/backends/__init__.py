@@ -5,14 +5,14 @@ from collections.abc import Callable
 from ...preprocess.errors import BackendError
 from ..bounds import THREADS
 from ..bundle.bundle import Bundle
-from ..precisions import BackendName, require_computes
+from ..precisions import BackendName, GraphPrecision, graphs_for, require_computes
 from .backend import Backend
 from .openvino import open_openvino
 from .ort import open_onnxruntime
 from .ort_cuda import open_onnxruntime_cuda, open_onnxruntime_tensorrt
 from .trt import open_tensorrt
 
-__all__ = ["BACKENDS", "DEFAULT_BACKEND", "Backend", "open_backend"]
+__all__ = ["BACKENDS", "DEFAULT_BACKEND", "Backend", "graph_for", "open_backend"]
 
 # Each opens the bundle's graph for a precision; threads None leaves their number to the engine.
 BACKENDS: dict[BackendName, Callable[[Bundle, str, int | None], Backend]] = {
@@ -42,8 +42,21 @@ def open_backend(name: str, bundle: Bundle, precision: str, *, threads: int | No
         MissingExtra: where the engine is not installed.
         OutOfBounds: for more threads than the cores can use.
     """
-    for backend, opens in BACKENDS.items():
+    backend = _computing(name, precision)
+    return BACKENDS[backend](bundle, precision, None if threads is None else THREADS.check(threads))
+
+
+def graph_for(name: str, precision: str) -> GraphPrecision:
+    """Say which of a bundle's graphs the engine called `name` takes to compute in a precision.
+
+    Raises BackendError for an unknown engine, and for a precision that it does not compute in.
+    """
+    return graphs_for(_computing(name, precision))[precision]
+
+
+def _computing(name: str, precision: str) -> BackendName:
+    for backend in BACKENDS:
         if backend == name:
             require_computes(backend, precision)
-            return opens(bundle, precision, None if threads is None else THREADS.check(threads))
+            return backend
     raise BackendError(f"there is no backend {name!r}; there are {', '.join(BACKENDS)}")

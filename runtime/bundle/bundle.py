@@ -12,7 +12,7 @@ changed in place, and every file is checked before it is used.
 import dataclasses
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,26 +86,53 @@ class Bundle:
     overrides: dict[str, int | str | tuple[int, ...]]
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path, *, precisions: Collection[str] | None = None) -> Self:
         """Read the manifest of the bundle at `path` and check that its files are there, whole in size.
 
         Checksums are checked for each file when it is used (`verified`).
+
+        Args:
+            path: the folder.
+            precisions: of the graphs that the bundle is to have; files of others may be absent. None for all.
 
         Raises:
             BundleError: for a folder that is no bundle, is damaged, or was written in a format that this version does
                 not know.
         """
         path = Path(path)
-        return while_it_stays(path / MANIFEST, lambda: cls._read(path))
+        return while_it_stays(path / MANIFEST, lambda: cls._whole(path, precisions))
 
     @classmethod
-    def _read(cls, path: Path) -> Self:
+    def _whole(cls, path: Path, precisions: Collection[str] | None) -> Self:
+        bundle = cls.described(path)
+        if precisions is not None:
+            bundle = bundle.only(precisions)
+        bundle.require_files()
+        return bundle
+
+    @classmethod
+    def described(cls, path: Path) -> Self:
+        """Read the manifest alone, whatever else is there. Raises BundleError as `open` does."""
         restored(path)
         bundle = typed({"path": path} | read_manifest(path), cls, str(path / MANIFEST))
         require_whole(bundle)
-        for file in (bundle.reference, *(file for graph in bundle.graphs for file in graph.files)):
-            _check_size(path, file)
         return bundle
+
+    def only(self, precisions: Collection[str]) -> Self:
+        """The bundle with the graphs of those precisions alone; BundleError says which there are."""
+        for precision in precisions:
+            self.graph(precision)
+        return dataclasses.replace(self, graphs=tuple(graph for graph in self.graphs if graph.precision in precisions))
+
+    @property
+    def files(self) -> tuple[BundleFile, ...]:
+        """All that the manifest lists: the reference, then those of each graph."""
+        return (self.reference, *(file for graph in self.graphs for file in graph.files))
+
+    def require_files(self) -> None:
+        """Raise BundleError unless every file is there, whole in size."""
+        for file in self.files:
+            _check_size(self.path, file)
 
     def to_json(self) -> dict[str, Any]:
         """What bundle.json holds."""
@@ -178,10 +205,10 @@ class Bundle:
         if precision not in GRAPH_PRECISIONS:
             raise BundleError(f"there is no graph of precision {precision!r}; there are {', '.join(GRAPH_PRECISIONS)}")
         have = ", ".join(graph.precision for graph in self.graphs)
-        raise BundleError(
-            f"{self.path} has no {precision} graph; it has {have}",
-            fix=f"tubelet quantize {shlex.quote(str(self.path))} --precision {precision}",
-        )
+        fix = f"tubelet quantize {shlex.quote(str(self.path))} --precision {precision}"
+        if precision == "fp32":  # which every export has, and `tubelet pull --precision` may leave out
+            fix = f"take --precision {self.graphs[0].precision}, or pull the bundle with fp32 as well"
+        raise BundleError(f"{self.path} has no {precision} graph; it has {have}", fix=fix)
 
     def verified(self, file: BundleFile) -> Path:
         """Give the path of `file`, once its bytes are those that were written; BundleError otherwise."""
@@ -216,9 +243,12 @@ class Bundle:
     def _was_replaced(self) -> bool:
         """Whether another bundle took this one's place since it was opened."""
         try:
-            return Bundle.open(self.path).sha256 != self.sha256
+            now = Bundle.described(self.path)
         except BundleError:
             return False
+        mine = [graph.precision for graph in self.graphs]
+        same = tuple(graph for graph in now.graphs if graph.precision in mine)
+        return dataclasses.replace(now, graphs=same).sha256 != self.sha256
 
 
 _COMPUTED_AS: dict[Arithmetic, str] = {

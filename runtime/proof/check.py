@@ -11,6 +11,7 @@ from ..backends.backend import Backend
 from ..bundle.bundle import Bundle
 from ..bundle.parity_report import ParityReport
 from ..bundle.reference import Reference, load_reference
+from ..locate import locate
 from ..progress import Progress, silent
 from ..reading import Reading
 from .parity import check_bundle, limit_of
@@ -56,7 +57,7 @@ def check(
     """Compare what a bundle computes here with what torch computed when it was made.
 
     Args:
-        path: the folder of the bundle.
+        path: the folder of the bundle, or hf://owner/name[@REV].
         backend: the engine to run.
         precision: which of the bundle's graphs to run.
         threads: of the CPU that compute one batch. None leaves their number to the engine.
@@ -70,8 +71,9 @@ def check(
     Raises:
         BundleError: for a folder that is no whole bundle, and for a video that it has no record of.
         VideoError: where `video` cannot be read.
+        HubError: where the Hub does not have it, or gives no answer.
         BackendError: where the engine cannot run the graph.
-        MissingExtra: where the engine is not installed.
+        MissingExtra: where the engine, or the client of the Hub, is not installed.
     """
     if video is not None:
         (report,) = check_videos(
@@ -115,7 +117,7 @@ def _opened(
     path: str | Path, backend: str, precision: str, threads: int | None, progress: Progress
 ) -> Iterator[tuple[Bundle, Backend, Reference]]:
     """The bundle, its graph loaded into the engine, and what torch answered."""
-    bundle = Bundle.open(path)
+    bundle = locate(path, backend, precision, progress=progress).open()
     progress("loading")
     with open_backend(backend, bundle, precision, threads=threads) as engine:
         yield bundle, engine, load_reference(bundle)

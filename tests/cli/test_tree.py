@@ -24,8 +24,11 @@ COMMANDS = [
     "export",
     "features",
     "info",
+    "pull",
+    "push",
     "quantize",
     "reconstruct",
+    "serve",
 ]
 
 

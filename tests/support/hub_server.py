@@ -1,11 +1,15 @@
 """A small server on the loopback address that answers the client of the Hugging Face Hub as the Hub does."""
 
 import hashlib
+import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from hub_uploads import answer_upload
 
 
 def commit_of(text: str) -> str:
@@ -14,22 +18,38 @@ def commit_of(text: str) -> str:
 
 @dataclass
 class Repository:
-    """Files by commit, and what branches and tags point at."""
+    """Files by commit, and what branches and tags point at. ignored: files that its .gitignore names."""
 
     commits: dict[str, dict[str, bytes]]
     revisions: dict[str, str]
     gated: bool = False
+    private: bool = False
+    ignored: frozenset[str] = frozenset()
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """What the default branch holds."""
+        return self.commits[self.revisions["main"]]
 
 
 @dataclass
 class Hub:
-    """What the server has, and what it was asked: "GET owner/name/file@commit"."""
+    """What the server has, and what it was asked: "GET owner/name/file@commit".
+
+    token: of the account that may write; forbidden: owners under which it may not. objects: what was uploaded, by its
+    sha256. lose_uploads: how many of them break off. meanwhile: what someone else does just before a commit.
+    """
 
     home: Path
     port: int = 0
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     cut_short: str | None = None  # the file of which only half is sent
+    token: str = ""
+    forbidden: frozenset[str] = frozenset()
+    objects: dict[str, bytes] = field(default_factory=dict)
+    lose_uploads: int = 0
+    meanwhile: Callable[[Repository], None] | None = None
     server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:
@@ -72,7 +92,32 @@ def answer_for(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.answer(b"")
 
         def do_GET(self) -> None:
-            self.answer(None)
+            if not self.answer_upload():
+                self.answer(None)
+
+        def do_POST(self) -> None:
+            if not self.answer_upload():
+                hub.asked.append(f"? {self.command} {self.path}")
+                self.send(404, {})
+
+        do_PUT = do_POST
+
+        def answer_upload(self) -> bool:
+            answer = answer_upload(hub, self, self.body())
+            if answer is not None:
+                status, said, headers = answer
+                self.send(status, {"Content-Type": "application/json", **headers}, json.dumps(said).encode())
+            return answer is not None
+
+        def body(self) -> bytes:
+            if self.headers.get("Transfer-Encoding") != "chunked":
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            chunks = []
+            while size := int(self.rfile.readline(), 16):
+                chunks.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(chunks)
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -10,12 +10,12 @@ from ..runtime.proof.check import check as check_bundle
 from ..runtime.proof.check import check_videos
 from ..runtime.proof.video_check import StageReport
 from ..runtime.reading import Reading
-from .options import EXIT_PARITY, bundle_argument, engine_options, json_option, print_json
+from .options import EXIT_PARITY, engine_options, json_option, print_json, runnable_argument
 from .reading_options import max_mb_option, track_option
 
 
 @click.command()
-@bundle_argument
+@runnable_argument
 @engine_options
 @click.option(
     "--video",
@@ -28,7 +28,7 @@ from .reading_options import max_mb_option, track_option
 @max_mb_option
 @json_option
 def check(
-    bundle: Path,
+    bundle: Path | str,
     backend: str,
     precision: str,
     threads: int | None,

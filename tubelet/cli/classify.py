@@ -15,7 +15,7 @@ from ..runtime.classifier import Classification
 from ..runtime.predictions import Value
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
-from .options import Bounded, bundle_argument, engine_options, json_option, note, print_json
+from .options import Bounded, engine_options, json_option, note, print_json, runnable_argument
 from .reading_options import reading_options
 from .standard_input import with_standard_input
 
@@ -33,7 +33,7 @@ class ShardOf(click.ParamType[Shard]):
 
 
 @click.command()
-@bundle_argument
+@runnable_argument
 @click.argument("videos", metavar="[VIDEO]...", nargs=-1)
 @engine_options
 @click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Labels to show.")
@@ -62,7 +62,7 @@ class ShardOf(click.ParamType[Shard]):
 )
 @click.option("--resume", is_flag=True, help="Go on with the rows that are in FILE.")
 def classify(
-    bundle: Path,
+    bundle: Path | str,
     videos: tuple[str, ...],
     backend: str,
     precision: str,

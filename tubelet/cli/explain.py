@@ -11,14 +11,14 @@ from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.visual.picture_files import check_picture, write_panels
 from ..runtime.visual.rollout import Method
-from .options import bundle_argument, engine_options, json_option, print_json
+from .options import engine_options, json_option, print_json, runnable_argument
 from .picture_options import picture_options
 from .reading_options import one_view_options
 from .standard_input import with_standard_input
 
 
 @click.command()
-@bundle_argument
+@runnable_argument
 @click.argument("video", metavar="VIDEO")
 @picture_options
 @click.option(
@@ -32,7 +32,7 @@ from .standard_input import with_standard_input
 @engine_options
 @json_option
 def explain(
-    bundle: Path,
+    bundle: Path | str,
     video: str,
     output: Path,
     shown: int,

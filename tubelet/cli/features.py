@@ -16,7 +16,7 @@ from ..runtime.load import load
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.storage.written import naming, written_file
-from .options import bundle_argument, engine_options, json_option, print_json
+from .options import engine_options, json_option, print_json, runnable_argument
 from .reading_options import reading_options
 from .standard_input import STANDARD_INPUT, with_standard_input
 
@@ -24,7 +24,7 @@ Features = dict[str, NDArray[np.float32]]
 
 
 @click.command()
-@bundle_argument
+@runnable_argument
 @click.argument("videos", metavar="VIDEO...", nargs=-1, required=True)
 @click.option(
     "--npz",
@@ -37,7 +37,7 @@ Features = dict[str, NDArray[np.float32]]
 @reading_options
 @json_option
 def features(
-    bundle: Path,
+    bundle: Path | str,
     videos: tuple[str, ...],
     npz: Path | None,
     force: bool,

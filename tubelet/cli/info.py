@@ -9,6 +9,8 @@ from ..preprocess.decode import probe
 from ..preprocess.sources import Source, is_url
 from ..preprocess.video_info import VideoInfo
 from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.origin import Origin
+from ..runtime.hub import is_on_hub
 from .options import BundlePath, json_option, print_json
 from .reading_options import max_mb_option, track_option, url_option
 from .standard_input import STANDARD_INPUT, with_standard_input
@@ -31,11 +33,16 @@ def info(path: str, track: int | None, max_mb: int, allow_url: bool, as_json: bo
     described = _describe(path, track=track, max_mb=max_mb, allow_url=allow_url)
     if as_json:
         print_json(described.to_json())
-    else:
-        click.echo(described.summary())
+        return
+    click.echo(described.summary())
+    if isinstance(described, Bundle) and (origin := Origin.read(described.path)) is not None:
+        changed = "" if origin.bundle_sha256 == described.sha256 else ", and changed since"
+        click.echo(f"{'pulled':<10} {origin}{changed}")
 
 
 def _describe(path: str, *, track: int | None, max_mb: int, allow_url: bool) -> Bundle | VideoInfo:
+    if is_on_hub(path):
+        BundlePath().convert(path, None, None)  # says how to fetch it
     if path != STANDARD_INPUT and not is_url(path) and (Path(path).is_dir() or not Path(path).exists()):
         if track is not None:
             raise click.UsageError(f"--track is for videos; {path} is no video file")

@@ -9,10 +9,11 @@ from typing import Any, Generic, TypeVar
 
 import click
 
-from ..preprocess.errors import OutOfBounds
+from ..preprocess.errors import BundleError, OutOfBounds
 from ..preprocess.redaction import redacted
 from ..runtime.backends import BACKENDS, DEFAULT_BACKEND
 from ..runtime.bounds import IMAGE_SIDE, THREADS, Bound, whole_number
+from ..runtime.hub import SCHEME, HubAddress, is_on_hub
 from ..runtime.storage.exchange import restored
 
 EXIT_PARITY = 3
@@ -21,19 +22,46 @@ Command = Callable[..., None]
 
 
 class BundlePath(click.Path):
-    """The folder of a bundle, put back where a process died while it was replacing it."""
+    """The folder of a bundle, put back where a process died while it was replacing it.
 
-    def __init__(self) -> None:
+    on_hub: whether its address on the Hub may stand in its place.
+    """
+
+    def __init__(self, *, on_hub: bool = False) -> None:
         super().__init__(path_type=Path)
+        self.on_hub = on_hub
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        if isinstance(value, str) and is_on_hub(value):
+            if not self.on_hub:
+                self.fail(
+                    f"{value} is on the Hub, and a folder is needed here: "
+                    f"tubelet pull {value.removeprefix(SCHEME)} -o BUNDLE fetches it",
+                    param,
+                    ctx,
+                )
+            return value
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         restored(path, say=note)
         return path
 
 
 bundle_argument = click.argument("bundle", type=BundlePath())
+# For commands that do nothing but run a bundle.
+runnable_argument = click.argument("bundle", type=BundlePath(on_hub=True))
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+class HubAddressOption(click.ParamType[HubAddress]):
+    """owner/name or owner/name@REV, with or without hf:// in front."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> HubAddress:
+        try:
+            return value if isinstance(value, HubAddress) else HubAddress.parse(str(value))
+        except BundleError as error:
+            self.fail(error.message + "; give owner/name or owner/name@REVISION", param, ctx)
 
 
 class Bounded(click.ParamType[int]):

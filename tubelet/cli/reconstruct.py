@@ -9,14 +9,14 @@ from ..runtime.load import load
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.visual.picture_files import check_picture, write_panels
-from .options import bundle_argument, engine_options, json_option, print_json
+from .options import engine_options, json_option, print_json, runnable_argument
 from .picture_options import picture_options
 from .reading_options import one_view_options
 from .standard_input import with_standard_input
 
 
 @click.command()
-@bundle_argument
+@runnable_argument
 @click.argument("video", metavar="VIDEO")
 @picture_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which tokens are hidden.")
@@ -24,7 +24,7 @@ from .standard_input import with_standard_input
 @engine_options
 @json_option
 def reconstruct(
-    bundle: Path,
+    bundle: Path | str,
     video: str,
     output: Path,
     shown: int,

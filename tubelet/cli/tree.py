@@ -21,6 +21,8 @@ from .export import export
 from .features import features
 from .info import info
 from .options import EXIT_PARITY
+from .pull import pull
+from .push import push
 from .quantize import quantize
 from .reconstruct import reconstruct
 from .serve import serve
@@ -79,5 +81,21 @@ def main() -> None:
     """
 
 
-for command in (bench, build, check, classify, doctor, explain, export, features, info, quantize, reconstruct, serve):
+COMMANDS = (
+    bench,
+    build,
+    check,
+    classify,
+    doctor,
+    explain,
+    export,
+    features,
+    info,
+    pull,
+    push,
+    quantize,
+    reconstruct,
+    serve,
+)
+for command in COMMANDS:
     main.add_command(command)

@@ -7,13 +7,10 @@ has repositories of its own, and with them its own part of the client's cache.
 import io
 import json
 import logging
-import os
 import re
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +18,14 @@ import checkpoints
 import pytest
 import torch
 import transformers
+from hub_client import hub_and_its_client
 from hub_server import Hub, commit_of
 from original_videomae import OriginalVideoMAE, seeded, write_v2
 from safetensors.torch import save_file
 
-from tubelet.exporter.checkpoint.hub import retries_said
 from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.preprocess.errors import CheckpointError
+from tubelet.runtime.hub import retries_said
 
 LABEL_FILES = "datasets/huggingface/label-files"
 LABELS = "kinetics400-id2label.json"
@@ -66,35 +64,10 @@ def outcome(model: str, options: dict[str, Any]) -> Outcome:
     return result
 
 
-def without_waits() -> None:
-    """The client tries six times to reach a Hub that is away, and waits 23 seconds in between."""
-    time.sleep = lambda _: None
-
-
 @pytest.fixture(scope="module")
 def hub_and_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, ProcessPoolExecutor]]:
-    hub = Hub(tmp_path_factory.mktemp("home"))
-    hub.start()
-    settings = {
-        "HF_ENDPOINT": f"http://127.0.0.1:{hub.port}",
-        "HF_HOME": str(hub.home),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_ETAG_TIMEOUT": "5",
-        "HF_HUB_OFFLINE": "0",
-        "HF_TOKEN": "",
-        "NO_PROXY": "127.0.0.1",
-        "OMP_NUM_THREADS": "1",
-    }
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        ProcessPoolExecutor(1, get_context("spawn"), initializer=without_waits) as client,
-    ):
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        client.submit(os.getpid).result()  # the process has started, with these settings
-        yield hub, client
-    hub.stop()
+    with hub_and_its_client(tmp_path_factory.mktemp("home")) as both:
+        yield both
 
 
 @pytest.fixture
@@ -248,7 +221,7 @@ def test_no_network(hub: Hub, load: Any) -> None:
     what, fix = result.error.splitlines()
     assert what.startswith("the Hub gave no answer for config.json of lab/unseen, and the cache does not have it")
     assert what.endswith("Connection refused")
-    assert fix == "  fix: check the connection, or give a folder that holds the files of the checkpoint"
+    assert fix == "  fix: check the connection, or give a folder that holds the files"
     assert hub.asked == []
     assert hub.cached("lab/unseen") == set()
     (said,) = result.reported  # once, and not each of the client's attempts

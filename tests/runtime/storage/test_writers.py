@@ -17,11 +17,11 @@ from click.testing import CliRunner
 from killed import join, litter, lowered, put_in_place, whole
 
 from tubelet.cli.tree import main
-from tubelet.exporter.export import check_target
 from tubelet.exporter.lower.join_graph import graph_folder, join_graph
 from tubelet.exporter.lower.search import add_graph
 from tubelet.preprocess.errors import BundleError, NotWritten
 from tubelet.runtime.bundle.bundle import Bundle
+from tubelet.runtime.bundle.target import check_target
 from tubelet.runtime.load import load
 from tubelet.runtime.storage.exchange import is_mount_point
 from tubelet.runtime.storage.lock import locked
