@@ -5,21 +5,20 @@ of its frames would be slow, so seeking.py finds them by seeking and holds each 
 that does not bear this out is decoded whole and its frames are counted, which is slower and exact as well.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 import av
 import numpy as np
-from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from .container import OpenVideo, open_video, too_large
 from .convert import Converter, Scaling
 from .errors import VideoError
 from .frames import Frames, Timeline
+from .gather import Arrival, Decoding, Fit, gather
 from .pyav import UNDECODABLE, pyav
-from .resize import Pixels
 from .seeking import (
     CutShort,
     FrameIndex,
@@ -37,31 +36,8 @@ OnError = Literal["raise", "skip"]
 
 Result = TypeVar("Result")
 
-# Pixels uint8 (N, H, W, 3) -> what a reading keeps of them, one or several (N, H', W', 3): crops of the resized frame.
-Fit = Callable[[Pixels], Sequence[Pixels]]
-
-_GROUP_BYTES = 64 << 20  # of frames that are fitted together, which is faster than one by one
 _NO_TIMESTAMP = np.iinfo(np.int64).min  # as in FFmpeg
 _WAYS: dict[CountedBy, Callable[[OpenVideo], FrameIndex]] = {"list": list_frames, "packets": index_packets}
-
-
-class _Arrival(NamedTuple):
-    """A frame, its position in the file, and the position for which it was wanted: another one where it stands
-    in for a frame that cannot be decoded."""
-
-    wanted: int
-    position: int
-    frame: VideoFrame
-
-
-class _Decoding(NamedTuple):
-    """A file on its way through the decoder; `arriving` yields one frame for each of `indices`, once."""
-
-    video: OpenVideo
-    timeline: Timeline
-    counted_by: CountedBy
-    indices: NDArray[np.int64]
-    arriving: Iterator[_Arrival]
 
 
 def probe(video: FileLike | Source) -> VideoInfo:
@@ -82,7 +58,7 @@ def probe(video: FileLike | Source) -> VideoInfo:
     def first(_: Timeline) -> NDArray[np.int64]:
         return np.zeros(1, np.int64)
 
-    def receive(reading: _Decoding) -> VideoInfo:
+    def receive(reading: Decoding) -> VideoInfo:
         frame = next(reading.arriving).frame
         with pyav(reading.video.source):
             return describe(reading.video, frame, reading.timeline, reading.counted_by)
@@ -145,10 +121,10 @@ def read_fitted(
     """
     source = Source.of(video)
     converter = Converter(source, rotate=rotate, scaling=scale_to)
-    return _read(source, choose, lambda reading: _gather(reading, converter, fit), on_error)
+    return _read(source, choose, lambda reading: gather(reading, converter, fit), on_error)
 
 
-def _read(source: Source, choose: Choose, receive: Callable[[_Decoding], Result], on_error: OnError) -> Result:
+def _read(source: Source, choose: Choose, receive: Callable[[Decoding], Result], on_error: OnError) -> Result:
     """What `receive` makes of the chosen frames; damage is looked at closer only where there is some."""
     try:
         try:
@@ -162,7 +138,7 @@ def _read(source: Source, choose: Choose, receive: Callable[[_Decoding], Result]
 
 
 def _try_to_read(
-    source: Source, choose: Choose, receive: Callable[[_Decoding], Result], *, skips_damage: bool
+    source: Source, choose: Choose, receive: Callable[[Decoding], Result], *, skips_damage: bool
 ) -> Result:
     """Try each way to find frames, fastest first. FFmpeg's errors pass through."""
     for counted_by, find in _WAYS.items():
@@ -171,13 +147,13 @@ def _try_to_read(
             timeline = _timeline(video, index.pts)
             indices = _chosen(source, choose, timeline)
             arriving = _frames_by_index(video, index, np.unique(indices))
-            return receive(_Decoding(video, timeline, counted_by, indices, arriving))
+            return receive(Decoding(video, timeline, counted_by, indices, arriving))
     with open_video(source, skips_damage=skips_damage) as video:
         timeline = _timeline(video, _pts_of_all(video))
     indices = _chosen(source, choose, timeline)
     with open_video(source, skips_damage=skips_damage) as video:
         arriving = _frames_by_counting(video, np.unique(indices))
-        return receive(_Decoding(video, timeline, "decoding", indices, arriving))
+        return receive(Decoding(video, timeline, "decoding", indices, arriving))
 
 
 def _pts_of_all(video: OpenVideo) -> NDArray[np.int64]:
@@ -211,93 +187,23 @@ def _chosen(source: Source, choose: Choose, timeline: Timeline) -> NDArray[np.in
     return indices
 
 
-def _frames_by_index(video: OpenVideo, index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[_Arrival]:
+def _frames_by_index(video: OpenVideo, index: FrameIndex, wanted: NDArray[np.int64]) -> Iterator[Arrival]:
     if video.skips_damage:
-        return map(_Arrival._make, nearest_frames(video, index, wanted))
+        return map(Arrival._make, nearest_frames(video, index, wanted))
     found = frames_by_seeking(video, index, wanted)
-    return (_Arrival(position, position, frame) for position, frame in found)
+    return (Arrival(position, position, frame) for position, frame in found)
 
 
-def _frames_by_counting(video: OpenVideo, wanted: NDArray[np.int64]) -> Iterator[_Arrival]:
+def _frames_by_counting(video: OpenVideo, wanted: NDArray[np.int64]) -> Iterator[Arrival]:
     """Each of `wanted`, by decoding from the start of the file."""
     missing = set(wanted.tolist())
     for position, frame in enumerate(video.frames()):
         if position in missing:
             missing.remove(position)
-            yield _Arrival(position, position, frame)
+            yield Arrival(position, position, frame)
         if not missing:
             return
     raise VideoError(f"{video.source} changed while it was read: {len(missing)} frames have gone")
-
-
-class _Group:
-    """Frames of one size that wait to be fitted together, and which of the wanted each of them is."""
-
-    def __init__(self) -> None:
-        self.pictures: list[Pixels] = []
-        self.wanted: list[int] = []
-
-    def takes(self, picture: Pixels) -> bool:
-        """Whether a picture (H, W, 3) has the size of those here, and there is room for it."""
-        if not self.pictures:
-            return True
-        return picture.shape == self.pictures[0].shape and (len(self.pictures) + 1) * picture.size <= _GROUP_BYTES
-
-    def add(self, picture: Pixels, wanted: int) -> None:
-        self.pictures.append(picture)
-        self.wanted.append(wanted)
-
-
-def _gather(reading: _Decoding, converter: Converter, fit: Fit) -> list[Frames]:
-    """Convert each frame as it arrives, fit it with others of its size, and put it where `indices` (T,) wants it."""
-    source, indices = reading.video.source, reading.indices
-    kept: list[Pixels] = []
-    stood_in = np.zeros(len(indices), np.bool_)
-    group = _Group()
-
-    def keep() -> None:
-        # (H, W, 3) each -> (N, H, W, 3); a single one, which may be large, is not copied
-        fitted = fit(np.stack(group.pictures) if len(group.pictures) > 1 else group.pictures[0][np.newaxis])
-        if not kept:
-            kept.extend(_rooms(source, len(indices), fitted))
-        for room, pixels in zip(kept, fitted, strict=True):
-            if pixels.shape[1:] != room.shape[1:]:
-                raise VideoError(
-                    f"{source} changes its frame size: {_size(room)} before frame {group.wanted[0]}, {_size(pixels)} "
-                    "from there",
-                    fix="re-encode it to one size: ffmpeg -i IN -vf scale=WIDTH:HEIGHT OUT",
-                )
-            for picture, wanted in zip(pixels, group.wanted, strict=True):
-                room[indices == wanted] = picture
-
-    for wanted, position, frame in reading.arriving:
-        picture = converter.pixels(frame)
-        if not group.takes(picture):
-            keep()
-            group = _Group()
-        group.add(picture, wanted)
-        stood_in[indices == wanted] = position != wanted
-    keep()
-    seconds, skipped = reading.timeline.seconds[indices], len(reading.video.skipped)
-    return [Frames(pixels, indices, seconds, stood_in, skipped) for pixels in kept]
-
-
-def _rooms(source: Source, count: int, fitted: Sequence[Pixels]) -> list[Pixels]:
-    """Room (count, H, W, 3) for `count` frames like each of these, within reason: a header can claim any size."""
-    needed = count * sum(pixels[0].size for pixels in fitted)
-    if needed > source.max_bytes:
-        raise VideoError(
-            f"{count} frames of {source} are {needed / (1 << 20):.0f} MB at {_size(fitted[0])}, and a reading may hold "
-            f"{source.max_mb} MB",
-            fix="take fewer, have them resized while they are read, or allow more: --max-mb, or Reading(max_mb=...) "
-            "in Python",
-        )
-    return [np.empty((count, *pixels.shape[1:]), np.uint8) for pixels in fitted]
-
-
-def _size(pixels: Pixels) -> str:
-    height, width, _ = pixels.shape[-3:]
-    return f"{width}x{height}"
 
 
 def _damage(source: Source, error: av.FFmpegError) -> VideoError:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocess.convert import RESIZE_EXACTLY, Scaling
-from ..preprocess.decode import Fit, OnError, read_fitted
+from ..preprocess.decode import OnError, read_fitted
 from ..preprocess.errors import OutOfBounds, VideoError
 from ..preprocess.frames import Frames, Timeline
+from ..preprocess.gather import Fit
 from ..preprocess.given import given_frames
 from ..preprocess.sampling import at_rate, clip_views
 from ..preprocess.sources import MAX_MB, FileLike, Source, is_file_like

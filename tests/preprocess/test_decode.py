@@ -189,9 +189,9 @@ COUNTED = {
 def test_only_files_that_need_it_are_read_or_decoded_whole(variant, monkeypatch):
     path, whole = variant
     ways = set()
-    gather = decode._gather
+    gather = decode.gather
     monkeypatch.setattr(
-        decode, "_gather", lambda reading, *others: ways.add(reading.counted_by) or gather(reading, *others)
+        decode, "gather", lambda reading, *others: ways.add(reading.counted_by) or gather(reading, *others)
     )
     for index in range(0, len(whole), 3):
         read_frames(path, take(index))
