@@ -15,7 +15,7 @@ import onnx
 from ...preprocess.errors import BackendError, BundleError, ParityError
 from ...runtime.backends.cuda import Cuda
 from ...runtime.backends.trt import TensorRtBackend
-from ...runtime.backends.trt_library import load_tensorrt, tensorrt_version, this_machine
+from ...runtime.backends.trt_library import load_tensorrt, reads_attention, this_machine
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.engines import (
     FOLDER,
@@ -112,7 +112,12 @@ def build_engine(
     machine = this_machine(cuda, trt)
     machine.require(options.precision)
     opset = bundle.graph(SOURCES[options.precision]).opset
-    recipes = recipes_for(options.precision, tensorrt_version(trt), machine.compute_capability, opset=opset)
+    recipes = recipes_for(
+        options.precision,
+        attention=reads_attention(trt),
+        compute_capability=machine.compute_capability,
+        opset=opset,
+    )
     recipes = recipes[: None if fallbacks else 1]
     folder = open_folder(bundle)
     if not force:

@@ -20,6 +20,7 @@ from ..graph.older_opsets import FIRST_WITH_ATTENTION
 from ..graph.write import take_weights_in
 
 ATTENTION = "Attention"
+REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceSum")
 MATRIX_OPERATORS = ("MatMul", "Gemm", "Conv", ATTENTION)
 
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -30,9 +31,9 @@ _QUANTIZED = frozenset({TensorProto.INT8, TensorProto.FLOAT8E4M3FN, TensorProto.
 # Operator -> types of its first input, for the operators that a graph of ours may hold, as documented in
 # docs/operators.md of github.com/onnx/onnx-tensorrt for TensorRT 10.15, opset 9 to 24.
 DOCUMENTED: dict[str, frozenset[int]] = {
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", "ReduceMean", "Pad", "Max", "Min"), _NUMBERS),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", *REDUCTIONS, "Pad", "Max", "Min"), _NUMBERS),
     **dict.fromkeys(("Conv", "Gemm", "MatMul", "Softmax", "LayerNormalization", "Gelu", "QuantizeLinear"), _FLOATS),
-    **dict.fromkeys(("Sqrt", "Erf", "Tanh", "Sigmoid", "Reciprocal", "Clip", "HardSwish", "LeakyRelu"), _FLOATS),
+    **dict.fromkeys(("Sqrt", "Exp", "Erf", "Tanh", "Sigmoid", "Reciprocal", "Clip", "HardSwish", "LeakyRelu"), _FLOATS),
     **dict.fromkeys(("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat"), _ANY),
     **dict.fromkeys(("Expand", "Identity", "Shape", "Flatten"), _ANY),
     "Mish": frozenset({TensorProto.FLOAT, TensorProto.FLOAT16}),
@@ -193,7 +194,7 @@ def undocumented_nodes(model: ModelProto) -> Iterator[str]:
             yield f"{node.name} is a {node.op_type} of {TensorProto.DataType.Name(given)}"
         if node.op_type == "LayerNormalization" and len(node.output) > 1:
             yield f"{node.name} uses more than the first output of LayerNormalization"
-        if node.op_type == "ReduceMean" and len(node.input) > 1 and node.input[1] not in constants:
+        if node.op_type in REDUCTIONS and len(node.input) > 1 and node.input[1] not in constants:
             yield f"{node.name} reduces over axes that are not constant"
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") and not _symmetric(node, constants):
             yield f"{node.name} has a zero point that is not 0"

@@ -7,8 +7,13 @@ further from the kernel that is suspected:
     fp16                    the bundle's fp16 graph; attention may be fused
     bf16                    other kernels, and a range in which nothing overflows
     fp16-attention32        queries, keys and values in float32
-    fp16-written-out        MatMul, Softmax, MatMul, with the softmax in float32
+    fp16-unfused            MatMul, a softmax of its own steps in float32, MatMul
     fp32
+
+MatMul, Softmax, MatMul is no way around a fused kernel: TensorRT finds the pattern and fuses it all the same, in fp16,
+bf16 and both forms of 8 bits. Only a softmax whose steps are operators of their own was left alone. (By the names of
+kernels in plans of TensorRT for RTX 1.7, for compute capability 8.9 and 12.0.) A TensorRT without Attention is given
+the pattern, as `written-out`, because it may be fused.
 
 In 8 bits everything that is not a linear layer is done as in fp16; the bundle's int8-static graph, which CPUs read as
 well, has it in float32 and is lowered here. What is behind an attention in float16 was seen to go wrong in 8 bits
@@ -16,7 +21,7 @@ well, has it in float32 and is lowered here. What is behind an attention in floa
 
     int8-static             linear layers in int8, the rest in float16; and so with fp8
     int8-static-projection16    what follows attention in float16 too
-    int8-static-written-out
+    int8-static-unfused
     int8-static-rest32      the bundle's graph as it is
     bf16, fp32              from the fp32 graph
 """
@@ -35,9 +40,6 @@ from ...runtime.precisions import PRECISIONS, ElementType
 from ..graph.older_opsets import FIRST_WITH_ATTENTION as OPSET_WITH_ATTENTION
 from ..lower.fp16 import to_lower
 from .inline import ATTENTION, attribute, element_types, load_standard_graph, require_types
-
-# The first TensorRT whose parser reads Attention (its change log).
-FIRST_WITH_ATTENTION = (10, 14)
 
 # What ONNX calls the types of operands.
 ONNX_TYPES: dict[ElementType, str] = {
@@ -76,37 +78,42 @@ class EngineGraph:
 
 # One for each precision that TensorRT takes.
 ENGINE_GRAPHS = {
-    "fp32": EngineGraph((Recipe("fp32", "written-out"),)),
-    "tf32": EngineGraph((Recipe("tf32", "written-out"), Recipe("fp32"))),
-    "fp16": EngineGraph((Recipe("bf16"), Recipe("fp16", "attention32"), Recipe("fp16", "written-out"), Recipe("fp32"))),
+    "fp32": EngineGraph((Recipe("fp32", "unfused"),)),
+    "tf32": EngineGraph((Recipe("tf32", "unfused"), Recipe("fp32"))),
+    "fp16": EngineGraph((Recipe("bf16"), Recipe("fp16", "attention32"), Recipe("fp16", "unfused"), Recipe("fp32"))),
     "bf16": EngineGraph(
-        (Recipe("bf16", "attention32"), Recipe("bf16", "written-out"), Recipe("fp32")), ir.DataType.BFLOAT16
+        (Recipe("bf16", "attention32"), Recipe("bf16", "unfused"), Recipe("fp32")), ir.DataType.BFLOAT16
     ),
     "int8-static": EngineGraph(
         (
             Recipe("int8-static", "projection16"),
-            Recipe("int8-static", "written-out"),
+            Recipe("int8-static", "unfused"),
             Recipe("int8-static", "rest32"),
             Recipe("bf16"),
             Recipe("fp32"),
         ),
         ir.DataType.FLOAT16,
     ),
-    "fp8": EngineGraph((Recipe("fp8", "projection16"), Recipe("fp8", "written-out"), Recipe("bf16"), Recipe("fp32"))),
+    "fp8": EngineGraph((Recipe("fp8", "projection16"), Recipe("fp8", "unfused"), Recipe("bf16"), Recipe("fp32"))),
 }
 
 
-def recipes_for(
-    precision: str, tensorrt: tuple[int, int], compute_capability: tuple[int, int], *, opset: int
-) -> list[Recipe]:
-    """What is asked for, and then what to fall back to, in order, as far as the GPU, TensorRT and the bundle's graphs,
-    which are of `opset`, can do it."""
+def recipes_for(precision: str, *, attention: bool, compute_capability: tuple[int, int], opset: int) -> list[Recipe]:
+    """What is asked for, and then what to fall back to, in order.
+
+    Args:
+        precision: of the engine.
+        attention: whether TensorRT's parser reads Attention.
+        compute_capability: of the GPU; what it cannot multiply in is left out.
+        opset: of the bundle's graphs.
+    """
     found = [Recipe(precision), *ENGINE_GRAPHS[precision].fallbacks]
     found = [recipe for recipe in found if compute_capability >= PRECISIONS[recipe.precision].first_gpu]
-    if tensorrt >= FIRST_WITH_ATTENTION and opset >= OPSET_WITH_ATTENTION:
+    if attention and opset >= OPSET_WITH_ATTENTION:
         return found
-    # Without Attention, each precision is left with its one form that does without.
-    return list(dict.fromkeys(Recipe(recipe.precision, "written-out") for recipe in found))
+    # Without Attention, each precision is left with the two forms that do without.
+    without = [recipe if recipe.change == "unfused" else Recipe(recipe.precision, "written-out") for recipe in found]
+    return list(dict.fromkeys(without))
 
 
 def make_graph(bundle: Bundle, recipe: Recipe, folder: Path) -> ModelProto:
@@ -158,29 +165,53 @@ def raise_attention_to_float32(model: ModelProto) -> None:
 
 
 def write_attention_out(model: ModelProto) -> None:
-    """Softmax(Q K^T * scale) V as its own operators, the softmax in float32. Half of the scale goes to Q and half to K,
-    so that the product between stays small."""
+    """Softmax(Q K^T * scale) V as its own operators, the softmax in float32."""
+    _replace_attention(model, lambda node, type_: _written_out(model, node, type_, _softmax))
 
-    def written_out(node: NodeProto, type_: int) -> Iterable[NodeProto]:
-        query, key, value = node.input
-        dtype = helper.tensor_dtype_to_np_dtype(type_)
-        scale = numpy_helper.from_array(np.array(np.sqrt(attribute(node, "scale")), dtype), f"{node.name}.scale")
-        model.graph.initializer.append(scale)
-        names = [f"{node.name}.{part}" for part in ("q", "k", "kt", "scores", "wide", "weights", "narrow")]
-        q, k, kt, scores, wide, weights, narrow = names
-        yield helper.make_node("Mul", [query, scale.name], [q], q)  # (B, heads, N, D)
-        yield helper.make_node("Mul", [key, scale.name], [k], k)
-        yield helper.make_node("Transpose", [k], [kt], kt, perm=[0, 1, 3, 2])  # (B, heads, D, N)
-        yield helper.make_node("MatMul", [q, kt], [scores], scores)  # (B, heads, N, N)
-        if type_ == TensorProto.FLOAT:
-            yield helper.make_node("Softmax", [scores], [narrow], weights, axis=-1)
-        else:
-            yield _cast(scores, wide, TensorProto.FLOAT)
-            yield helper.make_node("Softmax", [wide], [weights], weights, axis=-1)
-            yield _cast(weights, narrow, type_)
-        yield helper.make_node("MatMul", [narrow, value], [node.output[0]], node.name)  # (B, heads, N, D)
 
-    _replace_attention(model, written_out)
+def unfuse_attention(model: ModelProto) -> None:
+    """`write_attention_out`, and the softmax as its own operators too, which TensorRT does not take for attention."""
+    _replace_attention(model, lambda node, type_: _written_out(model, node, type_, _softmax_in_steps))
+
+
+# What computes the softmax over the last axis of float32 scores: (model, scores, weights, name) to nodes.
+_Softmax = Callable[[ModelProto, str, str, str], Iterable[NodeProto]]
+
+
+def _written_out(model: ModelProto, node: NodeProto, type_: int, softmax: _Softmax) -> Iterable[NodeProto]:
+    """Attention in steps. Half of the scale goes to Q and half to K, so that the product between stays small."""
+    query, key, value = node.input
+    dtype = helper.tensor_dtype_to_np_dtype(type_)
+    scale = numpy_helper.from_array(np.array(np.sqrt(attribute(node, "scale")), dtype), f"{node.name}.scale")
+    model.graph.initializer.append(scale)
+    names = [f"{node.name}.{part}" for part in ("q", "k", "kt", "scores", "wide", "weights", "narrow")]
+    q, k, kt, scores, wide, weights, narrow = names
+    yield helper.make_node("Mul", [query, scale.name], [q], q)  # (B, heads, N, D)
+    yield helper.make_node("Mul", [key, scale.name], [k], k)
+    yield helper.make_node("Transpose", [k], [kt], kt, perm=[0, 1, 3, 2])  # (B, heads, D, N)
+    yield helper.make_node("MatMul", [q, kt], [scores], scores)  # (B, heads, N, N)
+    if type_ == TensorProto.FLOAT:
+        yield from softmax(model, scores, narrow, weights)
+    else:
+        yield _cast(scores, wide, TensorProto.FLOAT)
+        yield from softmax(model, wide, weights, weights)
+        yield _cast(weights, narrow, type_)
+    yield helper.make_node("MatMul", [narrow, value], [node.output[0]], node.name)  # (B, heads, N, D)
+
+
+def _softmax(_model: ModelProto, scores: str, weights: str, name: str) -> Iterable[NodeProto]:
+    yield helper.make_node("Softmax", [scores], [weights], name, axis=-1)
+
+
+def _softmax_in_steps(model: ModelProto, scores: str, weights: str, name: str) -> Iterable[NodeProto]:
+    last = numpy_helper.from_array(np.array([-1]), f"{name}.axis")
+    model.graph.initializer.append(last)
+    largest, shifted, raised, total = (f"{name}.{part}" for part in ("largest", "shifted", "raised", "total"))
+    yield helper.make_node("ReduceMax", [scores, last.name], [largest], largest, keepdims=1)  # (B, heads, N, 1)
+    yield helper.make_node("Sub", [scores, largest], [shifted], shifted)
+    yield helper.make_node("Exp", [shifted], [raised], raised)
+    yield helper.make_node("ReduceSum", [raised, last.name], [total], total, keepdims=1)  # (B, heads, N, 1)
+    yield helper.make_node("Div", [raised, total], [weights], name)
 
 
 def take_projections_back(model: ModelProto) -> None:
@@ -228,6 +259,7 @@ def _drop_unused(model: ModelProto) -> None:
 _CHANGES = {
     "attention32": raise_attention_to_float32,
     "written-out": write_attention_out,
+    "unfused": unfuse_attention,
     "projection16": take_projections_back,
 }
 

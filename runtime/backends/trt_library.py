@@ -11,11 +11,18 @@ from ..bundle.engines import EngineMachine
 from .cuda import Cuda, driver_version
 
 OLDEST_VERSION = (10, 13)
+# The first whose parser reads Attention (its change log).
+FIRST_WITH_ATTENTION = (10, 14)
 
 
 def tensorrt_version(trt: ModuleType) -> tuple[int, int]:
     major, minor = trt.__version__.split(".")[:2]
     return int(major), int(minor)
+
+
+def reads_attention(trt: ModuleType) -> bool:
+    """Whether TensorRT's parser reads ONNX's Attention."""
+    return tensorrt_version(trt) >= FIRST_WITH_ATTENTION
 
 
 def load_tensorrt() -> ModuleType:

@@ -67,7 +67,7 @@ def build(
 
     Ends by running the bundle's reference clips through the engine and comparing with torch's logits.
     Outside tolerance the engine is not kept, and other recipes are tried and named: bf16, attention in
-    float32, attention written out, fp32. In int8-static and fp8 the linear layers multiply 8 bits and the
+    float32, attention unfused, fp32. In int8-static and fp8 the linear layers multiply 8 bits and the
     rest float16. Exits with 3 when none is within tolerance.
 
     \b

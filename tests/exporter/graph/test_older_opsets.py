@@ -155,7 +155,7 @@ def test_every_recipe_of_an_engine_computes_the_same_with_documented_operators(
     with load(old_bundle.path) as model:
         batch = model.prepare(model.read(np.random.default_rng(0).integers(0, 256, (40, 40, 40, 3), np.uint8)))
         expected = model.logits(batch)
-    for recipe in recipes_for(precision, (11, 4), (9, 0), opset=17):
+    for recipe in recipes_for(precision, attention=True, compute_capability=(9, 0), opset=17):
         graph = make_graph(old_bundle, recipe, tmp_path)
         require_documented(graph)
         onnx.checker.check_model(graph, full_check=True)

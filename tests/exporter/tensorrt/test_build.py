@@ -123,13 +123,13 @@ def test_uint8_frames_go_in_as_they_are(latest: Gpu, lowered_bundles: dict[str, 
         (
             # Half precision is wrong in fused attention, whatever its inputs.
             lambda graph: has_attention(graph) and TensorProto.FLOAT not in operands(graph),
-            "fp16-written-out",
+            "fp16-unfused",
             ["fp16", "bf16", "fp16-attention32"],
         ),
         (
             lambda graph: operands(graph) != {TensorProto.FLOAT},
             "fp32",
-            ["fp16", "bf16", "fp16-attention32", "fp16-written-out"],
+            ["fp16", "bf16", "fp16-attention32", "fp16-unfused"],
         ),
     ],
 )
@@ -159,7 +159,7 @@ def test_every_recipe_wrong_leaves_nothing_and_exits_with_3(latest: Gpu, bundle:
     latest.behaviour.wrong = lambda _: True
     result = tubelet("build", bundle.path)
     assert result.exit_code == 3
-    for recipe in ("fp16", "bf16", "fp16-attention32", "fp16-written-out", "fp32"):
+    for recipe in ("fp16", "bf16", "fp16-attention32", "fp16-unfused", "fp32"):
         assert f"{recipe} is outside tolerance" in result.stderr
     assert not list((bundle.path / "engines").glob("*.plan"))
     assert not list((bundle.path / "engines").glob("*.json"))
@@ -230,7 +230,7 @@ def test_what_cannot_be_built_says_what_tensorrt_logged(latest: Gpu, bundle: Bun
         build_engine(bundle, EngineOptions("fp32"))
     message = str(caught.value)
     assert "no engine could be built\n\nfp32: TensorRT could not build the engine:\n  Could not find any" in message
-    assert "fp32-written-out: " in message
+    assert "fp32-unfused: " in message
     assert "warning" not in message
 
 

@@ -75,19 +75,24 @@ def test_the_standard_graph_computes_what_the_bundle_computes(bundle: Bundle) ->
     ("recipe", "tolerance"),
     [
         (Recipe("fp32", "written-out"), 2e-6),
+        (Recipe("fp32", "unfused"), 2e-6),
         (Recipe("fp16"), 0.02),
         (Recipe("fp16", "attention32"), 0.02),
         (Recipe("fp16", "written-out"), 0.02),
+        (Recipe("fp16", "unfused"), 0.02),
         (Recipe("bf16"), 0.1),
         (Recipe("bf16", "attention32"), 0.1),
         (Recipe("bf16", "written-out"), 0.1),
+        (Recipe("bf16", "unfused"), 0.1),
         (Recipe("int8-static"), 0.3),
         (Recipe("int8-static", "projection16"), 0.3),
         (Recipe("int8-static", "written-out"), 0.3),
+        (Recipe("int8-static", "unfused"), 0.3),
         (Recipe("int8-static", "rest32"), 0.3),
         (Recipe("fp8"), 0.3),
         (Recipe("fp8", "projection16"), 0.3),
         (Recipe("fp8", "written-out"), 0.3),
+        (Recipe("fp8", "unfused"), 0.3),
     ],
     ids=lambda value: value.name if isinstance(value, Recipe) else "",
 )
@@ -102,7 +107,7 @@ def test_every_recipe_computes_the_same_with_documented_operators(
         expected = backend.infer(batch)
     np.testing.assert_allclose(run(graph, batch), expected, atol=tolerance)
     operators = {node.op_type for node in graph.graph.node}
-    assert ("Attention" in operators) == (recipe.change != "written-out")
+    assert ("Attention" in operators) == (recipe.change not in ("written-out", "unfused"))
 
 
 @pytest.mark.parametrize(
@@ -307,20 +312,19 @@ def test_what_the_parser_does_not_document(graph: ModelProto, reason: str) -> No
 
 
 def test_fallbacks_come_in_order_and_an_old_parser_or_graph_gets_no_attention() -> None:
-    def names(
-        precision: str, tensorrt: tuple[int, int] = (11, 4), gpu: tuple[int, int] = (9, 0), opset: int = 23
-    ) -> list[str]:
-        return [recipe.name for recipe in recipes_for(precision, tensorrt, gpu, opset=opset)]
+    def names(precision: str, *, attention: bool = True, gpu: tuple[int, int] = (9, 0), opset: int = 23) -> list[str]:
+        found = recipes_for(precision, attention=attention, compute_capability=gpu, opset=opset)
+        return [recipe.name for recipe in found]
 
-    assert names("fp16") == ["fp16", "bf16", "fp16-attention32", "fp16-written-out", "fp32"]
-    assert names("fp16", (10, 13)) == ["fp16-written-out", "bf16-written-out", "fp32-written-out"]
-    assert names("fp16", opset=22) == names("fp16", (10, 13))
-    assert names("fp16", gpu=(7, 5)) == ["fp16", "fp16-attention32", "fp16-written-out", "fp32"]
-    assert names("fp8") == ["fp8", "fp8-projection16", "fp8-written-out", "bf16", "fp32"]
+    assert names("fp16") == ["fp16", "bf16", "fp16-attention32", "fp16-unfused", "fp32"]
+    without = ["fp16-written-out", "bf16-written-out", "fp16-unfused", "fp32-written-out"]
+    assert names("fp16", attention=False) == names("fp16", opset=22) == without
+    assert names("fp16", gpu=(7, 5)) == ["fp16", "fp16-attention32", "fp16-unfused", "fp32"]
+    assert names("fp8") == ["fp8", "fp8-projection16", "fp8-unfused", "bf16", "fp32"]
     assert names("int8-static") == [
         "int8-static",
         "int8-static-projection16",
-        "int8-static-written-out",
+        "int8-static-unfused",
         "int8-static-rest32",
         "bf16",
         "fp32",
