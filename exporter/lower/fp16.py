@@ -45,6 +45,8 @@ _FOLLOWERS = frozenset(
         *("Unsqueeze",),
     }
 )
+# What TensorRT's parser does not read in a type.
+_NOT_IN = {ir.DataType.BFLOAT16: frozenset({"HardSwish"})}
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
@@ -64,7 +66,7 @@ def lower(model: ir.Model, keep: Set[str], low: ir.DataType = ir.DataType.FLOAT1
     keep = _with_shared_operands(model, keep)
     types: dict[ir.Value, ir.DataType] = {value: value.dtype for value in model.graph.inputs if value.dtype}
     for node in list(model.graph):
-        target = low if _computes_in_low(node, types, keep) else ir.DataType.FLOAT
+        target = low if _computes_in_low(node, low, types, keep) else ir.DataType.FLOAT
         for index, value in enumerate(node.inputs):
             if value is not None and _type_of(value, types) in (low, ir.DataType.FLOAT) and node.op_type != "Cast":
                 node.replace_input_with(index, _as_type(model, value, types, target))
@@ -112,11 +114,13 @@ def half_tensors(product: ir.Node) -> list[ir.Value]:
     return values
 
 
-def _computes_in_low(node: ir.Node, types: Mapping[ir.Value, ir.DataType], keep: Set[str]) -> bool:
+def _computes_in_low(node: ir.Node, low: ir.DataType, types: Mapping[ir.Value, ir.DataType], keep: Set[str]) -> bool:
     if node.op_type in PRODUCTS:
         return node.name not in keep
     if node.op_type in _QUANTIZERS:
         return all(product.name not in keep for product in _products_behind(node))
+    if node.op_type in _NOT_IN.get(low, ()):
+        return False
     if node.op_type not in _FOLLOWERS or (node.op_type == "Add" and not _adds_bias(node)):
         return False  # what adds two activations, or positions to one, is the residual stream
     types_here = {types[value] for value in node.inputs if value is not None and not is_constant(value)}

@@ -1,13 +1,10 @@
-"""TensorRT's builder: a graph of standard operators becomes a plan.
-
-For TensorRT 10.13 and newer, 11 included. Networks are strongly typed: the types are those of the graph, and the flags
-that let the builder choose (gone in 11) are never used.
-"""
+"""TensorRT's builder: a graph of standard operators becomes a plan."""
 
 import json
 import re
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +12,11 @@ from types import ModuleType
 from typing import Any
 
 from ...preprocess.errors import BackendError
-from ...runtime.backends.trt_library import start, tensorrt_log
+from ...runtime.backends.trt_library import is_rtx, library_name
 from ...runtime.bundle.engines import HIDDEN, EngineOptions
 from ...runtime.bundle.files import TensorInfo
 from ...runtime.progress import Progress
+from .network import read_network
 
 GIGABYTE = 10**9
 
@@ -29,7 +27,7 @@ class BuildFailed(BackendError):
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """timing_cache: what TensorRT learned of its kernels' speed, for the next build."""
+    """timing_cache: what TensorRT learned of its kernels' speed, for the next build; empty where it keeps no times."""
 
     plan: bytes
     timing_cache: bytes
@@ -42,54 +40,50 @@ def build_plan(
     options: EngineOptions,
     *,
     tf32: bool,
-    timing_cache: bytes,
+    timing_cache: bytes = b"",
+    compute_capabilities: Sequence[tuple[int, int]] = (),
     progress: Progress,
 ) -> BuiltPlan:
-    """The plan of the graph at `graph`, which takes `given` with a dynamic batch.
+    """Build the plan of a graph.
 
-    Raises BackendError with the parser's own errors, node by node, where it does not read the graph; BuildFailed where
-    the builder gives up; KeyboardInterrupt, soon, on Ctrl-C.
+    Args:
+        trt: TensorRT, or TensorRT for RTX.
+        graph: where the graph is.
+        given: the one input that it takes, with a dynamic batch.
+        options: precision, batch sizes, and how TensorRT searches.
+        tf32: whether products of float32 may be rounded to it.
+        timing_cache: that of an earlier build.
+        compute_capabilities: of the GPUs that a plan of TensorRT for RTX is for. TensorRT builds for the GPU here.
+        progress: called with a line for each step.
+
+    Raises:
+        BackendError: with the parser's own errors, node by node, where it does not read the graph.
+        BuildFailed: where the builder gives up.
+        KeyboardInterrupt: soon, on Ctrl-C.
     """
-    log = tensorrt_log(trt)
-    log.take_errors()
-    builder = start(trt.Builder, log)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(graph)):
-        raise BackendError(
-            "TensorRT's parser does not read the graph:" + _parser_errors(parser),
-            fix=f"another precision, or another TensorRT than {trt.__version__}, may read it",
-        )
-    _allow_decomposed_attention(trt, network)
+    network = read_network(trt, graph)
+    builder = network.builder
     config = builder.create_builder_config()
     _configure(trt, config, options, tf32=tf32)
     _add_profiles(builder, config, given, options)
-    cache = _set_timing_cache(config, timing_cache)
+    _set_compute_capabilities(trt, config, compute_capabilities)
+    cache = None if is_rtx(trt) else _set_timing_cache(config, timing_cache)
     monitor = build_monitor(trt, progress)
     config.progress_monitor = monitor
-    plan = _run_cancellable(monitor, lambda: builder.build_serialized_network(network, config))
+    plan = _run_cancellable(monitor, lambda: builder.build_serialized_network(network.definition, config))
     if plan is None:
-        raise BuildFailed(f"TensorRT could not build the engine:\n  {log.take_errors()}")
-    return BuiltPlan(bytes(memoryview(plan)), bytes(memoryview(cache.serialize())))
+        raise BuildFailed(f"TensorRT could not build the engine:\n  {network.log.take_errors()}")
+    return BuiltPlan(bytes(memoryview(plan)), b"" if cache is None else bytes(memoryview(cache.serialize())))
 
 
-def _parser_errors(parser: Any) -> str:
-    lines = []
-    for index in range(parser.num_errors):
-        error = parser.get_error(index)
-        lines.append(f"\n  {error.node_name() or f'node {error.node()}'} ({error.node_operator()}): {error.desc()}")
-    return "".join(lines)
-
-
-def _allow_decomposed_attention(trt: ModuleType, network: Any) -> None:
-    """Let TensorRT do attention step by step where it has no fused kernel; without this such a build fails."""
-    if not hasattr(trt, "IAttentionInputLayer"):
-        return  # a TensorRT older than its Attention, whose parser takes attention written out only
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if layer.type == trt.LayerType.ATTENTION_INPUT:
-            layer.__class__ = trt.IAttentionInputLayer  # the binding gives every layer as a plain ILayer
-            layer.attention.decomposable = True
+def _set_compute_capabilities(trt: ModuleType, config: Any, wanted: Sequence[tuple[int, int]]) -> None:
+    if not wanted:
+        return
+    config.num_compute_capabilities = len(wanted)
+    for index, (major, minor) in enumerate(wanted):
+        known = getattr(trt.ComputeCapability, f"SM{major}{minor}", None)
+        if known is None or not config.set_compute_capability(known, index):
+            raise BackendError(f"{library_name(trt)} does not build for compute capability {major}.{minor}")
 
 
 def _configure(trt: ModuleType, config: Any, options: EngineOptions, *, tf32: bool) -> None:

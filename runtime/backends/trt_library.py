@@ -20,9 +20,20 @@ def tensorrt_version(trt: ModuleType) -> tuple[int, int]:
     return int(major), int(minor)
 
 
+def is_rtx(trt: ModuleType) -> bool:
+    """Whether this is TensorRT for RTX, which has versions of its own, builds for GPUs that are not here, compiles the
+    last step where a plan is loaded, and so keeps no times of kernels from builds."""
+    return hasattr(trt, "ComputeCapability")
+
+
+def library_name(trt: ModuleType) -> str:
+    """Name and version, such as "TensorRT 11.4.0.106"."""
+    return f"{'TensorRT for RTX' if is_rtx(trt) else 'TensorRT'} {trt.__version__}"
+
+
 def reads_attention(trt: ModuleType) -> bool:
-    """Whether TensorRT's parser reads ONNX's Attention."""
-    return tensorrt_version(trt) >= FIRST_WITH_ATTENTION
+    """Whether the parser reads ONNX's Attention."""
+    return is_rtx(trt) or tensorrt_version(trt) >= FIRST_WITH_ATTENTION
 
 
 def load_tensorrt() -> ModuleType:
