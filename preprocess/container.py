@@ -31,6 +31,7 @@ from .sources import FRAME_SHARE, Source
 _BLOCK = 128  # pixels; no decoder pads a side to a multiple of more
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
 _PICTURE_FORMATS = {"image2"}
+PLAYLIST_FORMATS = {"hls", "dash"}
 
 _WEBP = "it is an animated WebP, which this build of FFmpeg cannot decode; convert it to a GIF or an MP4"
 
@@ -245,8 +246,8 @@ def _track(source: Source, container: InputContainer, tracks: list[VideoStream])
 
 
 def is_endless(container: InputContainer) -> bool:
-    """Whether nothing says how long it is: a stream over a network that goes on."""
-    return container.size <= 0 and container.duration is None
+    """Whether nothing says how long it is: a stream over a network that goes on. A playlist's own size says nothing."""
+    return container.duration is None and (container.size <= 0 or container.format.name in PLAYLIST_FORMATS)
 
 
 def _is_animated_webp(source: Source) -> bool:

@@ -9,7 +9,7 @@ import av
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from ...preprocess.container import OpenVideo, is_endless, open_video
+from ...preprocess.container import PLAYLIST_FORMATS, OpenVideo, is_endless, open_video
 from ...preprocess.errors import OutOfMemory, VideoError
 from ...preprocess.live import LiveSource
 from ...preprocess.through import frames_in_order
@@ -100,7 +100,8 @@ def _live_frames(video: OpenVideo, stall_seconds: float, segments: Segments, sto
     """The frames of a stream until it ends or `stop` is set. Raises Lost."""
     container = video.container
     has_times = not container.format.flags & _NO_TIMESTAMPS
-    pace = Pace(stop) if container.format.name.startswith("hls") else None  # it comes in pieces
+    in_pieces = container.format.name in PLAYLIST_FORMATS
+    pace = Pace(stop) if in_pieces else None
     gate = _Gate(is_open=video.stream.codec_context.name in _SAFE_AT_ANY_FRAME)
     opened = last = time.monotonic()
     packets = video.packets_of_all()
@@ -112,6 +113,8 @@ def _live_frames(video: OpenVideo, stall_seconds: float, segments: Segments, sto
         if packet is None:
             return
         arrived = time.monotonic()
+        if packet.is_corrupt and not in_pieces:  # a part of it, or of what follows, was lost; pieces count anew
+            gate.close()
         for frame in _decoded(video, packet, gate) if packet.stream_index == video.stream.index else ():
             if not gate.lets(frame, arrived):
                 continue
@@ -151,8 +154,6 @@ class _Gate:
 
 def _decoded(video: OpenVideo, packet: "Packet[Any]", gate: _Gate) -> list[VideoFrame]:
     """The frames that a packet completes, none where it cannot be decoded."""
-    if packet.is_corrupt:  # a part of it, or of what follows, did not come
-        gate.close()
     try:
         return video.decode(packet)
     except av.FFmpegError:

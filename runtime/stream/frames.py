@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Picture = VideoFrame | NDArray[np.uint8]
 
 LATE_SECONDS = 1.0  # behind its own speed, after which a stream starts over with it
+FAR_SECONDS = 60.0  # ahead of it likewise: a live playlist lists less
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -95,16 +96,13 @@ class Pace:
     def wait(self, seconds: float | None) -> None:
         """Return when a frame of this media time is due, or `stop` is set; at once where it has no time.
 
-        A frame that is late by more than a second, or earlier than the one before it, is due now, and those behind it
-        from there on.
+        One that is late by more than a second, or too far ahead to be of the same run, is due now, and those behind it
+        follow from there.
         """
         if seconds is None:
             return
         now = time.monotonic()
-        if self._begin is None or now - seconds - self._begin > LATE_SECONDS:
-            self._begin = now - seconds
-        self._stop.wait(max(self._begin + seconds - now, 0))
-
-    def restart(self) -> None:
-        """Take the next frame as due when it comes."""
-        self._begin = None
+        due = now if self._begin is None else self._begin + seconds
+        if self._begin is None or not -LATE_SECONDS <= due - now <= FAR_SECONDS:
+            self._begin, due = now - seconds, now
+        self._stop.wait(max(due - now, 0))

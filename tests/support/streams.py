@@ -17,7 +17,10 @@ import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
-from videos import draw
+from videos import draw, index_of
+
+from tubelet.preprocess.convert import Converter
+from tubelet.runtime.stream.frames import SourceFrame, SourceState
 
 SIZE = (96, 64)
 DATAGRAM = 7 * 188  # bytes: packets of MPEG-TS in one of UDP
@@ -204,6 +207,28 @@ class UdpSender(_Server):
 
     def close(self) -> None:
         self._socket.close()
+
+
+def states_of(items: Iterable[SourceFrame | SourceState]) -> list[SourceState]:
+    return [item for item in items if isinstance(item, SourceState)]
+
+
+def frames_of(items: Iterable[SourceFrame | SourceState]) -> list[SourceFrame]:
+    return [item for item in items if isinstance(item, SourceFrame)]
+
+
+def times_of(items: Iterable[SourceFrame | SourceState]) -> list[float]:
+    """The times of frames, which all have one."""
+    times = [frame.seconds for frame in frames_of(items)]
+    assert None not in times
+    return [seconds for seconds in times if seconds is not None]
+
+
+def numbers(items: Iterable[SourceFrame | SourceState]) -> list[int]:
+    """What decoded frames say that they are."""
+    converter = Converter("a stream", rotate=True, scaling=None)
+    decoded = [frame.frame for frame in frames_of(items)]
+    return [index_of(converter.pixels(frame)) for frame in decoded if isinstance(frame, av.VideoFrame)]
 
 
 @contextmanager
