@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from .model import VideoModel
 from .predictions import Answer, Prediction, Value, answer, merge_views
 from .prefetch import ahead, grouped
 from .reading import Clips, Reading, Video, prepare_crops, read_crops
+from .stream.answers import Scoring, SourceChange, Window
+from .stream.watch import Asked, Watchable, Watching, watch_sources
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +103,11 @@ class VideoClassifier(VideoModel):
             raise BundleError(f"{self.bundle.path} does not say how its logits become scores", fix="export it again")
         return self.bundle.problem_type
 
+    @property
+    def scoring(self) -> Scoring:
+        """How logits become scores and an answer."""
+        return Scoring(tuple(self.labels), self.spec.evaluation.averages, self.problem_type)
+
     def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turn the logits of the views of one video into its scores.
 
@@ -167,6 +175,83 @@ class VideoClassifier(VideoModel):
             for prepared in group:
                 said = [] if prepared.error else self._answer(next(logits), top_k)
                 yield Classification(prepared.video, prepared.name, tuple(said), prepared.clips, prepared.error)
+
+    def watch(
+        self,
+        source: Watchable,
+        *,
+        every: float = 0.5,
+        top_k: int = 5,
+        live: bool | None = None,
+        stall_seconds: float | None = None,
+        retries: int | None = None,
+        seconds: float | None = None,
+    ) -> Iterator[Window]:
+        """Say what happens in a stream, or in a long file, window by window.
+
+        The frames of a window lie as far apart as those that the model was trained on, for which `reading.fps` says how
+        many frames a second its files had. A file is read ahead of the model and loses nothing; a live stream is
+        followed, and what could not be looked at is counted.
+
+        Args:
+            source: a path, bytes, a seekable binary file, or "-" for standard input. A URL: rtsp, http, HLS, or MPEG-TS
+                over tcp and udp. A camera: "/dev/video0" or "camera:0". Or pairs of a frame and its time in seconds:
+                a VideoFrame of PyAV or uint8 RGB pixels (H, W, 3).
+            every: seconds from one window to the next.
+            top_k: how many labels.
+            live: whether to keep up and drop what is late, or to wait. None is as the source is: streams and cameras
+                are live.
+            stall_seconds: without a frame, after which a stream counts as lost. None is 10, and 30 for HLS.
+            retries: how many times a lost stream is opened again before it is given up. None is for ever.
+            seconds: after which watching ends. None is with the source.
+
+        Yields:
+            Windows, in order.
+
+        Raises:
+            OutOfBounds: for numbers that make no sense, and for a reading that is about whole files.
+            VideoError: for what is no source, and for one that cannot be read.
+            BackendError: where the engine fails.
+        """
+        watching = Watching(every, top_k, 1, live, stall_seconds, retries, seconds)
+        for found in self.watch_many([source], watching):
+            if isinstance(found, Window):
+                yield found
+            elif found.error is not None:
+                raise found.error
+
+    def watch_many(
+        self, sources: Sequence[Watchable], watching: Watching | None = None, *, stop: threading.Event | None = None
+    ) -> Iterator[Window | SourceChange]:
+        """Watch several sources with one model; windows that are ready at the same time go through it together.
+
+        Args:
+            sources: what `watch` takes.
+            watching: how; `Watching()` where it is None.
+            stop: ends it when set, from any thread.
+
+        Yields:
+            Windows, and what becomes of the sources, those of each in order. One that cannot be read is a change
+            with its error.
+
+        Raises:
+            OutOfBounds: as `watch` does, and for a batch that memory cannot hold.
+            VideoError: for what is no source.
+            BackendError: where the engine fails.
+        """
+        watching = Watching() if watching is None else watching
+        _check_top_k(watching.top_k)
+        if self.reading.clips > 1 or self.reading.sampling != "eval":
+            raise OutOfBounds(
+                "a window is one clip of a stream, and this model was loaded with a reading of several clips or of "
+                "frames spread over a whole file",
+                fix="load it with Reading(): crops, fps, rotate, resize, track, max_mb and on_error have a meaning for "
+                "streams",
+            )
+        views = (watching.batch or len(sources)) * self.reading.crops
+        clips_at_once(self.bundle, "batch").check(views)
+        asked = Asked(self.spec, self.reading, self.scoring, self.logits)
+        yield from watch_sources(sources, asked, watching, threading.Event() if stop is None else stop)
 
     def _prepare_video(self, numbered: tuple[int, Video]) -> _Prepared:
         number, video = numbered

@@ -181,8 +181,14 @@ def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | 
         source = Source.of(video, name=name, allow_url=reading.allow_url)
         until = None if reading.timeout_seconds is None else time.monotonic() + reading.timeout_seconds
         source = replace(source, track=reading.track, max_mb=reading.max_mb, until=until)
-        scale_to = None if reading.resize == "exact" else _scaling(spec)
-        found = read_fitted(source, choose, fit, rotate=reading.rotate, on_error=reading.on_error, scale_to=scale_to)
+        found = read_fitted(
+            source,
+            choose,
+            fit,
+            rotate=reading.rotate,
+            on_error=reading.on_error,
+            scale_to=scaling_of(spec, reading),
+        )
     else:
         given = given_frames(video, name)
         if len(given) == spec.num_frames and reading.clips == 1:
@@ -220,7 +226,10 @@ def as_read(spec: ClipSpec) -> ClipSpec:
     return replace(spec, resize=None, crop=None)
 
 
-def _scaling(spec: ClipSpec) -> Scaling:
+def scaling_of(spec: ClipSpec, reading: Reading) -> Scaling | None:
+    """How frames are resized while they are converted; None where they are not."""
+    if reading.resize == "exact":
+        return None
     if spec.resize is None:
         raise VideoError("this model's frames are not resized, so there is nothing to do fast", fix=RESIZE_EXACTLY)
     return Scaling(spec.resize, spec.resample)

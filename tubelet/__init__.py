@@ -43,6 +43,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; _DEFINED_IN says the sa
     from .runtime.predictions import Prediction, Value
     from .runtime.proof.check import check
     from .runtime.reading import Reading
+    from .runtime.stream.answers import Event, SourceChange, Window
+    from .runtime.stream.events import EventRule, find_events
+    from .runtime.stream.watch import Watching
 
     __version__: str
 
@@ -53,6 +56,8 @@ _DEFINED_IN = {
     "BundleError": "preprocess.errors",
     "CheckpointError": "preprocess.errors",
     "Classification": "runtime.classifier",
+    "Event": "runtime.stream.answers",
+    "EventRule": "runtime.stream.events",
     "ExportOptions": "exporter.options",
     "Frames": "preprocess.frames",
     "HubError": "preprocess.errors",
@@ -66,6 +71,7 @@ _DEFINED_IN = {
     "ParityError": "preprocess.errors",
     "Prediction": "runtime.predictions",
     "Reading": "runtime.reading",
+    "SourceChange": "runtime.stream.answers",
     "TooManyFiles": "preprocess.errors",
     "TubeletError": "preprocess.errors",
     "Value": "runtime.predictions",
@@ -74,8 +80,11 @@ _DEFINED_IN = {
     "VideoError": "preprocess.errors",
     "VideoModel": "runtime.model",
     "VideoOutOfMemory": "preprocess.errors",
+    "Watching": "runtime.stream.watch",
+    "Window": "runtime.stream.answers",
     "check": "runtime.proof.check",
     "export": "exporter.front_door",
+    "find_events": "runtime.stream.events",
     "load": "runtime.load",
 }
 
@@ -85,6 +94,8 @@ __all__ = [
     "BundleError",
     "CheckpointError",
     "Classification",
+    "Event",
+    "EventRule",
     "ExportOptions",
     "Frames",
     "HubError",
@@ -98,6 +109,7 @@ __all__ = [
     "ParityError",
     "Prediction",
     "Reading",
+    "SourceChange",
     "TooManyFiles",
     "TubeletError",
     "Value",
@@ -106,9 +118,12 @@ __all__ = [
     "VideoError",
     "VideoModel",
     "VideoOutOfMemory",
+    "Watching",
+    "Window",
     "__version__",
     "check",
     "export",
+    "find_events",
     "load",
 ]
 

@@ -1,4 +1,4 @@
-"""What is said of a stream: windows, each what the model says of one clip, and the events that they add up to."""
+"""What is said of a stream: windows, each what the model says of one clip, events, and what became of the source."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...preprocess.errors import VideoError
 from ...preprocess.spec import Averages
 from ..bundle.bundle import ProblemType
 from ..predictions import Answer, answer, merge_views
+from .frames import SourceState
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,35 @@ class Event:
             "end": round(self.end, 6),
             "score": self.score,
             "open": self.open,
+        }
+
+
+@dataclass(frozen=True)
+class SourceChange:
+    """What became of a source.
+
+    Attributes:
+        source: what the stream is called, without its password.
+        stream: its number among the sources that are watched together, from 0.
+        state: connected, lost or ended, and why.
+        error: why it cannot be read; None where it can, and where it was lost.
+    """
+
+    source: str
+    stream: int
+    state: SourceState
+    error: VideoError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The change as a line of `tubelet watch --json-lines`."""
+        return {
+            "type": "source",
+            "source": self.source,
+            "state": self.state.state,
+            "attempt": self.state.attempt,
+            "segment": self.state.segment,
+            "live": self.state.live,
+            "reason": self.state.reason,
         }
 
 

@@ -31,7 +31,7 @@ class EventRule:
         gap_seconds: where it comes back within this time, it is one event.
         smooth_seconds: scores are averaged over the windows of this time, as the family averages its views.
         labels: the only ones that can be events. None is all of them.
-        min_margin: how far its score must be above that of every other label for it to begin.
+        min_margin: how far its score must be above that of every other label for it to begin; 0 asks for nothing.
         cooldown_seconds: from the moment that an event of a label opens, no other of that label begins for this time.
 
     Raises:
@@ -182,7 +182,7 @@ class EventFinder:
             if label in self._running or (rule.labels is not None and labels[label] not in rule.labels):
                 continue
             others = np.delete(scores, label)
-            if len(others) and scores[label] - others.max() < rule.min_margin:
+            if rule.min_margin and len(others) and scores[label] - others.max() < rule.min_margin:
                 continue
             if self._clock - self._sent.get(label, -np.inf) < rule.cooldown_seconds - _ROUNDING:
                 continue

@@ -29,6 +29,7 @@ COMMANDS = [
     "quantize",
     "reconstruct",
     "serve",
+    "watch",
 ]
 
 

@@ -40,6 +40,21 @@ max_mb_option = click.option(
     show_default=True,
     help="Pixels to hold while a video is read; a quarter of it for one frame.",
 )
+rotate_option = click.option("--no-rotate", is_flag=True, help="Leave frames as they are stored, not upright.")
+on_error_option = click.option(
+    "--on-error",
+    type=click.Choice(get_args(OnError)),
+    default="raise",
+    show_default=True,
+    help="Damaged packets: an error, or skipped, with the nearest good frame standing in.",
+)
+resize_option = click.option(
+    "--resize",
+    type=click.Choice(get_args(ResizeName)),
+    default="exact",
+    show_default=True,
+    help="exact: bit for bit as the checkpoint's processor; fast: FFmpeg's scaler while it decodes.",
+)
 url_option = click.option("--allow-url", is_flag=True, help="Open URLs, such as https:// or rtsp://, by FFmpeg.")
 
 
@@ -66,21 +81,9 @@ def one_view_options(command: Command) -> Command:
         type=float,
         help="Resample to this many frames a second by time first.",
     )
-    @click.option("--no-rotate", is_flag=True, help="Leave frames as they are stored, not upright.")
-    @click.option(
-        "--on-error",
-        type=click.Choice(get_args(OnError)),
-        default="raise",
-        show_default=True,
-        help="Damaged packets: an error, or skipped, with the nearest good frame standing in.",
-    )
-    @click.option(
-        "--resize",
-        type=click.Choice(get_args(ResizeName)),
-        default="exact",
-        show_default=True,
-        help="exact: bit for bit as the checkpoint's processor; fast: FFmpeg's scaler while it decodes.",
-    )
+    @rotate_option
+    @on_error_option
+    @resize_option
     @track_option
     @max_mb_option
     @url_option
@@ -108,6 +111,48 @@ def one_view_options(command: Command) -> Command:
             track=track,
             max_mb=max_mb,
             allow_url=allow_url,
+        )
+        command(reading=reading, **others)
+
+    return with_reading
+
+
+def stream_reading_options(command: Command) -> Command:
+    """The options that make a Reading of a stream or a long file, passed on as `reading`."""
+
+    @click.option(
+        "--fps",
+        type=float,
+        help="Frames a second of the files that the model was trained on: its stride counts them.  [default: 30]",
+    )
+    @click.option(
+        "--crops", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Crops that are averaged."
+    )
+    @rotate_option
+    @on_error_option
+    @resize_option
+    @track_option
+    @max_mb_option
+    @functools.wraps(command)
+    def with_reading(
+        *,
+        fps: float | None,
+        crops: str,
+        no_rotate: bool,
+        on_error: OnError,
+        resize: ResizeName,
+        track: int | None,
+        max_mb: int,
+        **others: Any,
+    ) -> None:
+        reading = Reading(
+            fps=fps,
+            crops=int(crops),
+            rotate=not no_rotate,
+            on_error=on_error,
+            resize=resize,
+            track=track,
+            max_mb=max_mb,
         )
         command(reading=reading, **others)
 

@@ -55,3 +55,30 @@ def exit_interrupted() -> NoReturn:
     """End the process as a shell expects it after Ctrl-C."""
     print("Aborted!", file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
+
+
+@contextmanager
+def stopped_by_signals(stop: threading.Event) -> Iterator[list[int]]:
+    """Let the first signal set `stop`, so that what is open can be closed in order; a second one ends the command.
+
+    Yields:
+        The signals that came.
+    """
+    received: list[int] = []
+    ours = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in ENDING} if ours else {}
+    found = {number: handler for number, handler in before.items() if callable(handler)}
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        stop.set()
+        for other, handler in found.items():
+            signal.signal(other, handler)
+
+    for number in found:
+        signal.signal(number, ask)
+    try:
+        yield received
+    finally:
+        for number, handler in found.items():
+            signal.signal(number, handler)

@@ -27,6 +27,7 @@ from .quantize import quantize
 from .reconstruct import reconstruct
 from .serve import serve
 from .signals import ended_by_signals, exit_interrupted
+from .watch import watch
 
 
 class ParityFailure(click.ClickException):
@@ -96,6 +97,7 @@ COMMANDS = (
     quantize,
     reconstruct,
     serve,
+    watch,
 )
 for command in COMMANDS:
     main.add_command(command)

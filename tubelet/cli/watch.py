@@ -1,0 +1,200 @@
+"""`tubelet watch`."""
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from ..runtime.classifier import VideoClassifier
+from ..runtime.load import load
+from ..runtime.predictions import Prediction
+from ..runtime.progress import StatusLine
+from ..runtime.reading import Reading
+from ..runtime.stream.answers import Event, SourceChange, Window
+from ..runtime.stream.events import EventFinder, EventRule
+from ..runtime.stream.watch import Watching
+from ..runtime.stream.windows import grid_of
+from .event_options import event_options
+from .options import bundle_argument, engine_options, note
+from .reading_options import stream_reading_options
+from .signals import stopped_by_signals
+from .standard_input import STANDARD_INPUT
+
+Line = Window | Event | SourceChange
+
+
+@click.command()
+@bundle_argument
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@engine_options
+@click.option("--every", type=float, default=0.5, show_default=True, help="Seconds from one window to the next.")
+@event_options
+@click.option("--live/--file", default=None, help="Drop what is late, or wait.  [default: as the source is]")
+@click.option(
+    "--stall-seconds", type=float, help="A stream without a frame for this long is lost.  [default: 10, HLS 30]"
+)
+@click.option(
+    "--retries", type=click.IntRange(min=0), help="Times that a lost stream is opened again.  [default: for ever]"
+)
+@click.option("--seconds", type=float, help="End after this time.  [default: with the source]")
+@click.option(
+    "--batch", type=click.IntRange(min=1), help="Windows in one run of the graph.  [default: one for each SOURCE]"
+)
+@click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Labels in a line.")
+@stream_reading_options
+@click.option("--json-lines", is_flag=True, help="One JSON object a line: each window, event and change of a source.")
+def watch(
+    bundle: Path,
+    sources: tuple[str, ...],
+    backend: str,
+    precision: str,
+    threads: int | None,
+    every: float,
+    rule: EventRule,
+    live: bool | None,
+    stall_seconds: float | None,
+    retries: int | None,
+    seconds: float | None,
+    batch: int | None,
+    top_k: int,
+    reading: Reading,
+    json_lines: bool,
+) -> None:
+    """Say when what happens in streams, cameras and long files.
+
+    A SOURCE is a file, - for standard input, a URL (rtsp, http, HLS, or MPEG-TS over tcp or udp), or a camera such
+    as /dev/video0 or camera:0. The model looks at a window every half second; a label that it sees in several
+    becomes an event with a beginning and an end. Ctrl-C closes what is open.
+
+    \b
+    Example:
+      tubelet watch artifacts/demo-videomae artifacts/demo-videos/changes.mp4
+      tubelet watch artifacts/vivit-b-16x2-kinetics400 rtsp://camera/live --labels archery --json-lines
+      tubelet watch artifacts/vivit-b-16x2-kinetics400 camera:0 --on 0.8 --smooth-seconds 2
+    """
+    if sources.count(STANDARD_INPUT) > 1:
+        raise click.UsageError("standard input (-) can be read once")
+    watching = Watching(every, top_k, batch, live, stall_seconds, retries, seconds)
+    stop = threading.Event()
+    is_live: dict[int, bool] = {}
+    failed = False
+    with StatusLine() as progress:
+        progress("loading")
+        with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
+            progress.clear()
+            note(f"windows of {grid_of(model.spec, fps=reading.fps, every=every)}")
+            has_events = model.problem_type != "regression"
+            if has_events:
+                rule.check(model.scoring)
+            else:
+                note("this model is a regression: its windows have values, and there are no events")
+            said = Said(progress, several=len(sources) > 1, json_lines=json_lines, has_events=has_events)
+            with stopped_by_signals(stop) as signals:
+                for line in lines(model, sources, watching, rule, stop):
+                    said.line(line)
+                    if isinstance(line, SourceChange):
+                        is_live[line.stream] = line.state.live
+                        failed = failed or (line.state.state == "ended" and line.state.reason is not None)
+            said.summary(rule)
+    if signals and not (is_live and all(is_live.values())):
+        raise click.exceptions.Exit(128 + signals[0])
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def lines(
+    model: VideoClassifier, sources: tuple[str, ...], watching: Watching, rule: EventRule, stop: threading.Event
+) -> Iterator[Line]:
+    """Windows, the events that they add up to, and what becomes of the sources, as they come."""
+    finders = [EventFinder(rule) for _ in sources]
+    for found in model.watch_many(sources, watching, stop=stop):
+        if isinstance(found, Window):
+            yield found
+            if model.problem_type != "regression":
+                yield from finders[found.stream].add(found)
+        else:
+            if found.state.state != "connected":  # nothing lasts over the time that a source is away
+                yield from finders[found.stream].close()
+            yield found
+    for finder in finders:
+        yield from finder.close()
+
+
+class Said:
+    """What the command prints: JSON lines, or events for people with the window of the moment in the status line."""
+
+    def __init__(self, progress: StatusLine, *, several: bool, json_lines: bool, has_events: bool) -> None:
+        self._progress, self._several = progress, several
+        self._json_lines, self._has_events = json_lines, has_events
+        self._windows = self._events = 0
+        self._best: Window | None = None
+
+    def line(self, line: Line) -> None:
+        if self._json_lines:
+            self._print(json.dumps(line.to_json()))
+        elif isinstance(line, Event):
+            self._print(f"{self._source(line)}{event_text(line)}")
+        elif isinstance(line, Window) and not self._has_events:
+            self._print(f"{self._source(line)}{window_text(line)}")
+        elif isinstance(line, SourceChange) and (said := change_text(line)):
+            self._progress.clear()
+            note(said)
+        self._events += isinstance(line, Event) and line.open
+        if isinstance(line, Window):
+            self._windows += 1
+            if self._best is None or line.scores.max() > self._best.scores.max():
+                self._best = line
+            self._progress(f"{self._source(line)}{window_text(line)}")
+
+    def summary(self, rule: EventRule) -> None:
+        """Say why nothing came of it, where nothing did."""
+        self._progress.clear()
+        if self._events or self._best is None or not self._has_events:
+            return
+        label, score = self._best.predictions[0]
+        note(
+            f"no event in {self._windows} windows: one begins at a score of {rule.on:g} (--on), and the highest was "
+            f"{score:.2f}, {label}, at {clock(self._best.middle)}"
+        )
+
+    def _print(self, text: str) -> None:
+        self._progress.clear()
+        click.echo(text)
+        sys.stdout.flush()
+
+    def _source(self, line: Window | Event) -> str:
+        return f"{line.source}: " if self._several else ""
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss.s, from -0:00:00.1 on."""
+    tenths = round(abs(seconds) * 10)
+    sign = "-" if seconds < 0 and tenths else ""
+    return f"{sign}{tenths // 36000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"
+
+
+def event_text(event: Event) -> str:
+    if event.open:
+        return f"{clock(event.begin)}               {event.label}"
+    return f"{clock(event.begin)} to {clock(event.end)}  {event.label}, {event.score:.0%}"
+
+
+def window_text(window: Window) -> str:
+    best = window.predictions[0]
+    said = f"{best.label} {best.score:.0%}" if isinstance(best, Prediction) else f"{best.label} {best.value:.6g}"
+    lag = "" if window.lag_seconds is None else f", {window.lag_seconds:.1f} s behind"
+    return f"{clock(window.seconds[1])}  {said}{lag}"
+
+
+def change_text(change: SourceChange) -> str:
+    """What a person should know of it; nothing of the end of a file."""
+    state = change.state
+    if state.state == "connected":
+        policy = "live: what is late is dropped (--file waits)" if state.live else "a file: nothing is dropped"
+        return f"{change.source} is read as {policy}"
+    if change.error is not None or state.reason is not None:
+        return f"{change.source} {state.state}: {change.error or state.reason}"
+    return ""
