@@ -7,7 +7,6 @@ Needs no torch.
 
 import dataclasses
 import json
-import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
 from tubelet.preprocess.spec import ClipSpec
 from tubelet.runtime.backends import BACKENDS, DEFAULT_BACKEND
+from tubelet.runtime.evaluation.accuracy import wilson_interval
 from tubelet.runtime.progress import Progress, StatusLine, silent
 from tubelet.runtime.reading import Reading, ResizeName, read_clips
 from tubelet.runtime.visual.picture_files import write_video
@@ -57,7 +57,7 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson_interval(self.right, self.clips)
+        return wilson_interval(self.top1, self.clips)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -77,14 +77,6 @@ class Score:
             share = f"{row[label] / sum(row):.1%}" if sum(row) else "-"
             lines.append(f"{LABELS[label]:<24} {sum(row):>5}  {share:>6}   {f'{name} ({worst})' if worst else ''}")
         return "\n".join([line.rstrip() for line in lines])
-
-
-def wilson_interval(right: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927), which stays within 0 to 1 and holds near both ends."""
-    share, weight = right / total, z * z / total
-    middle = (share + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * math.sqrt(share * (1 - share) / total + weight / (4 * total))
-    return middle - half, middle + half
 
 
 def rendered_frames(spec: ClipSpec, seed: int, *, single_frame: bool = False) -> Frames:

@@ -20,6 +20,7 @@ COMMANDS = [
     "check",
     "classify",
     "doctor",
+    "evaluate",
     "explain",
     "export",
     "features",

@@ -2,12 +2,10 @@
 
 import functools
 import json
-import math
 import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import av
@@ -21,7 +19,7 @@ from demo import changing_scene, classify_over_time
 from demo_checkpoint import CONFIGS, PROCESSORS, build, demo_spec, hub_config
 from motion import LABELS, clip_seconds, random_scene, render
 from numpy.typing import NDArray
-from score_demo import Score, filmed_frames, rendered_frames, score, wilson_interval
+from score_demo import Score, filmed_frames, rendered_frames, score
 from transformers import AutoModelForVideoClassification
 
 from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
@@ -149,17 +147,6 @@ def test_score_demo_refuses_other_models(vivit_bundle: Path) -> None:
     result = CliRunner().invoke(score_demo.main, [str(vivit_bundle)])
     assert result.exit_code == 1
     assert "is no demo model: its labels are activity 0" in result.output
-
-
-@pytest.mark.parametrize(("right", "total"), [(0, 10), (1, 10), (10, 10), (950, 1000), (91, 1000)])
-def test_wilson_interval(right: int, total: int) -> None:
-    """Its ends are the shares that lie just 1.96 of their own standard deviations from the one that was seen."""
-    z = NormalDist().inv_cdf(0.975)
-    low, high = wilson_interval(right, total)
-    assert 0 <= low < high <= 1
-    for end in (low, high):
-        distance = z * math.sqrt(max(end * (1 - end), 0) / total)
-        assert abs(right / total - end) == pytest.approx(distance, abs=1e-6)
 
 
 def test_a_score_says_what_labels_are_taken_for() -> None:

@@ -16,6 +16,7 @@ from .build import build
 from .check import check
 from .classify import classify
 from .doctor import doctor
+from .evaluate import evaluate
 from .explain import explain
 from .export import export
 from .features import features
@@ -88,6 +89,7 @@ COMMANDS = (
     check,
     classify,
     doctor,
+    evaluate,
     explain,
     export,
     features,

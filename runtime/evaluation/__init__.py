@@ -1,0 +1,1 @@
+"""How often a bundle is right on a labelled set: to hold it against a published number."""
