@@ -58,9 +58,18 @@ class VideoModel:
             VideoError: for what is no video.
             BackendError: where the engine fails.
         """
+        return self.explain_shown(self._one_clip(video), method=method)
+
+    def explain_shown(self, frames: Frames, *, method: Method = "rollout") -> Explanation:
+        """Show what the model looked at in a clip that was read for it.
+
+        Args:
+            frames: T of them, resized and cut: a clip of what `read_crops` gives.
+            method: as for `explain`, and so are the errors.
+        """
         check_choice("method", method, get_args(Method))
-        names = [output.name for output in self.bundle.graphs[0].outputs if output.name.startswith("attentions.")]
-        if not names or self.bundle.task == "masked-modeling":  # which attends to a few tokens only
+        names = self.attentions
+        if not names:
             raise BundleError(
                 f"{self.bundle.path} gives no attentions over whole clips",
                 fix="tubelet export --model ID --outputs attentions, with --task feature-extraction or "
@@ -71,9 +80,14 @@ class VideoModel:
             outputs = self.run(clips)
             return [outputs[name] for name in names]
 
-        return explain_clip(
-            self._one_clip(video), as_read(self.spec), self.bundle.tubelet, self.bundle.readout, infer, method=method
-        )
+        return explain_clip(frames, as_read(self.spec), self.bundle.tubelet, self.bundle.readout, infer, method=method)
+
+    @property
+    def attentions(self) -> list[str]:
+        """The outputs that are attentions over whole clips, a layer each; none where it was exported without."""
+        if self.bundle.task == "masked-modeling":  # which attends to a few tokens only
+            return []
+        return [output.name for output in self.bundle.graphs[0].outputs if output.name.startswith("attentions.")]
 
     def read(self, video: Video) -> Clips:
         """Read the frames of a video that make its clips; see `read_clips`."""

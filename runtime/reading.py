@@ -166,7 +166,7 @@ def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | 
     wanted: list[NDArray[np.int64]] = []
 
     def choose(timeline: Timeline) -> NDArray[np.int64]:
-        _check_seconds(timeline, reading.max_seconds)
+        check_seconds(timeline, reading.max_seconds)
         shown = np.arange(len(timeline)) if reading.fps is None else at_rate(timeline, reading.fps)
         views = clip_views(
             sampling_of(spec, reading), num_frames=spec.num_frames, available=len(shown), clips=reading.clips
@@ -201,7 +201,7 @@ def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | 
     return [Clips(frames, positions.reshape(chosen.shape)) for frames in found]
 
 
-def _check_seconds(timeline: Timeline, most: float | None) -> None:
+def check_seconds(timeline: Timeline, most: float | None) -> None:
     """Raise VideoError for a video that lasts longer than `most` by the times of its frames."""
     if most is None or not timeline.is_timed:
         return

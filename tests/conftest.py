@@ -71,6 +71,12 @@ def masked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def explained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny VideoMAE that classifies, and gives its attentions. Not to be changed."""
+    return _bundle("explained", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def attentive_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny bare ViViT with a pooler that gives all there is; its checkpoint is in vivit/. Not to be changed."""
     return _bundle("attentive", tmp_path_factory)

@@ -18,10 +18,12 @@ from .inference import describe_model, describe_server, infer, model_ready
 from .limits import Limits
 from .metrics import CONTENT_TYPE_LATEST, Metrics
 from .openapi import describe_api
+from .page import page_routes
 from .places import Places
 from .recorded import Recorded
 from .refusal import Refusal, answer_http_error, answer_refusal
 from .service import Service
+from .timeline import explain, timeline
 
 VERSIONS = ("", "/versions/{version}")  # a model may be named with its version
 
@@ -69,6 +71,8 @@ def create_app(served: Mapping[str, VideoClassifier], limits: Limits) -> Starlet
     return Starlette(
         routes=[
             Route("/v1/classify", classify, methods=["POST"], middleware=[guard]),
+            Route("/v1/timeline", timeline, methods=["POST"], middleware=[guard]),
+            Route("/v1/explain", explain, methods=["POST"], middleware=[guard]),
             Route("/v1/models", models),
             Route("/v2/health/live", live),
             Route("/v2/health/ready", ready),
@@ -79,6 +83,7 @@ def create_app(served: Mapping[str, VideoClassifier], limits: Limits) -> Starlet
                 Route(f"/v2/models/{{model}}{version}/infer", infer, methods=["POST"], middleware=[guard])
                 for version in VERSIONS
             ),
+            *page_routes(),
             Route("/metrics", metrics),
             Route("/openapi.json", openapi),
         ],

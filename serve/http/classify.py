@@ -7,7 +7,7 @@ from ...runtime.classifier import Classification
 from ...runtime.predictions import answer
 from .options import CLIPS_AND_CROPS, MODEL, READING, TOP_K, parse_query, reading_of
 from .service import NAME, Service, Stages
-from .uploads import receive_video
+from .uploads import received_video
 
 OPTIONS = (MODEL, TOP_K, *CLIPS_AND_CROPS, *READING)
 
@@ -19,12 +19,11 @@ async def classify(request: Request) -> Response:
     served = service.model(given.get("model"))
     reading = reading_of(given, service.limits)
     stages = Stages()
-    upload = await receive_video(request)
-    stages.ended("receive")
-    crops, logits = await service.look(served, upload, reading, stages)
+    async with received_video(request) as upload:
+        stages.ended("receive")
+        crops, logits = await service.look(served, upload, reading, stages)
     model = served.model
-    averages = model.spec.evaluation.averages
-    said = answer(logits, averages, model.problem_type, model.labels, given.get("top_k", 5))
+    said = answer(logits, model.spec.evaluation.averages, model.problem_type, model.labels, given.get("top_k", 5))
     stages.ended("rank")
     service.metrics.stages(served.name, stages.seconds)
     # The middle one: of three crops it is the centre.
@@ -45,6 +44,7 @@ async def models(request: Request) -> Response:
                 "model_id": model.bundle.model_id,
                 "architecture": model.bundle.architecture,
                 "problem_type": model.problem_type,
+                "attention": bool(model.attentions),
                 "labels": list(model.labels),
                 "num_frames": spec.num_frames,
                 "size": None if spec.size is None else list(spec.size),

@@ -21,7 +21,7 @@ from .options import CLIPS_AND_CROPS, READING, parse_query, reading_of
 from .refusal import Refusal
 from .service import Served, Service, Stages
 from .tensors import Asked, Tensor, read_request, write_answer
-from .uploads import Upload, receive_body
+from .uploads import Upload, received_body
 
 VERSION = "1"  # a server has one of each model
 VIDEO = "video"
@@ -71,16 +71,10 @@ async def infer(request: Request) -> Response:
     service: Service = request.state.service
     served = _served(request)
     stages = Stages()
-    upload = await receive_body(request)
-    stages.ended("receive")
     stated = request.headers.get("inference-header-content-length")
-
-    def read() -> Asked:
-        upload.file.seek(0)
-        return read_request(upload.file.read(), stated)
-
-    async with service.bodies:
-        asked = await service.in_reader(read, closing=upload)
+    async with received_body(request) as upload, service.bodies:
+        stages.ended("receive")
+        asked = await service.in_reader(lambda: read_request(upload.whole(), stated), upload)
         outputs = _outputs(asked)
         said = await _ask(service, served, asked, stages)
     written = [_write(served.model, said, name, parameters, asked) for name, parameters in outputs.items()]

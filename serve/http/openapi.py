@@ -6,6 +6,7 @@ from typing import Any
 
 from .classify import OPTIONS
 from .options import Option
+from .timeline import EXPLAIN, TIMELINE
 
 _ERRORS = {
     400: "An option that there is not, or a value that it cannot have.",
@@ -19,13 +20,36 @@ _ERRORS = {
 }
 
 
+_TEXT = {"type": "string"}
+
+
 def describe_api() -> dict[str, Any]:
     """Describe the server as an OpenAPI 3.1 document."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "tubelet", "version": version("tubelet"), "description": "Says what happens in videos."},
         "paths": {
-            "/v1/classify": {"post": _classify()},
+            "/v1/classify": {
+                "post": _of_video(
+                    "classify", "Say what happens in a video.", OPTIONS, _json("What is said of it.", "Classification")
+                )
+            },
+            "/v1/timeline": {
+                "post": _of_video(
+                    "timeline",
+                    "Say what happens in each part of a video, a line as soon as it is known.",
+                    TIMELINE,
+                    {"description": "Lines of JSON.", "content": {"application/x-ndjson": {"schema": _TEXT}}},
+                )
+            },
+            "/v1/explain": {
+                "post": _of_video(
+                    "explain",
+                    "Show where the model looked in one part of a video, where the bundle has attentions.",
+                    EXPLAIN,
+                    _json("Frames, and the same under a map, as data URLs of JPEG.", "Explanation"),
+                )
+            },
             "/v1/models": {"get": _plain("listModels", "The models, their labels, and the limits of the server.")},
             "/v2/health/live": {"get": _plain("live", "Whether the server runs.")},
             "/v2/health/ready": {"get": _plain("ready", "Whether every model can be asked.")},
@@ -36,19 +60,20 @@ def describe_api() -> dict[str, Any]:
     }
 
 
-def _classify() -> dict[str, Any]:
+def _of_video(name: str, summary: str, options: Iterable[Option], answer: dict[str, Any]) -> dict[str, Any]:
+    """A request whose body is a video."""
     video = {"type": "string", "format": "binary"}
     form = {"type": "object", "properties": {"video": video}, "required": ["video"]}
     return {
-        "operationId": "classify",
-        "summary": "Say what happens in a video.",
-        "parameters": parameters(OPTIONS),
+        "operationId": name,
+        "summary": summary,
+        "parameters": parameters(options),
         "requestBody": {
             "required": True,
             "description": "The bytes of a video file, as they are or as the file of a form.",
             "content": {"application/octet-stream": {"schema": video}, "multipart/form-data": {"schema": form}},
         },
-        "responses": {"200": _json("What is said of it.", "Classification")} | errors(),
+        "responses": {"200": answer} | errors(),
     }
 
 
@@ -123,6 +148,19 @@ _SCHEMAS = {
         "description": "A label and its score, from 0 to 1; of a regression, its value.",
         "properties": {"label": {"type": "string"}, "score": {"type": "number"}, "value": {"type": "number"}},
         "required": ["label"],
+    },
+    "Explanation": {
+        "type": "object",
+        "properties": {
+            "model": {"type": "string"},
+            "window": {"type": "integer"},
+            "from": {"type": ["number", "null"]},
+            "to": {"type": ["number", "null"]},
+            "seconds": {"type": "array", "items": {"type": ["number", "null"]}},
+            "frames": {"type": "string"},
+            "overlay": {"type": "string"},
+        },
+        "required": ["model", "window", "from", "to", "seconds", "frames", "overlay"],
     },
     "Classification": {
         "type": "object",

@@ -24,7 +24,9 @@ class Option:
     parse: Callable[[str], Any]
 
 
-def _number(least: int, most: int, default: int | None) -> tuple[dict[str, Any], Callable[[str], int]]:
+def number(name: str, describe: str, least: int, most: int, default: int | None) -> Option:
+    """An option that is a whole number."""
+
     def parse(text: str) -> int:
         number = whole_number(text)
         if not least <= number <= most:
@@ -32,16 +34,29 @@ def _number(least: int, most: int, default: int | None) -> tuple[dict[str, Any],
         return number
 
     schema: dict[str, Any] = {"type": "integer", "minimum": least, "maximum": most}
-    return schema if default is None else schema | {"default": default}, parse
+    return Option(name, describe, schema if default is None else schema | {"default": default}, parse)
 
 
-def _choice(choices: tuple[str, ...], default: str) -> tuple[dict[str, Any], Callable[[str], str]]:
+def choice(name: str, describe: str, choices: tuple[str, ...], default: str) -> Option:
+    """An option that is one of a few words."""
+
     def parse(text: str) -> str:
         if text not in choices:
             raise ValueError(f"it must be {' or '.join(choices)}")
         return text
 
-    return {"type": "string", "enum": list(choices), "default": default}, parse
+    return Option(name, describe, {"type": "string", "enum": list(choices), "default": default}, parse)
+
+
+def flag(name: str, describe: str, *, default: bool = False) -> Option:
+    """An option that is true or false."""
+
+    def parse(text: str) -> bool:
+        if text not in ("true", "false"):
+            raise ValueError("it must be true or false")
+        return text == "true"
+
+    return Option(name, describe, {"type": "boolean", "default": default}, parse)
 
 
 def _fps(text: str) -> float:
@@ -52,14 +67,21 @@ def _fps(text: str) -> float:
 
 
 MODEL = Option("model", "Which of the models, where the server has several.", {"type": "string"}, str)
-TOP_K = Option("top_k", "How many labels.", *_number(1, MOST_LABELS, 5))
+TOP_K = number("top_k", "How many labels.", 1, MOST_LABELS, 5)
 CLIPS_AND_CROPS = (
-    Option("clips", "How many clips of the video are averaged over.", *_number(1, min(CLIPS.most, MOST_VIEWS), 1)),
-    Option("crops", "How many crops of each clip: 1 or 3.", *_number(1, 3, 1)),
-    Option(
+    number("clips", "How many clips of the video are averaged over.", 1, min(CLIPS.most, MOST_VIEWS), 1),
+    number("crops", "How many crops of each clip: 1 or 3.", 1, 3, 1),
+    choice(
         "sampling",
         "eval: the frames of the family's published evaluation; uniform: evenly over the file.",
-        *_choice(get_args(SamplingName), "eval"),
+        get_args(SamplingName),
+        "eval",
+    ),
+    choice(
+        "resize",
+        "exact: bit for bit as the checkpoint's processor; fast: FFmpeg's scaler.",
+        get_args(ResizeName),
+        "exact",
     ),
 )
 READING = (
@@ -69,19 +91,16 @@ READING = (
         {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_FPS},
         _fps,
     ),
-    Option("rotate", "Turn frames upright, as the file asks.", *_choice(("true", "false"), "true")),
-    Option(
+    flag("rotate", "Turn frames upright, as the file asks.", default=True),
+    choice(
         "on_error",
         "Damaged packets: an error, or skipped, with the nearest good frame standing in.",
-        *_choice(get_args(OnError), "raise"),
+        get_args(OnError),
+        "raise",
     ),
-    Option(
-        "resize",
-        "exact: bit for bit as the checkpoint's processor; fast: FFmpeg's scaler.",
-        *_choice(get_args(ResizeName), "exact"),
-    ),
-    Option("track", "Which video track, from 0. Without it, the best.", *_number(TRACK.least, TRACK.most, None)),
+    number("track", "Which video track, from 0. Without it, the best.", TRACK.least, TRACK.most, None),
 )
+_OF_READING = {option.name for option in (*CLIPS_AND_CROPS, *READING)}
 
 
 def parse_query(query: Mapping[str, str], options: tuple[Option, ...]) -> dict[str, Any]:
@@ -115,9 +134,7 @@ def reading_of(given: Mapping[str, Any], limits: Limits) -> Reading:
     Raises:
         Refusal: for options that do not go together.
     """
-    values = {name: value for name, value in given.items() if name not in ("model", "top_k")}
-    if "rotate" in values:
-        values["rotate"] = values["rotate"] == "true"
+    values = {name: value for name, value in given.items() if name in _OF_READING}
     if values.get("clips", 1) * values.get("crops", 1) > MOST_VIEWS:
         raise Refusal(400, f"clips x crops must be at most {MOST_VIEWS}")
     try:

@@ -56,6 +56,7 @@ class Service:
     """The models of a server, by name, and what they share. It belongs to the event loop that it was opened in.
 
     bodies: held by whoever has the body of a request in memory, whole
+    room:   held by clips from before they are decoded until the model has answered
     """
 
     models: Mapping[str, Served]
@@ -63,7 +64,7 @@ class Service:
     places: Places
     metrics: Metrics
     bodies: asyncio.Semaphore
-    _room: Room
+    room: Room
     _readers: ThreadPoolExecutor = field(repr=False)
 
     @classmethod
@@ -105,7 +106,7 @@ class Service:
     async def look(
         self, served: Served, upload: Upload, reading: Reading, stages: Stages
     ) -> tuple[list[Clips], NDArray[np.float32]]:
-        """Run a video through a model, and close it when nothing reads it any more.
+        """Run a video through a model.
 
         Args:
             served: the model.
@@ -120,7 +121,7 @@ class Service:
             VideoError: for what is no video.
             BackendError: where the engine fails.
         """
-        async with self._room.taken(reading.views):
+        async with self.room.taken(reading.views):
             crops, views = await self._read(served, upload, reading, stages)
             return crops, await self._infer(served, views, stages)
 
@@ -138,13 +139,13 @@ class Service:
         Raises:
             BackendError: where the engine fails.
         """
-        async with self._room.taken(len(clips)):
+        async with self.room.taken(len(clips)):
             return await self._infer(served, clips, stages)
 
     async def _read(
         self, served: Served, upload: Upload, reading: Reading, stages: Stages
     ) -> tuple[list[Clips], NDArray[Any]]:
-        """Decode a video, and prepare the model input of its views, in a thread; close it then."""
+        """Decode a video, and prepare the model input of its views, in a thread."""
         spec = served.model.spec
 
         def read() -> tuple[list[Clips], NDArray[Any]]:
@@ -155,12 +156,12 @@ class Service:
             stages.ended("prepare")
             return crops, views
 
-        return await self.in_reader(read, closing=upload)
+        return await self.in_reader(read, upload)
 
-    async def in_reader(self, work: Callable[[], Result], *, closing: Upload) -> Result:
-        """Run something in one of the threads that read, and close an upload when it has ended or never begins."""
+    async def in_reader(self, work: Callable[[], Result], upload: Upload) -> Result:
+        """Do something with an upload in one of the threads that read."""
         future = self._readers.submit(work)
-        future.add_done_callback(lambda _: closing.close())
+        upload.reading = future
         return await asyncio.wrap_future(future)
 
     async def _infer(self, served: Served, views: NDArray[Any], stages: Stages) -> NDArray[np.float32]:

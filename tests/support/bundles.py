@@ -25,6 +25,7 @@ BUNDLES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
             "decoder_intermediate_size": 40,
         },
     ),
+    "explained": ("videomae", {"extras": ("attentions",)}, {}),
     "attentive": (
         "vivit",
         {"extras": ("hidden_states", "attentions")},
