@@ -1,7 +1,6 @@
 """What every baseline in torch answers when it is measured; see worker.py."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..preprocess.errors import BackendError
-from ..runtime.bundle.bundle import Bundle
-from .worker import Loaded, Settings, in_one_step, stage_times
+from .worker import Loaded, Settings, load_pixel_values
 
 
 def ready(settings: Settings, model: Callable[[Tensor], Tensor], dtype: torch.dtype = torch.float32) -> Loaded:
@@ -25,7 +23,4 @@ def ready(settings: Settings, model: Callable[[Tensor], Tensor], dtype: torch.dt
             raise BackendError(f"{settings.engine} failed: {error}") from error
         return logits
 
-    inputs = np.load(settings.inputs)
-    bundle = Bundle.open(settings.bundle)
-    spec = replace(bundle.spec, layout="TCHW")
-    return Loaded(run=lambda: infer(inputs), stages=lambda: stage_times(in_one_step(infer), bundle, spec, settings))
+    return load_pixel_values(infer, settings)

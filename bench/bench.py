@@ -12,7 +12,7 @@ from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.memory import clips_at_once
 from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
-from .baselines import BASELINES
+from .baselines import BASELINES, is_made
 from .gemm import heaviest_shapes
 from .machine import Machine, default_threads, examine_machine
 from .measure import Plan, Taken, take
@@ -149,10 +149,12 @@ def _notes(plan: Plan, machine: Machine) -> list[str]:
             f"other work ran on the machine: its load average was {machine.load_average:.1f} before the bench began"
         )
     names = {engine for engine, _ in plan.engines if engine in BASELINES}
-    if names - {"torch-transformers"}:
+    if any(not is_made(name) for name in names - {"torch-transformers"}):
         notes.append("torch runs the modules that the bundle was exported from; --against says how they attend")
     if "torch-transformers" in names:
         notes.append("torch-transformers is the model of transformers, and its start includes importing that")
+    if any(is_made(name) for name in names):
+        notes.append("what other tools make of the checkpoint was converted beforehand; their start loads the file")
     if not plan.bundle.ranked:
         notes.append("the values of a regression have no cosine: tubelet check BUNDLE compares them one by one")
     if plan.rounds < 100:

@@ -26,7 +26,7 @@ from ..runtime.progress import Progress, silent
 from ..runtime.proof.parity import clips_of_batch
 from . import gemm as gemm_process
 from . import subject as subject_process
-from .baselines import BASELINES
+from .baselines import BASELINES, is_made
 from .gemm import GemmSettings, gemm_engines, gigaflop, heaviest_shapes
 from .machine import Machine, clock_mhz
 from .measurement import Measurement, Subject
@@ -179,6 +179,7 @@ def _process(plan: Plan, subject: Subject, inputs: dict[str, Path]) -> AbstractC
         inputs=str(inputs["torch" if baseline else "graph"]),
         video=None if plan.video is None else str(plan.video),
         model=plan.model,
+        made=str(inputs["graph"].with_name(subject.engine + baseline.made)) if baseline and baseline.made else None,
     )
     return start(
         subject_process, settings.to_json(), name=f"{subject.name} at batch {subject.batch}", threads=plan.threads
@@ -190,6 +191,11 @@ def _start_all(
 ) -> list[Tally]:
     """Every subject started so many times, in turn; the last process of each stays until the stack is left."""
     subjects = [Subject(engine, precision, batch) for engine, precision in plan.engines]
+    for subject in subjects:
+        if is_made(subject.engine):
+            progress(f"converting by {subject.engine}")
+            with _process(plan, subject, inputs):  # which converts unless a smaller batch has; its times are not kept
+                pass
     begun: dict[Subject, list[tuple[float, float]]] = {subject: [] for subject in subjects}
     for number in range(1, starts):
         for subject in subjects:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from .baselines import BASELINES
+from .baselines import BASELINES, is_made
 
 # The copies of engines that have memory of their own; see backends/timed_steps.py.
 STAGES = ("decode", "prepare", "copy in", "execute", "copy out", "rank")
@@ -26,8 +26,8 @@ class Subject:
 
     @property
     def is_reference(self) -> bool:
-        """Whether it computes what the bundle's recorded logits were computed by: torch in float32."""
-        return self.engine in BASELINES and self.precision == "fp32"
+        """Whether it is what the bundle's recorded logits were computed by: torch in float32."""
+        return self.engine in BASELINES and self.precision == "fp32" and not is_made(self.engine)
 
 
 @dataclass(frozen=True)

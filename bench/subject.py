@@ -5,7 +5,7 @@ What it is asked and what it answers: worker.py. torch is imported for a baselin
 
 from typing import Any
 
-from .baselines import BASELINES, TRANSFORMERS
+from .baselines import BASELINES, TRANSFORMERS, is_made
 from .worker import Loaded, load_backend, serve
 
 
@@ -15,6 +15,10 @@ def load_subject(values: dict[str, Any]) -> Loaded:
         from . import transformers_baseline
 
         return transformers_baseline.load_baseline(values)
+    if is_made(values["engine"]):
+        from . import peer
+
+        return peer.load_peer(values)
     if values["engine"] in BASELINES:
         from . import torch_baseline
 

@@ -20,11 +20,11 @@ from .worker import Loaded, Settings
 def load_baseline(values: dict[str, Any]) -> Loaded:
     settings = Settings(**values)
     torch.set_num_threads(settings.threads)
-    model = _from_pretrained(settings.model or "")
+    model = from_pretrained(settings.model or "")
     return ready(settings, lambda pixel_values: model(pixel_values).logits)
 
 
-def _from_pretrained(checkpoint: str) -> Any:
+def from_pretrained(checkpoint: str) -> Any:
     """checkpoint: a folder, or owner/name, perhaps @revision, on the Hub. Raises CheckpointError where transformers
     does not load it."""
     name, revision = checkpoint, "main"

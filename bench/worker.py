@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 import numpy as np
@@ -45,10 +45,11 @@ InferInSteps = Callable[[NDArray[Any], Timed], NDArray[np.float32]]
 class Settings:
     """What a process measures.
 
-    engine:  a backend, or a baseline in torch
+    engine:  a backend, or a baseline
     inputs:  an .npy file of as many clips as the batch has, as the subject takes them
     video:   a file that stages begin with; they begin with decoded reference clips where there is none
-    model:   the checkpoint, for a baseline in torch
+    model:   the checkpoint, for a baseline
+    made:    where a peer finds what it made of the checkpoint, or is to put it
     """
 
     engine: str
@@ -59,6 +60,7 @@ class Settings:
     inputs: str
     video: str | None
     model: str | None
+    made: str | None
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -137,6 +139,13 @@ def load_backend(values: dict[str, Any]) -> Loaded:
         run=lambda: backend.infer(inputs),
         stages=lambda: stage_times(infer, bundle, bundle.spec, settings),
     )
+
+
+def load_pixel_values(infer: Infer, settings: Settings) -> Loaded:
+    """infer: float32 pixel_values (B, T, C, H, W), whatever the bundle's graphs take -> logits (B, K)."""
+    inputs, bundle = np.load(settings.inputs), Bundle.open(settings.bundle)
+    spec = replace(bundle.spec, layout="TCHW")
+    return Loaded(run=lambda: infer(inputs), stages=lambda: stage_times(in_one_step(infer), bundle, spec, settings))
 
 
 def run_for(run: Callable[[], object], seconds: float) -> list[float]:

@@ -1,5 +1,6 @@
 """tubelet bench: real processes on tiny models, what they report, and how they end."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -24,10 +25,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tubelet.bench import process
 from tubelet.bench import subject as subject_process
+from tubelet.bench.baselines import BASELINES, is_made
 from tubelet.bench.bench import bench_bundle, checkpoint_for_torch
 from tubelet.bench.gemm import heaviest_shapes
 from tubelet.bench.machine import peak_memory_mb
 from tubelet.bench.measure import smallest_cosine, write_inputs
+from tubelet.bench.peer import CONVERTS, load_peer
 from tubelet.bench.report import LatencyReport
 from tubelet.bench.worker import Settings, stage_times
 from tubelet.cli.tree import main
@@ -91,11 +94,18 @@ def test_the_limit_of_the_machine_is_measured(benched: dict[str, Any]) -> None:
     assert all(rate > 0 for rate in rates.values())
 
 
-def against(baseline: str, bundle: Path, folder: Path) -> LatencyReport:
+def against(baseline: str, bundle: Path, folder: Path, batches: tuple[int, ...] = (1,)) -> LatencyReport:
     """A bench of one baseline and nothing else, on the checkpoint that the bundle was exported from."""
     checkpoint = write_checkpoint(folder / "vivit", "vivit")
     return bench_bundle(
-        Bundle.open(bundle), [], against=[baseline], rounds=3, starts=1, threads=1, model=str(checkpoint)
+        Bundle.open(bundle),
+        [],
+        against=[baseline],
+        batches=batches,
+        rounds=3,
+        starts=1,
+        threads=1,
+        model=str(checkpoint),
     )
 
 
@@ -120,6 +130,53 @@ def test_what_torch_compiles_is_a_baseline_too(
     (one,) = against("torch-compiled", vivit_bundle, tmp_path).measurements
     assert one.cosine == pytest.approx(1, abs=1e-9)
     assert list(cache.rglob("*.cpp"))  # it was compiled, and not run as it stands
+
+
+PEERS = [name for name in BASELINES if is_made(name)]
+
+
+def test_every_peer_has_its_converter() -> None:
+    assert set(CONVERTS) == set(PEERS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openvino-convert",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (*PEERS[:3], "openvino-nncf", "torch-int8")),
+    ],
+)
+def test_what_others_make_of_the_checkpoint_is_compared_with(vivit_bundle: Path, tmp_path: Path, name: str) -> None:
+    for package in BASELINES[name].packages:
+        pytest.importorskip(package)
+    report = against(name, vivit_bundle, tmp_path, batches=(1, 3))
+    exact = BASELINES[name].precision == "fp32"
+    for measured in report.measurements:
+        assert measured.cosine is not None
+        assert measured.cosine == pytest.approx(1, abs=1e-9) if exact else 0.99 < measured.cosine < 1 - 1e-7
+    assert [measured.subject.batch for measured in report.measurements] == [1, 3]
+
+
+def test_a_peer_that_cannot_convert_says_why(
+    vivit_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("an operator that it lacks")
+
+    monkeypatch.setitem(CONVERTS, "openvino-convert", fail)
+    settings = Settings(
+        engine="openvino-convert",
+        precision="fp32",
+        batch=1,
+        threads=1,
+        bundle=str(vivit_bundle),
+        inputs="",
+        video=None,
+        model=str(write_checkpoint(tmp_path / "vivit", "vivit")),
+        made=str(tmp_path / "made.xml"),
+    )
+    with pytest.raises(BackendError, match=r"openvino-convert cannot convert .*: 'an operator that it lacks'"):
+        load_peer(dataclasses.asdict(settings))
 
 
 def test_the_model_of_transformers_is_a_baseline_too(vivit_bundle: Path, tmp_path: Path) -> None:
@@ -153,7 +210,9 @@ def test_copies_are_told_apart_where_an_engine_can(vivit_bundle: Path) -> None:
     bundle = Bundle.open(vivit_bundle)
     with BoundSession(open_session(vivit_bundle / "model.onnx", CPU_PROVIDER), device="cpu", largest=2) as bound:
         assert isinstance(bound, RunsInSteps)
-        asked = Settings("", "fp32", batch=3, threads=1, bundle=str(vivit_bundle), inputs="", video=None, model=None)
+        asked = Settings(
+            "", "fp32", batch=3, threads=1, bundle=str(vivit_bundle), inputs="", video=None, model=None, made=None
+        )
         times = stage_times(bound.infer_in_steps, bundle, bundle.spec, asked)
     assert list(times) == ["prepare", "copy in", "execute", "copy out", "rank"]
     assert min(times.values()) > 0
@@ -224,6 +283,7 @@ def settings(bundle: Path, inputs: Path, **changes: Any) -> str:
         "threads": 1,
         "video": None,
         "model": None,
+        "made": None,
     }
     return Settings(bundle=str(bundle), inputs=str(inputs), **{**values, **changes}).to_json()
 

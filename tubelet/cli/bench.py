@@ -48,8 +48,8 @@ from .options import Bounded, bundle_argument, json_option, print_json
     "--against",
     multiple=True,
     type=click.Choice(["torch", *BASELINES]),
-    help="Measure the checkpoint in torch as well, and compare with it; may be repeated. torch is torch-sdpa; "
-    "torch-transformers is the model of transformers.",
+    help="Measure the checkpoint in torch as well, or what another tool makes of it, and compare with it; may be "
+    "repeated. torch is torch-sdpa; torch-transformers is the model of transformers.",
 )
 @click.option("--model", metavar="ID|FOLDER", help="The checkpoint for --against.  [default: the bundle's, on the Hub]")
 @click.option(
