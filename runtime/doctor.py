@@ -10,7 +10,7 @@ from ..preprocess.errors import BackendError, MissingExtra
 from .backends.cuda import Cuda
 from .backends.ort import import_onnxruntime, open_session
 from .backends.ort_cuda import CUDA_PROVIDER, TENSORRT_PROVIDER, open_gpu_session
-from .backends.trt_library import load_tensorrt
+from .backends.trt_library import library_name, load_tensorrt, load_tensorrt_rtx
 from .packages import PACKAGES, installed_version
 from .system import examine_gpus
 
@@ -48,7 +48,7 @@ class Examination:
 
     def table(self) -> str:
         lines = [f"Python {self.python} on {self.system}", "", "packages"]
-        lines += [f"  {name:<16} {version or 'not installed'}" for name, version in self.packages.items()]
+        lines += [f"  {name:<17} {version or 'not installed'}" for name, version in self.packages.items()]
         lines += ["", "ONNX Runtime providers"]
         lines += [f"  {p.name:<26} {'starts' if p.error is None else p.error}" for p in self.providers] or ["  none"]
         lines += ["", "CUDA and TensorRT"]
@@ -89,10 +89,11 @@ def examine_libraries() -> tuple[Provider, ...]:
         found.append(Provider(f"CUDA {Cuda().device().cuda}", None))
     except (BackendError, MissingExtra) as error:
         found.append(Provider("CUDA", error.message))
-    try:
-        found.append(Provider(f"TensorRT {load_tensorrt().__version__}", None))
-    except (BackendError, MissingExtra) as error:
-        found.append(Provider("TensorRT", error.message))
+    for name, load in (("TensorRT", load_tensorrt), ("TensorRT for RTX", load_tensorrt_rtx)):
+        try:
+            found.append(Provider(library_name(load()), None))
+        except (BackendError, MissingExtra) as error:
+            found.append(Provider(name, error.message))
     return tuple(found)
 
 
@@ -102,6 +103,8 @@ def _advice(packages: dict[str, str | None], *, gpu: bool) -> tuple[str, ...]:
         lines.append("to run graphs on the GPU: pip uninstall onnxruntime, then pip install 'tubelet[gpu]'")
     if gpu and not (packages["tensorrt"] and packages["cuda-bindings"]):
         lines.append("to build and run TensorRT engines: pip install 'tubelet[tensorrt]'")
+    if gpu and not packages["tensorrt-rtx-cu13"]:
+        lines.append("to build and run engines for RTX GPUs: pip install 'tubelet[rtx]'")
     if packages["onnxruntime-gpu"] and packages["tensorrt"] and not packages["tensorrt"].startswith("10."):
         lines.append(
             "for --backend onnxruntime-tensorrt: pip install 'tensorrt<11', which is what ONNX Runtime links to"

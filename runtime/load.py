@@ -1,5 +1,6 @@
 """load: a bundle, in a folder or on the Hub, becomes a model that can be asked."""
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args, overload
@@ -118,6 +119,8 @@ def load(
             raise BundleError(f"{path} is for {bundle.task}; this version of tubelet knows {', '.join(MODELS)}")
         require_task(bundle, task)
         engine = open_backend(backend, bundle, precision, threads=threads)
+        if engine.caution is not None:
+            warnings.warn(engine.caution, RuntimeWarning, stacklevel=2)
         again = partial(_load_again, located.address, bundle.task, backend, precision, threads)
         return MODELS[bundle.task](bundle, engine, reading=reading, again=again)
 

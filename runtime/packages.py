@@ -19,6 +19,7 @@ PACKAGES: dict[str, str | None] = {
     "onnxscript": "export",
     "safetensors": "export",
     "tensorrt": "tensorrt",
+    "tensorrt-rtx-cu13": "rtx",
     "cuda-bindings": "tensorrt",
 }
 

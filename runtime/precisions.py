@@ -15,7 +15,7 @@ from .limits import CosineLimit, ElementLimit
 GraphPrecision = Literal["fp32", "fp16", "int8", "int8-static", "fp8"]
 GRAPH_PRECISIONS: tuple[GraphPrecision, ...] = get_args(GraphPrecision)
 
-BackendName = Literal["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "openvino"]
+BackendName = Literal["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx", "openvino"]
 FloatType = Literal["fp32", "fp16", "bf16"]
 ElementType = Literal[FloatType, "int8", "fp8"]
 
@@ -52,7 +52,13 @@ _ROWS = (
         multiplies="fp32",
         floats="fp32",
         limit=ElementLimit(absolute=1e-4, relative=1e-4),
-        graphs={"onnxruntime": "fp32", "onnxruntime-cuda": "fp32", "tensorrt": "fp32", "openvino": "fp32"},
+        graphs={
+            "onnxruntime": "fp32",
+            "onnxruntime-cuda": "fp32",
+            "tensorrt": "fp32",
+            "tensorrt-rtx": "fp32",
+            "openvino": "fp32",
+        },
     ),
     # The fp32 graph with products on TF32 tensor cores: float32's range with 10 bits after the point. ONNX Runtime's
     # TensorRT provider has no switch to keep it out of fp32, and so takes neither.
@@ -61,7 +67,7 @@ _ROWS = (
         multiplies="fp32",
         floats="fp32",
         limit=CosineLimit(0.9999),
-        graphs={"tensorrt": "fp32"},
+        graphs={"tensorrt": "fp32", "tensorrt-rtx": "fp32"},
         first_gpu=(8, 0),
     ),
     Precision(
@@ -69,7 +75,7 @@ _ROWS = (
         multiplies="bf16",
         floats="bf16",
         limit=CosineLimit(0.999),
-        graphs={"tensorrt": "fp32", "openvino": "fp32"},
+        graphs={"tensorrt": "fp32", "tensorrt-rtx": "fp32", "openvino": "fp32"},
         first_gpu=(8, 0),
     ),
     Precision(
@@ -82,6 +88,7 @@ _ROWS = (
             "onnxruntime-cuda": "fp16",
             "onnxruntime-tensorrt": "fp16",
             "tensorrt": "fp16",
+            "tensorrt-rtx": "fp16",
             "openvino": "fp32",
         },
     ),
@@ -99,7 +106,7 @@ _ROWS = (
         multiplies="int8",
         floats="fp32",
         limit=CosineLimit(0.99),
-        graphs={"onnxruntime": "int8-static", "tensorrt": "int8-static"},
+        graphs={"onnxruntime": "int8-static", "tensorrt": "int8-static", "tensorrt-rtx": "int8-static"},
     ),
     Precision(
         "int8-bf16",
@@ -113,7 +120,7 @@ _ROWS = (
         multiplies="fp8",
         floats="fp16",
         limit=CosineLimit(0.99),
-        graphs={"onnxruntime": "fp8", "tensorrt": "fp8"},
+        graphs={"onnxruntime": "fp8", "tensorrt": "fp8", "tensorrt-rtx": "fp8"},
         first_gpu=(8, 9),
     ),
 )

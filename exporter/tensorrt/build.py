@@ -1,24 +1,18 @@
 """build_engine: a bundle becomes a TensorRT engine for this machine, which is not kept unless it computes here what
 torch computed. Needs tensorrt, cuda-bindings, onnx and onnx_ir; never torch."""
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
-import onnx
-
-from ...preprocess.errors import BackendError, BundleError, ParityError
+from ...preprocess.errors import BackendError, ParityError
 from ...runtime.backends.cuda import Cuda
-from ...runtime.backends.trt import TensorRtBackend
+from ...runtime.backends.trt import LoadedEngine, TensorRtBackend
 from ...runtime.backends.trt_library import load_tensorrt, reads_attention, this_machine
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.engines import (
-    FOLDER,
     HIDDEN,
     SOURCES,
     EngineMachine,
@@ -29,18 +23,16 @@ from ...runtime.bundle.engines import (
     read_records,
     record_path,
     require_private,
+    write_private,
 )
-from ...runtime.bundle.files import BundleFile
 from ...runtime.bundle.parity_report import ParityReport
 from ...runtime.bundle.reference import load_reference
 from ...runtime.precisions import PRECISIONS
 from ...runtime.progress import Progress, silent
 from ...runtime.proof.parity import check_parity, limit_of
-from ...runtime.storage.lock import locked
-from ...runtime.storage.written import naming, scratch, written_file
-from .inline import require_documented
+from .engine_files import keeping, open_folder, prepared_graph, staying
 from .plan import BuildFailed, build_plan, layer_types
-from .recipes import Recipe, make_graph, recipes_for
+from .recipes import Recipe, recipes_for
 
 
 @dataclass(frozen=True)
@@ -126,14 +118,14 @@ def build_engine(
     for recipe in recipes:
         progress(f"{recipe.name}: preparing the graph")
         try:
-            with _staying(folder, bundle):
+            with staying(folder, bundle):
                 timings = folder / f"{machine.tag}.timing"
                 candidate = _build_and_check(trt, cuda, bundle, recipe, options, timings, progress)
         except BuildFailed as error:
             failed.append(Attempt(recipe, error))
             continue
         if candidate.report.passed:
-            with _staying(folder, bundle):
+            with staying(folder, bundle):
                 record = _keep(folder, bundle, recipe, options, machine, candidate, say)
             return BuiltEngine(folder / record.plan.name, record, candidate.report, tuple(failed))
         failed.append(Attempt(recipe, candidate.report))
@@ -141,34 +133,6 @@ def build_engine(
     if any(isinstance(attempt.outcome, ParityReport) for attempt in failed):
         raise ParityError(f"no engine computes what torch computed, so none was kept\n\n{tried}")
     raise BackendError(f"no engine could be built\n\n{tried}")
-
-
-@contextmanager
-def _staying(folder: Path, bundle: Bundle) -> Iterator[None]:
-    """Raise BundleError for whatever fails because the bundle was replaced, and its engines/ are gone with it."""
-    try:
-        yield
-    except Exception as error:
-        if folder.is_dir():
-            raise
-        raise _replaced_meanwhile(bundle) from error
-
-
-def _replaced_meanwhile(bundle: Bundle) -> BundleError:
-    return BundleError(
-        f"{bundle.path} was replaced while its engine was being built, so it was not kept", fix="run the command again"
-    )
-
-
-def open_folder(bundle: Bundle) -> Path:
-    """The bundle's engines/, made for the user alone where it is not there yet."""
-    folder = bundle.path / FOLDER
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise BundleError(f"{folder} cannot be made: {error}", fix="copy the bundle to a folder of yours") from error
-    require_private(folder)
-    return folder
 
 
 def _refuse_existing(folder: Path, bundle: Bundle, name: str, machine: EngineMachine) -> None:
@@ -194,7 +158,7 @@ def _build_and_check(
     plan = _build(trt, bundle, recipe, options, timings, progress)
     build_seconds = time.perf_counter() - started
     reference = load_reference(bundle)
-    with TensorRtBackend(plan, cuda, trt) as backend:
+    with TensorRtBackend(LoadedEngine(trt, plan), cuda) as backend:
         layers = layer_types(backend.inspect())
         wanted = PRECISIONS[recipe.precision].multiplies
         if wanted not in layers and HIDDEN not in layers:  # what is hidden has the types of the graph, proven before
@@ -225,12 +189,10 @@ def _keep(
     since the build began."""
     name = plan_name(machine, recipe.name, options.profiles)
     source = bundle.graph(SOURCES[recipe.precision])
-    with naming(folder), locked(bundle.path, say=say):
-        if not folder.is_dir() or Bundle.open(bundle.path).graph(source.precision).files != source.files:
-            raise _replaced_meanwhile(bundle)
+    with keeping(folder, bundle, source, say):
         record_path(folder / name).unlink(missing_ok=True)  # of an engine that is replaced: it would not fit
         record = EngineRecord(
-            plan=_write_private(folder, name, candidate.plan),
+            plan=write_private(folder, name, candidate.plan),
             recipe=recipe.name,
             graph_sha256=graph_sha256(source),
             options=replace(options, precision=recipe.precision),
@@ -247,13 +209,7 @@ def _keep(
 def _build(
     trt: ModuleType, bundle: Bundle, recipe: Recipe, options: EngineOptions, timings: Path, progress: Progress
 ) -> bytes:
-    with naming(timings.parent), scratch(timings.parent, "build") as folder:
-        model = make_graph(bundle, recipe, folder)
-        require_documented(model)
-        graph = folder / "graph.onnx"
-        # Beside the graph, since one protobuf message cannot hold the weights of the largest models.
-        onnx.save(model, graph, save_as_external_data=True, location="graph.onnx.data")
-        del model
+    with prepared_graph(bundle, recipe, timings.parent) as graph:
         built = build_plan(
             trt,
             graph,
@@ -263,7 +219,7 @@ def _build(
             timing_cache=_read_timings(timings),
             progress=lambda message: progress(f"{recipe.name}: {message}"),
         )
-    _write_private(timings.parent, timings.name, built.timing_cache)
+    write_private(timings.parent, timings.name, built.timing_cache)
     return built.plan
 
 
@@ -273,12 +229,3 @@ def _read_timings(path: Path) -> bytes:
         return b""
     require_private(path)
     return path.read_bytes()
-
-
-def _write_private(folder: Path, name: str, data: bytes) -> BundleFile:
-    """Write a file that only the user can read or write, at once or not at all."""
-    with written_file(folder / name) as beside:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-    return BundleFile.of(folder / name)

@@ -11,6 +11,7 @@ from .openvino import open_openvino
 from .ort import open_onnxruntime
 from .ort_cuda import open_onnxruntime_cuda, open_onnxruntime_tensorrt
 from .trt import open_tensorrt
+from .trt_rtx import open_tensorrt_rtx
 
 __all__ = ["BACKENDS", "DEFAULT_BACKEND", "Backend", "graph_for", "open_backend"]
 
@@ -20,6 +21,7 @@ BACKENDS: dict[BackendName, Callable[[Bundle, str, int | None], Backend]] = {
     "onnxruntime-cuda": open_onnxruntime_cuda,
     "onnxruntime-tensorrt": open_onnxruntime_tensorrt,
     "tensorrt": open_tensorrt,
+    "tensorrt-rtx": open_tensorrt_rtx,
     "openvino": open_openvino,
 }
 DEFAULT_BACKEND = "onnxruntime"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError
+from ..bundle.parity_report import ParityReport
 
 
 class Backend(Protocol):
@@ -35,6 +36,15 @@ class Backend(Protocol):
             f"this engine runs graphs of one input and one output; {', '.join(inputs)} were given for all outputs",
             fix="take --backend onnxruntime or openvino",
         )
+
+    @property
+    def caution(self) -> str | None:
+        """What whoever takes its answers should be told once, such as that nobody has checked them here."""
+        return None
+
+    def note_check(self, report: ParityReport) -> None:  # noqa: ARG002
+        """Take note of a check of this very engine, where it was kept without one."""
+        return None
 
     def close(self) -> None: ...
 

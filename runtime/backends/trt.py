@@ -90,6 +90,10 @@ class LoadedEngine:
             raise BackendError(f"{name} must be float32 or uint8, the engine has {found}")
         return np.dtype(types[found])
 
+    def create_context(self) -> Any:
+        """An execution context that is given its scratch memory, or None where TensorRT gives none."""
+        return self.engine.create_execution_context(self.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+
     @property
     def scratch_bytes(self) -> int:
         """The memory on the GPU that an execution needs beside its input, output and weights, whatever its profile."""
@@ -170,8 +174,8 @@ class Lane:
         return self._prepared[key]
 
     def _prepare(self, part: BatchPart) -> PreparedPart:
-        trt, engine = self._engine.trt, self._engine
-        context = engine.engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        engine = self._engine
+        context = engine.create_context()
         if context is None:
             raise BackendError(f"TensorRT gave no execution context: {engine.log.take_errors()}")
         self._must(
@@ -219,9 +223,9 @@ class Lane:
 class TensorRtBackend(Backend):
     """A TensorRT engine. `infer` may be called from several threads at once: each then has a lane of its own."""
 
-    def __init__(self, plan: bytes, cuda: Cuda, trt: ModuleType) -> None:
+    def __init__(self, engine: LoadedEngine, cuda: Cuda) -> None:
         self._cuda = cuda
-        self._engine: LoadedEngine | None = LoadedEngine(trt, plan)
+        self._engine: LoadedEngine | None = engine
         self._lock = threading.Lock()
         self._idle: list[Lane] = []
 
@@ -300,6 +304,6 @@ def open_tensorrt(bundle: Bundle, precision: str, threads: int | None) -> Tensor
         raise BackendError("TensorRT computes on the GPU, so a number of CPU threads has no meaning for it")
     trt, cuda = load_tensorrt(), Cuda()
     record = find_engine(bundle, precision, this_machine(cuda, trt))
-    backend = TensorRtBackend(read_plan(bundle.path / FOLDER, record), cuda, trt)
+    backend = TensorRtBackend(LoadedEngine(trt, read_plan(bundle.path / FOLDER, record)), cuda)
     require_signature(bundle, bundle.graph(SOURCES[precision]), *backend.signature())
     return backend

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import sys
 from collections import deque
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,9 @@ from ..bundle.engines import EngineMachine
 from .cuda import Cuda, driver_version
 
 OLDEST_VERSION = (10, 13)
+OLDEST_RTX = (1, 7)
+# ONNX Runtime's plugin with TensorRT for RTX in it.
+PLUGIN = "onnxruntime_ep_nv_tensorrt_rtx"
 # The first whose parser reads Attention (its change log).
 FIRST_WITH_ATTENTION = (10, 14)
 
@@ -48,6 +52,28 @@ def load_tensorrt() -> ModuleType:
         raise BackendError(
             f"TensorRT {trt.__version__} is too old; {'.'.join(map(str, OLDEST_VERSION))} or newer is needed",
             fix="pip install 'tubelet[tensorrt]'",
+        )
+    return trt
+
+
+def load_tensorrt_rtx() -> ModuleType:
+    """The module of TensorRT for RTX. Raises MissingExtra where it is not installed, BackendError where it cannot be
+    used, which is so beside ONNX Runtime's plugin: both bring the same library, in two builds."""
+    if PLUGIN in sys.modules:
+        raise BackendError(
+            "TensorRT for RTX cannot be loaded beside ONNX Runtime's own, which is in this process already",
+            fix="use one of tensorrt-rtx and onnxruntime-tensorrt-rtx in a process",
+        )
+    try:
+        trt = importlib.import_module("tensorrt_rtx")
+    except ModuleNotFoundError as error:
+        raise MissingExtra("tensorrt_rtx", "rtx", purpose="to build and run engines for RTX GPUs") from error
+    except (ImportError, OSError) as error:
+        raise BackendError(f"TensorRT for RTX is installed and cannot be loaded: {error}") from error
+    if tensorrt_version(trt) < OLDEST_RTX:
+        raise BackendError(
+            f"{library_name(trt)} is too old; {'.'.join(map(str, OLDEST_RTX))} or newer is needed",
+            fix="pip install 'tubelet[rtx]'",
         )
     return trt
 

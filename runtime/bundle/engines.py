@@ -17,7 +17,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from ...preprocess.errors import BackendError, BundleError, NotAvailable, OutOfBounds
 from ..bounds import PROFILE_BATCH, whole_number
@@ -34,6 +34,9 @@ FOLDER = "engines"
 SOURCES = graphs_for("tensorrt")
 
 MOST_WORKSPACE_GB = 1024
+
+# How the names of engines for RTX GPUs begin, which are in rtx_engines.py.
+RTX_PREFIX = "rtx"
 
 # What the layers of an engine are counted under whose types TensorRT does not show.
 HIDDEN = "hidden"
@@ -84,9 +87,9 @@ class EngineOptions:
                 f"got {self.workspace_gb:g}"
             )
 
-    def command(self, bundle: Path) -> str:
-        """The command line that builds it."""
-        words = ["tubelet", "build", str(bundle), "--precision", self.precision]
+    def command(self, bundle: Path, *target: str) -> str:
+        """The command line that builds it. target: the options that say for which GPUs."""
+        words = ["tubelet", "build", str(bundle), *target, "--precision", self.precision]
         for profile in self.profiles:
             words += ["--batch", str(profile)]
         if self.opt_level != EngineOptions.opt_level:
@@ -163,6 +166,10 @@ class EngineRecord:
         if not self.options.profiles:
             raise ValueError("options.profiles must hold at least one")
 
+    def command(self, bundle: Path) -> str:
+        """The command line that builds it."""
+        return self.options.command(bundle)
+
     def describe_layers(self) -> str:
         """Such as "of 120 layers, by what they take in: 96 (80%) in fp16, 24 (20%) in fp32"."""
         total = sum(self.layers.values())
@@ -180,8 +187,11 @@ class EngineRecord:
 
 def plan_name(machine: EngineMachine, recipe: str, profiles: tuple[Profile, ...]) -> str:
     """sm90-trt11.4-fp16-b1-4-8.plan; several profiles are joined by +."""
-    batches = "+".join(f"{profile.min}-{profile.opt}-{profile.max}" for profile in profiles)
-    return f"{machine.tag}-{recipe}-b{batches}.plan"
+    return f"{machine.tag}-{recipe}-b{batches_in_name(profiles)}.plan"
+
+
+def batches_in_name(profiles: tuple[Profile, ...]) -> str:
+    return "+".join(f"{profile.min}-{profile.opt}-{profile.max}" for profile in profiles)
 
 
 def record_path(plan: Path) -> Path:
@@ -215,16 +225,33 @@ def require_private(path: Path) -> None:
         )
 
 
+def write_private(folder: Path, name: str, data: bytes) -> BundleFile:
+    """Write a file that only the user can read or write, at once or not at all."""
+    with written_file(folder / name) as beside:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    return BundleFile.of(folder / name)
+
+
 def read_records(folder: Path) -> Iterator[EngineRecord]:
-    """Read the record of every engine in `folder`. Raises BackendError for JSON that is no record."""
+    """Read the record of every engine in `folder` that was built for one machine.
+
+    Raises:
+        BackendError: for JSON that is no record.
+    """
     for path in sorted(folder.glob("*.json")):
+        if path.name.startswith(RTX_PREFIX):
+            continue
         try:
             record = typed(read_json_object(path), EngineRecord, path.name)
         except BundleError as error:
-            raise BackendError(
-                f"{path} is not the record of an engine: {error.message}", fix=f"rm {shlex.quote(str(path))}"
-            ) from error
+            raise not_a_record(path, error) from error
         yield record
+
+
+def not_a_record(path: Path, error: BundleError) -> BackendError:
+    return BackendError(f"{path} is not the record of an engine: {error.message}", fix=f"rm {shlex.quote(str(path))}")
 
 
 def find_engine(bundle: Bundle, precision: str, machine: EngineMachine) -> EngineRecord:
@@ -248,10 +275,10 @@ def find_engine(bundle: Bundle, precision: str, machine: EngineMachine) -> Engin
             refused.append(f"{record.plan.name} computes in {record.options.precision}")
         elif not machine.runs_plans_of(record.machine):
             refused.append(f"{record.plan.name} was built on {record.machine}")
-            rebuild = record.options.command(bundle.path)
+            rebuild = record.command(bundle.path)
         elif record.graph_sha256 != graph_sha256(bundle.graph(SOURCES[precision])):
             refused.append(f"{record.plan.name} was built from another version of the graph")
-            rebuild = record.options.command(bundle.path)
+            rebuild = record.command(bundle.path)
         else:
             serving.append(record)
     if serving:
@@ -260,10 +287,19 @@ def find_engine(bundle: Bundle, precision: str, machine: EngineMachine) -> Engin
     raise BackendError(f"{folder} has no {precision} engine for this machine, {machine}{reasons}", fix=rebuild)
 
 
-def read_plan(folder: Path, record: EngineRecord) -> bytes:
+class PlanRecord(Protocol):
+    """What the records of all engines have."""
+
+    @property
+    def plan(self) -> BundleFile: ...
+
+    def command(self, bundle: Path) -> str: ...
+
+
+def read_plan(folder: Path, record: PlanRecord) -> bytes:
     """Read the plan, once it is known to be the user's own and the one that was built; BackendError otherwise."""
     path = folder / record.plan.name
-    rebuild = record.options.command(folder.parent)
+    rebuild = record.command(folder.parent)
     if path.name != record.plan.name or not path.is_file():
         raise BackendError(f"{path} is missing", fix=rebuild)
     require_private(folder)

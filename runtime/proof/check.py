@@ -81,7 +81,9 @@ def check(
         )
         return report
     with _opened(path, backend, precision, threads, progress) as (bundle, engine, reference):
-        return check_bundle(engine, bundle, reference, backend=backend, precision=precision, progress=progress)
+        parity = check_bundle(engine, bundle, reference, backend=backend, precision=precision, progress=progress)
+        engine.note_check(parity)
+        return parity
 
 
 def check_videos(

@@ -41,13 +41,13 @@ def test_every_backend_is_one_that_rows_may_name() -> None:
             "onnxruntime",
             "bf16",
             "onnxruntime computes in fp32, fp16, int8, int8-static, fp8, not in 'bf16'\n"
-            "  fix: choose one of them with --precision, or --backend tensorrt or openvino",
+            "  fix: choose one of them with --precision, or --backend tensorrt or tensorrt-rtx or openvino",
         ),
         (
             "openvino",
             "int8-static",
             "openvino computes in fp32, bf16, fp16, int8, int8-bf16, not in 'int8-static'\n"
-            "  fix: --precision int8 or int8-bf16, or --backend onnxruntime or tensorrt",
+            "  fix: --precision int8 or int8-bf16, or --backend onnxruntime or tensorrt or tensorrt-rtx",
         ),
         (
             "tensorrt",
@@ -67,6 +67,7 @@ def test_what_a_backend_does_not_compute_in_names_what_does(
 
 def test_every_engine_is_made() -> None:
     assert set(ENGINE_GRAPHS) == set(graphs_for("tensorrt"))
+    assert graphs_for("tensorrt-rtx") == graphs_for("tensorrt")
     fallbacks = {recipe.precision for made in ENGINE_GRAPHS.values() for recipe in made.fallbacks}
     assert fallbacks <= set(ENGINE_GRAPHS)
 

@@ -12,6 +12,33 @@ Listing = dict[str, dict[str, Any]]
 Behind = dict[str, dict[str, Callable[..., Any]]]
 
 
+def listing_of(module: ModuleType) -> Listing:
+    """The listing of a real binding made with pybind11: names from its classes, signatures from its docstrings."""
+    listing: Listing = {}
+    for name, kind in vars(module).items():
+        if not isinstance(kind, type):
+            continue
+        if hasattr(kind, "__members__"):
+            listing[name] = {"enum": {key: int(value) for key, value in kind.__members__.items()}}
+            continue
+        methods: dict[str, list[str]] = {}
+        properties: dict[str, str] = {}
+        for member, value in vars(kind).items():
+            if isinstance(value, property):
+                properties[member] = "r" if value.fset is None else "rw"
+            elif callable(value) and (member == "__init__" or not member.startswith("_")):
+                methods[member] = _signatures(member, value.__doc__ or "")
+        bases = [base.__name__ for base in kind.__bases__ if base.__module__ == kind.__module__]
+        listing[name] = {"bases": bases, "methods": methods, "properties": properties}
+    return listing
+
+
+def _signatures(name: str, documented: str) -> list[str]:
+    """Those in a docstring: on its first line, or numbered, where there are several."""
+    found = re.findall(rf"^(?:\d+\. )?({re.escape(name)}\(.*\) -> .*)$", documented, re.MULTILINE)
+    return [re.sub(r"\btensorrt\w*\.tensorrt\w*\.", "tensorrt.", signature) for signature in found]
+
+
 def make_class(module: ModuleType, name: str, listing: Listing, behind: Behind) -> type:
     """The class `name` of a listing, and those that it derives from, put into `module`; `behind` says what its members
     do."""
@@ -94,5 +121,5 @@ def _is_a(module: ModuleType, value: Any, kind: str) -> bool:
         return isinstance(value, bytes | bytearray | memoryview)
     if kind == "tensorrt.Dims":
         return isinstance(value, tuple | list)
-    wanted = getattr(module, kind.removeprefix("tensorrt.").removeprefix("nvinfer1::"), None)
+    wanted = getattr(module, kind.removeprefix("tensorrt.").removeprefix("nvinfer1::").partition(" = ")[0], None)
     return wanted is None or isinstance(value, wanted)

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 from cuda_double import HostCuda
-from tensorrt_double import Behaviour, make_tensorrt
+from tensorrt_double import Behaviour, make_tensorrt, make_tensorrt_rtx
 
 
 @dataclass
@@ -29,4 +29,19 @@ def plug_in(
     tensorrt = make_tensorrt(version, cuda, behaviour, calls_itself=calls_itself)
     patch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
     patch.setitem(sys.modules, "tensorrt", tensorrt)
+    return Gpu(cuda, behaviour, tensorrt)
+
+
+def plug_in_rtx(
+    patch: pytest.MonkeyPatch,
+    real: ModuleType,
+    *,
+    name: str = "NVIDIA GeForce RTX 4090",
+    compute_capability: tuple[int, int] = (8, 9),
+) -> Gpu:
+    """Makes doubles of CUDA and of TensorRT for RTX what `import` gives until the end of the test."""
+    cuda, behaviour = HostCuda(name=name, compute_capability=compute_capability), Behaviour()
+    tensorrt = make_tensorrt_rtx(real, cuda, behaviour)
+    patch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
+    patch.setitem(sys.modules, "tensorrt_rtx", tensorrt)
     return Gpu(cuda, behaviour, tensorrt)

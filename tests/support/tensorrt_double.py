@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from api_listing import Behind, make_class
+from api_listing import Behind, Listing, listing_of, make_class
 from cuda_double import HostCuda
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -65,14 +65,47 @@ class Behaviour:
     decomposable: list[bool] = field(default_factory=list)  # of each attention that was built
     graphs: list[ModelProto] = field(default_factory=list)
     contexts: int = 0
+    code_loaded: int = 0  # how often a cache of machine code was taken
 
 
 def make_tensorrt(version: str, cuda: HostCuda, behaviour: Behaviour, *, calls_itself: str | None = None) -> ModuleType:
     """A module like `tensorrt` of that version. calls_itself: another version that it claims to be."""
     listing = json.loads((API / f"{version}.json").read_text())["api"]
-    module = ModuleType("tensorrt")
-    module.__spec__ = ModuleSpec("tensorrt", None)  # torch asks whether there is one
-    module.__version__ = calls_itself or version  # type: ignore[attr-defined]
+    return _make("tensorrt", listing, calls_itself or version, cuda, behaviour, _BEHIND)
+
+
+def make_tensorrt_rtx(real: ModuleType, cuda: HostCuda, behaviour: Behaviour) -> ModuleType:
+    """A module like TensorRT for RTX, its classes those of the real one, which cannot execute without a GPU."""
+    listing = listing_of(real)
+    behind: Behind = {
+        **_BEHIND,
+        "IBuilderConfig": {
+            **{name: does for name, does in _BEHIND["IBuilderConfig"].items() if "timing_cache" not in name},
+            "set_compute_capability": _set_capability,
+        },
+        "ICudaEngine": {
+            **_BEHIND["ICudaEngine"],
+            "create_runtime_config": _create_runtime_config,
+            "create_execution_context": _create_context_of_config,
+        },
+        "IRuntimeConfig": {
+            "set_execution_context_allocation_strategy": lambda self, strategy: setattr(self, "_strategy", strategy),
+            "create_runtime_cache": lambda self: _new(self._trt, "IRuntimeCache", _code=b""),
+            "set_runtime_cache": _set_runtime_cache,
+        },
+        "IRuntimeCache": {"serialize": _serialize_code, "deserialize": _deserialize_code},
+    }
+    needed = {name: members for name, members in listing.items() if name in behind or "enum" in members}
+    needed |= {name: listing[name] for name in ("IAttentionInputLayer", "IAttention", "IExecutionContext")}
+    return _make("tensorrt_rtx", needed, real.__version__, cuda, behaviour, behind)
+
+
+def _make(
+    name: str, listing: Listing, version: str, cuda: HostCuda, behaviour: Behaviour, behind: Behind
+) -> ModuleType:
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)  # torch asks whether there is one
+    module.__version__ = version  # type: ignore[attr-defined]
     module.cuda, module.behaviour = cuda, behaviour  # type: ignore[attr-defined]
     for name, members in listing.items():
         if "enum" in members:
@@ -80,7 +113,7 @@ def make_tensorrt(version: str, cuda: HostCuda, behaviour: Behaviour, *, calls_i
             getattr(module, name).__int__ = lambda member: member.value
     for name, members in listing.items():
         if "enum" not in members:
-            make_class(module, name, listing, _BEHIND)
+            make_class(module, name, listing, behind)
     return module
 
 
@@ -125,6 +158,7 @@ def _create_config(self: Any) -> Any:
         _profiles=[],
         _pools={},
         _cache=None,
+        _capabilities=[],
         _value_of_profiling_verbosity=self._trt.ProfilingVerbosity.LAYER_NAMES_ONLY,
         _value_of_builder_optimization_level=3,
         _value_of_progress_monitor=None,
@@ -178,7 +212,8 @@ def _build(self: Any, network: Any, config: Any) -> Any:
             return None
     plan = {
         "version": self._trt.__version__,
-        "gpu": self._trt.cuda.gpu,
+        "gpu": None if config._capabilities else self._trt.cuda.gpu,
+        "capabilities": config._capabilities,
         "graph": graph.SerializeToString(),
         "profiles": [shapes[given] for shapes in config._profiles],
         "detailed": config.profiling_verbosity == self._trt.ProfilingVerbosity.DETAILED,
@@ -195,7 +230,8 @@ def _parse(self: Any, model: str) -> bool:
     graph = onnx.load(model)
     onnx.checker.check_model(model, full_check=True)  # a network with strong types refuses what this refuses
     assert not graph.functions
-    version = tuple(map(int, self._trt.__version__.split(".")[:2]))
+    is_rtx = hasattr(self._trt, "ComputeCapability")  # whose versions are others
+    version = (11, 0) if is_rtx else tuple(map(int, self._trt.__version__.split(".")[:2]))
     unknown = [
         (node.name, node.op_type, "no importer registered for this operator")
         for node in graph.graph.node
@@ -223,7 +259,9 @@ def _deserialize(self: Any, plan: bytes) -> Any:
     except (AssertionError, pickle.UnpicklingError, EOFError):
         _log_error(self._logger, "Magic tag does not match")
         return None
-    if (values["version"], values["gpu"]) != (self._trt.__version__, self._trt.cuda.gpu):
+    major, minor = self._trt.cuda.gpu[1]
+    fits = f"SM{major}{minor}" in values["capabilities"] or values["gpu"] == self._trt.cuda.gpu
+    if values["version"] != self._trt.__version__ or not fits:
         _log_error(self._logger, "The engine plan file is not compatible with this version of TensorRT")
         return None
     graph = onnx.load_from_string(values["graph"])
@@ -272,6 +310,45 @@ def _create_context(self: Any, strategy: Any = None) -> Any:
         _addresses={},
         _changes=0,
     )
+
+
+def _set_capability(self: Any, compute_capability: Any, index: int) -> bool:
+    assert index == len(self._capabilities) < self.num_compute_capabilities
+    self._capabilities.append(compute_capability.name)
+    return True
+
+
+def _create_runtime_config(self: Any) -> Any:
+    return _new(self._trt, "IRuntimeConfig", _strategy=None, _cache=None)
+
+
+def _create_context_of_config(self: Any, config: Any = None) -> Any:
+    kernels = self._trt.DynamicShapesKernelSpecializationStrategy
+    assert config.dynamic_shapes_kernel_specialization_strategy == kernels.EAGER
+    assert config.cuda_graph_strategy == self._trt.CudaGraphStrategy.DISABLED
+    config._cache._code = _code_for(self._trt)  # what a real one makes when a shape is first run
+    return _create_context(self, config._strategy)
+
+
+def _code_for(trt: ModuleType) -> bytes:
+    return f"code for {trt.cuda.gpu} by {trt.__version__}".encode()
+
+
+def _set_runtime_cache(self: Any, cache: Any = None) -> bool:
+    self._cache = cache
+    return "set_runtime_cache" not in self._trt.behaviour.refused
+
+
+def _serialize_code(self: Any) -> Any:
+    return _host_memory(self._trt, self._code)
+
+
+def _deserialize_code(self: Any, blob: bytes) -> bool:
+    if blob != _code_for(self._trt):
+        return False
+    self._code = blob
+    self._trt.behaviour.code_loaded += 1
+    return True
 
 
 def _set_memory(self: Any, memory: int, size: int) -> None:

@@ -1,0 +1,218 @@
+"""Engines for RTX GPUs on disk: built on any machine, without a GPU, and proven where they run.
+
+    BUNDLE/engines/
+      rtx1.7-fp16-b1-4-8.plan             for every kind of RTX GPU that computes in fp16
+      rtx1.7-sm89+120-fp16-b1-4-8.plan    for these alone
+      the same with .json                 what it was made from, and on which GPUs it computed what torch computed
+
+The GPU's machine code is made where a plan is loaded. So a plan fits any GPU that it was built for, but only the
+version of TensorRT for RTX that built it, and what it computes is known of a GPU once it was checked there.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...preprocess.errors import BackendError, BundleError, NotAvailable
+from ..precisions import PRECISIONS, graphs_for
+from ..storage.written import written_file
+from .bundle import Bundle
+from .engines import (
+    FOLDER,
+    RTX_PREFIX,
+    EngineMachine,
+    EngineOptions,
+    Profile,
+    batches_in_name,
+    graph_sha256,
+    not_a_record,
+    record_path,
+    require_private,
+)
+from .files import BundleFile
+from .parity_report import ParityReport
+from .typed import read_json_object, typed
+
+# Precision of an engine -> precision of the bundle's graph that it is built from.
+RTX_SOURCES = graphs_for("tensorrt-rtx")
+
+Capability = tuple[int, int]
+
+# What TensorRT for RTX builds for: Turing, Ampere, Ada and Blackwell, and no GPU of a data centre but the A100.
+CAPABILITIES: tuple[Capability, ...] = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+
+# It has no three-dimensional convolution in float32 for Turing, and every graph begins with one.
+FIRST_WITH_FLOAT32: Capability = (8, 0)
+
+
+def sm(capability: Capability) -> str:
+    """Write a compute capability as NVIDIA's compilers call it: "89" for 8.9."""
+    return "{}{}".format(*capability)
+
+
+def parse_sm(text: str) -> Capability:
+    """Parse "89" or "120". Raises ValueError for anything else."""
+    if not re.fullmatch(r"[0-9]{2,3}", text):
+        raise ValueError(f"a compute capability is written as 89 or 120, got {text[:40]!r}")
+    return int(text[:-1]), int(text[-1])
+
+
+def capabilities_for(precision: str, wanted: Iterable[Capability] = ()) -> tuple[Capability, ...]:
+    """List the compute capabilities that an engine of that precision is built for.
+
+    Args:
+        precision: of the engine.
+        wanted: those that it is to be built for; none for all that compute in the precision.
+
+    Raises:
+        NotAvailable: for one that TensorRT for RTX does not build for, or that does not compute in the precision.
+    """
+    first = PRECISIONS[precision].first_gpu
+    if PRECISIONS[precision].multiplies == "fp32":
+        first = max(first, FIRST_WITH_FLOAT32)
+    able = tuple(capability for capability in CAPABILITIES if capability >= first)
+    chosen = tuple(sorted(set(wanted)))
+    for capability in chosen:
+        if capability not in CAPABILITIES:
+            raise NotAvailable(
+                f"TensorRT for RTX does not build for compute capability {'{}.{}'.format(*capability)}; "
+                f"it builds for {_listed(CAPABILITIES)}",
+                fix=f"--sm takes {', '.join(map(sm, CAPABILITIES))}; for another, build where it is",
+            )
+        if capability not in able:
+            raise NotAvailable(
+                f"TensorRT for RTX builds {precision} for compute capability {_listed(able)}, "
+                f"not for {'{}.{}'.format(*capability)}",
+                fix=f"--sm {','.join(map(sm, able))}, or another precision such as fp16",
+            )
+    return chosen or able
+
+
+def _listed(capabilities: Iterable[Capability]) -> str:
+    return ", ".join("{}.{}".format(*capability) for capability in capabilities)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A check of an engine on a GPU. checked: UTC, ISO 8601."""
+
+    machine: EngineMachine
+    parity: ParityReport
+    checked: str
+
+
+@dataclass(frozen=True)
+class RtxRecord:
+    """The JSON beside a plan for RTX GPUs.
+
+    compute_capabilities: of the GPUs that it was built for. tensorrt_rtx: the version. proofs: the last check on each
+    GPU that it ran on. The rest is as in EngineRecord.
+    """
+
+    plan: BundleFile
+    recipe: str
+    graph_sha256: str
+    options: EngineOptions
+    compute_capabilities: tuple[Capability, ...]
+    tensorrt_rtx: str
+    proofs: tuple[Proof, ...]
+    build_seconds: float
+    built: str
+
+    def __post_init__(self) -> None:
+        if not self.compute_capabilities:
+            raise ValueError("compute_capabilities must hold at least one")
+        if not self.options.profiles:
+            raise ValueError("options.profiles must hold at least one")
+
+    def command(self, bundle: Path) -> str:
+        """The command line that builds it."""
+        return rtx_command(bundle, self.options, self.compute_capabilities)
+
+    def proof_on(self, machine: EngineMachine) -> Proof | None:
+        """The check on that GPU with that driver, None where there was none."""
+        for proof in self.proofs:
+            if proof.machine == machine:
+                return proof
+        return None
+
+    def with_proof(self, proof: Proof) -> "RtxRecord":
+        """The record with the check, in the place of an earlier one on that machine."""
+        others = tuple(other for other in self.proofs if other.machine != proof.machine)
+        return replace(self, proofs=(*others, proof))
+
+    def save(self, folder: Path) -> None:
+        """Write the JSON of the plan that lies in `folder`; it is the last file of an engine to be written."""
+        with written_file(record_path(folder / self.plan.name)) as beside:
+            beside.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def rtx_command(bundle: Path, options: EngineOptions, capabilities: tuple[Capability, ...] = ()) -> str:
+    """The command line that builds an engine for those GPUs, or for all."""
+    if capabilities in ((), capabilities_for(options.precision)):
+        return options.command(bundle, "--target", "rtx")
+    return options.command(bundle, "--target", "rtx", "--sm", ",".join(map(sm, capabilities)))
+
+
+def rtx_plan_name(
+    version: str, capabilities: tuple[Capability, ...], recipe: str, precision: str, profiles: tuple[Profile, ...]
+) -> str:
+    """rtx1.7-fp16-b1-4-8.plan; where it is not for all GPUs, rtx1.7-sm89+120-fp16-b1-4-8.plan."""
+    short = ".".join(version.split(".")[:2])
+    chosen = "" if capabilities == capabilities_for(precision) else f"-sm{'+'.join(map(sm, capabilities))}"
+    return f"{RTX_PREFIX}{short}{chosen}-{recipe}-b{batches_in_name(profiles)}.plan"
+
+
+def read_rtx_records(folder: Path) -> Iterator[RtxRecord]:
+    """Read the record of every engine for RTX GPUs in `folder`. Raises BackendError for JSON that is no record."""
+    for path in sorted(folder.glob(f"{RTX_PREFIX}*.json")):
+        try:
+            yield typed(read_json_object(path), RtxRecord, path.name)
+        except BundleError as error:
+            raise not_a_record(path, error) from error
+
+
+def find_rtx_engine(bundle: Bundle, precision: str, machine: EngineMachine) -> RtxRecord:
+    """Find the engine of that precision that runs on `machine` and was built from the bundle as it is.
+
+    Args:
+        bundle: the bundle.
+        precision: of the engine.
+        machine: its `tensorrt` is the version of TensorRT for RTX.
+
+    Returns:
+        The one built last, if there are several.
+
+    Raises:
+        BackendError: where there is none. It names those that there are, why they do not serve, and the command that
+            builds one.
+    """
+    rebuild = rtx_command(bundle.path, EngineOptions(precision))
+    folder = bundle.path / FOLDER
+    if not folder.is_dir():
+        raise BackendError(f"{bundle.path} has no engines yet", fix=rebuild)
+    require_private(folder)
+    refused, serving = [], []
+    for record in read_rtx_records(folder):
+        if record.options.precision != precision:
+            refused.append(f"{record.plan.name} computes in {record.options.precision}")
+        elif machine.compute_capability not in record.compute_capabilities:
+            refused.append(f"{record.plan.name} is for compute capability {_listed(record.compute_capabilities)}")
+        elif record.tensorrt_rtx != machine.tensorrt:
+            refused.append(f"{record.plan.name} was built with TensorRT for RTX {record.tensorrt_rtx}")
+            rebuild = record.command(bundle.path)
+        elif record.graph_sha256 != graph_sha256(bundle.graph(RTX_SOURCES[precision])):
+            refused.append(f"{record.plan.name} was built from another version of the graph")
+            rebuild = record.command(bundle.path)
+        else:
+            serving.append(record)
+    if serving:
+        return max(serving, key=lambda record: record.built)
+    here = f"{machine.gpu} (compute capability {'{}.{}'.format(*machine.compute_capability)})"
+    reasons = "".join(f"\n  {reason}" for reason in refused)
+    raise BackendError(
+        f"{folder} has no {precision} engine for {here} with TensorRT for RTX {machine.tensorrt}{reasons}", fix=rebuild
+    )
