@@ -11,8 +11,8 @@ demo: .venv/demo-ready
 test: .venv/oracles-ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not full_size and not network and not examples"
 
-# Many mutations, a long life, accuracy over many clips: minutes.
-test-slow: .venv/oracles-ready
+# Many mutations, a long life, accuracy over many clips, a real Triton server: minutes.
+test-slow: .venv/oracles-ready .venv/triton-ready
 	$(BIN)/python -m pytest -n 2 -m slow
 
 # Published checkpoints against the logits that public tests state for them, where the Hub can be reached.
@@ -90,6 +90,11 @@ clean:
 # What tests compare with and cannot have in their own environment: Pillow 12 and 13, torchvision, Triton's client.
 .venv/oracles-ready: .venv/dev-ready scripts/install_oracles.py
 	$(BIN)/python scripts/install_oracles.py pillow-12 pillow-13 torchvision tritonclient
+	touch $@
+
+# A real Triton server and the Python of its backend, where the platform has them.
+.venv/triton-ready: .venv/dev-ready scripts/install_triton.py
+	$(BIN)/python scripts/install_triton.py
 	touch $@
 
 # The folders at the root under the name that they are imported by, for the type checker.

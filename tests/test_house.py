@@ -22,8 +22,12 @@ def package_of(folder: Path) -> str:
     return ".".join(parts if parts[0] == "tubelet" else ("tubelet", *parts))
 
 
+# Programs that are copied out of the package: they call it by its name, as a user does.
+TEMPLATES = [ROOT / "serve" / "triton" / name for name in ("model.py", "prepare.py")]
+
+
 def sources(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if path not in TEMPLATES)
 
 
 def is_module(parts: list[str]) -> bool:
@@ -106,6 +110,15 @@ def test_the_runtime_imports_the_client_of_the_hub_in_one_file_inside_functions(
     outside = [ast.unparse(node) for node in imports if node not in inside]
     assert len(outside) < len(imports)
     assert not [line for line in outside if HUB_CLIENT in line]
+
+
+def test_templates_are_programs_that_nothing_imports() -> None:
+    names = {f"{package_of(path.parent)}.{path.stem}" for path in TEMPLATES}
+    for path in TEMPLATES:
+        assert {"tubelet", "triton_python_backend_utils"} <= {name for name, _ in imported_modules(path)}
+    for folder in FOLDERS:
+        for path in sources(folder):
+            assert not names & {name for name, _ in imported_modules(path)}, f"{path} imports a template"
 
 
 def room_of(module: str) -> str:

@@ -28,6 +28,7 @@ from .quantize import quantize
 from .reconstruct import reconstruct
 from .serve import serve
 from .signals import ended_by_signals, exit_interrupted
+from .triton import triton
 from .watch import watch
 
 
@@ -99,6 +100,7 @@ COMMANDS = (
     quantize,
     reconstruct,
     serve,
+    triton,
     watch,
 )
 for command in COMMANDS:
