@@ -190,7 +190,7 @@ def test_how_far_a_value_may_be_off() -> None:
 
 
 def test_bench_takes_values_for_what_they_are(three: Bundle) -> None:
-    settings = Settings("onnxruntime", "fp32", 2, 1, str(three.path), "", None, None)
+    settings = Settings("onnxruntime", "fp32", 2, 1, str(three.path), "", None, None, None)
     with open_backend("onnxruntime", three, "fp32") as backend:
         times = stage_times(in_one_step(backend.infer), three, three.spec, settings)
     assert "rank" in times
