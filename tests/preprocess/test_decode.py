@@ -15,6 +15,7 @@ from tubelet.preprocess import decode
 from tubelet.preprocess.convert import Scaling
 from tubelet.preprocess.decode import probe, read_frames
 from tubelet.preprocess.errors import VideoError
+from tubelet.preprocess.gather import gather
 from tubelet.preprocess.spec import ExactSize
 
 
@@ -189,7 +190,6 @@ COUNTED = {
 def test_only_files_that_need_it_are_read_or_decoded_whole(variant, monkeypatch):
     path, whole = variant
     ways = set()
-    gather = decode.gather
     monkeypatch.setattr(
         decode, "gather", lambda reading, *others: ways.add(reading.counted_by) or gather(reading, *others)
     )
