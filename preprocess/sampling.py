@@ -103,11 +103,41 @@ def uniform(num_frames: int, _stride: int, available: int, clips: int) -> Indice
     return finer.reshape(num_frames, clips).T  # (num_frames * clips,) -> (clips, num_frames)
 
 
+def parts(num_frames: int, stride: int, available: int, clips: int) -> Indices:
+    """The file in as many parts as there are clips, and from the first frame of each a run of about every `stride`-th.
+
+        2 clips, 4 frames, stride 2, of 20    0 . 1 . . 2 . 3 . . . . . . . . . . . .
+                                              . . . . . . . . . . 0 . 1 . . 2 . 3 . .
+
+    The pitch is a little more than the stride: the frames are spread from the first of num_frames * stride frames to
+    the last. Parts that are not longer than that overlap, and a file that is not holds its last frame but one:
+
+        4 frames, stride 2, of 7              0 . . 1 . 2+3 .
+
+    This is V-JEPA 2's evaluation, which takes 2 clips of Something-Something v2 and 4 of Diving48
+    (facebookresearch/vjepa2, src/datasets/video_dataset.py), in the same floating point; a single clip is where that
+    code has it, at the start of the file.
+    """
+    length, part = num_frames * stride, available // clips
+    if part > length:
+        run = np.clip(np.linspace(0, length, num_frames), 0, length - 1).astype(np.int64)
+        step = part
+    else:
+        last = min(length, available) - 1
+        spread = np.linspace(0, last, last // stride)
+        held = np.concatenate([spread, np.full(num_frames - len(spread), last)])
+        run = np.clip(held, 0, max(last - 1, 0)).astype(np.int64)
+        step = (available - length) // (clips - 1) if available > length else 0
+    indices: Indices = run + step * np.arange(clips)[:, None]
+    return indices
+
+
 POLICIES: dict[Policy, Callable[[int, int, int, int], Indices]] = {
     "centre-loop": centre_loop,
     "centre-hold": centre_hold,
     "segments": segments,
     "uniform": uniform,
+    "parts": parts,
 }
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
-Policy = Literal["centre-loop", "centre-hold", "segments", "uniform"]
-CropRounding = Literal["down", "up"]
+Policy = Literal["centre-loop", "centre-hold", "segments", "uniform", "parts"]
+CropRounding = Literal["down", "up", "step"]
+CropsOf = Literal["resized", "fitted"]
 Averages = Literal["scores", "logits"]
 Arithmetic = Literal["pillow", "pillow-13", "torchvision"]
 
@@ -46,17 +47,22 @@ class Evaluation:
 
     Fields:
         sampling: which frames make a clip.
-        crop_rounding: where a crop begins whose place is no whole pixel, when there are several.
+        crop_rounding: where a crop begins whose place is no whole pixel, when there are several: its place is rounded
+            down or up, or the step from one to the next is rounded down.
         averages: what is averaged over the views of a file: the scores of each view, or its logits.
+        crops_of: what several crops are cut from: frames as they are resized for one, or fitted, so that the short
+            side is that of the crop and only the long one is left over.
     """
 
     sampling: Sampling
     crop_rounding: CropRounding
     averages: Averages
+    crops_of: CropsOf = "resized"
 
     def __post_init__(self) -> None:
         _check_choice("crop_rounding", self.crop_rounding, get_args(CropRounding))
         _check_choice("averages", self.averages, get_args(Averages))
+        _check_choice("crops_of", self.crops_of, get_args(CropsOf))
 
 
 class ResizeRule:

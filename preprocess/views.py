@@ -6,6 +6,7 @@ the crops, and the work shared between views: a frame is resized once, whatever 
 is in.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from .errors import VideoError
 from .frames import Frames
 from .prepare import centred, normalise, resize_and_cut
 from .resize import Pixels, resized_size
-from .spec import Arithmetic, ClipSpec, CropRounding
+from .spec import Arithmetic, ClipSpec, CropRounding, ShortestEdge
 
 
 def crop_windows(
@@ -27,7 +28,8 @@ def crop_windows(
     One is at the centre, as `prepare` cuts it, which depends on the arithmetic. Several are evenly spaced from one end
     to the other, and at the centre of the shorter side. Three are left, centre and right, or top, middle and bottom of
     an upright frame. What is not whole pixels is rounded down, as in VideoMAE's evaluation (MCG-NJU/VideoMAE,
-    kinetics.py and ssv2.py), or up, as in ViViT's (google-research/scenic, dataset_lib/video_ops.py).
+    kinetics.py and ssv2.py), or up, as in ViViT's (google-research/scenic, dataset_lib/video_ops.py); or the step from
+    one to the next is, as in V-JEPA 2's (facebookresearch/vjepa2, evals/video_classification_frozen/utils.py).
 
     Args:
         height: of the resized frame, in pixels.
@@ -52,11 +54,20 @@ def crop_windows(
     def share(margin: int, part: int, parts: int) -> int:
         if margin < 0:
             return centred(margin, arithmetic)
+        if rounding == "step":
+            return margin // parts * part
         return -(-margin * part // parts) if rounding == "up" else margin * part // parts
 
     if height > width:
         return [(share(margins[0], part, crops - 1), share(margins[1], 1, 2)) for part in range(crops)]
     return [(share(margins[0], 1, 2), share(margins[1], part, crops - 1)) for part in range(crops)]
+
+
+def spec_of_crops(spec: ClipSpec, crops: int) -> ClipSpec:
+    """Return the input contract that `crops` crops of a frame are cut by: `spec`, or one whose frames fit the crop."""
+    if crops > 1 and spec.crop is not None and spec.evaluation.crops_of == "fitted":
+        return dataclasses.replace(spec, resize=ShortestEdge(min(spec.crop)))
+    return spec
 
 
 def cut_views(pixels: Pixels, spec: ClipSpec, crops: int) -> list[Pixels]:
@@ -76,6 +87,7 @@ def cut_views(pixels: Pixels, spec: ClipSpec, crops: int) -> list[Pixels]:
     """
     if spec.crop is None and crops > 1:
         raise VideoError(f"{crops} crops were asked for, and this model sees whole frames", fix="ask for 1 crop")
+    spec = spec_of_crops(spec, crops)
     size = resized_size(pixels.shape[1], pixels.shape[2], spec.resize)
     corners = crop_windows(*size, spec.crop or size, crops, spec.evaluation.crop_rounding, spec.arithmetic)
     return resize_and_cut(pixels, spec, corners)

@@ -18,7 +18,7 @@ from ..preprocess.given import given_frames
 from ..preprocess.sampling import at_rate, clip_views
 from ..preprocess.sources import MAX_MB, FileLike, Source, is_file_like
 from ..preprocess.spec import ClipSpec, Sampling
-from ..preprocess.views import cut_views, join_views, prepare_views
+from ..preprocess.views import cut_views, join_views, prepare_views, spec_of_crops
 from .bounds import CLIPS, MOST_FPS, Bound, check_choice, shown
 from .remote import Remote
 
@@ -230,9 +230,10 @@ def scaling_of(spec: ClipSpec, reading: Reading) -> Scaling | None:
     """How frames are resized while they are converted; None where they are not."""
     if reading.resize == "exact":
         return None
-    if spec.resize is None:
+    resize = spec_of_crops(spec, reading.crops).resize
+    if resize is None:
         raise VideoError("this model's frames are not resized, so there is nothing to do fast", fix=RESIZE_EXACTLY)
-    return Scaling(spec.resize, spec.resample)
+    return Scaling(resize, spec.resample)
 
 
 def prepare_clips(clips: Clips, spec: ClipSpec, reading: Reading) -> NDArray[Any]:

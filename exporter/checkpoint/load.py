@@ -170,7 +170,7 @@ def _problem_type(settings: Mapping[str, Any], num_labels: int) -> ProblemType:
 
 def _notes(files: Files, wanted: _Wanted, overrides: Overrides) -> tuple[str, ...]:
     """What is unusual about the model."""
-    notes = override_notes(wanted.family, wanted.native, wanted.config, overrides)
+    notes = override_notes(wanted.family, wanted.native, wanted.config, overrides, wanted.task)
     if files.adapter is not None:
         notes = (adapter_note(files.adapter), *notes)
     if files.source.is_lone_file:
@@ -197,12 +197,24 @@ def _load_model(wanted: _Wanted, weights: Mapping[str, Tensor], report: Report) 
 
 def _of_task(wanted: _Wanted, weights: Mapping[str, Tensor], report: Report) -> Mapping[str, Tensor]:
     """The weights without those that the task has no use for."""
+    weights = _without_unused(weights, wanted.family, report)
     if wanted.task != "feature-extraction":
         return weights
     kept, heads = of_encoder(weights, wanted.family)
     if heads:
         report(f"{len(heads)} weights of the checkpoint's head have no part in features: {shortened(heads)}")
     return kept
+
+
+def _without_unused(weights: Mapping[str, Tensor], family: Family, report: Report) -> Mapping[str, Tensor]:
+    """The weights without those that no task of the family needs, which `report` takes a line about."""
+    for prefix, what in family.unused.items():
+        dropped = [name for name in weights if name.removeprefix(f"{family.name}.").startswith(prefix)]
+        if dropped:
+            values = sum(weights[name].numel() for name in dropped)
+            report(f"{len(dropped)} weights of {values:,} values are left out: {what}, which no task needs")
+            weights = {name: weights[name] for name in weights if name not in set(dropped)}
+    return weights
 
 
 def _check_places(wanted: _Wanted, weights: Mapping[str, Tensor]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, get_args
 from ...preprocess.errors import CheckpointError, OutOfBounds
 from ...preprocess.spec import Arithmetic, ClipSpec, ExactSize, ShortestEdge
 from ...runtime.bounds import IMAGE_SIDE, NUM_FRAMES, check_choice, shown
+from ...runtime.bundle.bundle import Task
 from ...runtime.bundle.typed import typed
 from ..families.config import TransformerConfig
 from ..families.family import Family
@@ -108,12 +109,13 @@ def are_recomputed(family: Family, overrides: Overrides) -> bool:
 
 
 def override_notes(
-    family: Family, native: TransformerConfig, config: TransformerConfig, overrides: Overrides
+    family: Family, native: TransformerConfig, config: TransformerConfig, overrides: Overrides, task: Task
 ) -> tuple[str, ...]:
     """What a user of the bundle should know about `config`, which the overrides made of `native`, the config.json."""
     notes = []
     if config.clip_shape != native.clip_shape:
-        positions = "recomputed" if are_recomputed(family, overrides) else "interpolated"
+        counted = family.counts_frames and config.image_size == native.image_size
+        positions = "recomputed" if counted or are_recomputed(family, overrides) else "interpolated"
         notes.append(
             f"an extension that no published evaluation covers: clips are {_clip(config)}, the checkpoint's are "
             f"{_clip(native)}; its positions are {positions}"
@@ -123,7 +125,7 @@ def override_notes(
             f"num_attention_heads is {config.num_attention_heads}, as asked for; config.json says "
             f"{native.num_attention_heads}"
         )
-    elif (note := family.note(config)) is not None:
+    elif (note := family.note(config, task)) is not None:
         notes.append(note)
     return tuple(notes)
 

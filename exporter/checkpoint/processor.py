@@ -168,10 +168,11 @@ def spec_from_hub(
     # A class that has no crop of its own writes null for it.
     values |= {key: False for key, value in defaults.items() if value is False and values[key] is None}
     offset = processor.offset
-    if name is None or not name.endswith("VideoProcessor"):
+    if not (name or processor.usual_class).endswith("VideoProcessor"):
         values |= {key: defaults[key] for key in processor.nullable if values[key] is None}
         values |= processor.unread
         offset = processor.offset and _offset(_Keys(values, file))
+    values |= processor.computed(values)
     keys = _Keys(values, file)
 
     resize = _resize(keys)

@@ -62,10 +62,10 @@ def processor_named(name: str | None, family: Family, file: str) -> Processor:
     known = (*(one.processor for one in registry.FAMILIES), *_PICTURE_PROCESSORS)
     # Compared without case: a published ViViT file says ViViTImageProcessor, a class that never existed.
     found = next((one for one in known if match is not None and match[1].lower() == one.stem.lower()), None)
-    if found is None:
+    if found is None or (found.video_only and not name.endswith("VideoProcessor")):
         raise CheckpointError(
             f"{file} is for {name!r}, whose arithmetic is not supported; supported are "
-            f"{', '.join(f'{one.stem}ImageProcessor' for one in known)}, and the video processors of "
+            f"{', '.join(one.usual_class for one in known)}, and the video processors of "
             f"{' and '.join(one.title for one in registry.FAMILIES)}",
             fix=f"take the {file} of the checkpoint that the weights come from",
         )
@@ -113,7 +113,7 @@ def choose_arithmetic(
     """
     name = class_named(config, file)
     processor = processor_named(name, family, file)
-    called = name or f"{processor.stem}ImageProcessor"
+    called = name or processor.usual_class
     chosen: Arithmetic = "pillow"
     note = None
     if called.endswith("VideoProcessor") or (called.endswith("Fast") and not processor.always_pillow):

@@ -26,7 +26,7 @@ def check_implied(config: TransformerConfig, task: Task, weights: Mapping[str, T
     total = sum(value.numel() for value in weights.values())
     for fields, values in config.large_weights(task):
         if values > max(total, _HARMLESS):
-            said = ", ".join(f"{name} {getattr(config, name)}" for name in fields)
+            said = ", ".join(f"{config.hub_name(name)} {getattr(config, name)}" for name in fields)
             raise CheckpointError(
                 f"config.json says {said}, which makes a weight of {values} values; the weights have {total} in all",
                 fix=_FIX,

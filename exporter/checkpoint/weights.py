@@ -116,7 +116,7 @@ def _refuse_other_models(weights: Mapping[str, Tensor], family: Family) -> None:
             fix="export it with --task masked-modeling or feature-extraction, or take one that is fine-tuned"
             f"{family.such_as('video-classification')}",
         )
-    if any(name.startswith("embeddings.") for name in weights):
+    if any(name.startswith(("embeddings.", "encoder.")) for name in weights):
         raise CheckpointError(
             f"{family.name}: this is a bare encoder without a classifier; its names do not start with {family.name!r}",
             fix="export it with --task feature-extraction, or take a fine-tuned classifier",

@@ -61,36 +61,48 @@ class Dense(nn.Module):
         return cast(Tensor, self.dense(x))
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention: what some tokens of a clip, (B, M, D), take from all of them, (B, N, D).
+class Attending(nn.Module):
+    """What every attention of a family is: heads, and `attend`, which an export may put another function in place of.
 
-    `projections` turns both into query (B, M, D), key and value (B, N, D); its weights and biases are the family's own.
-    `attend` is the attention between them. An export may put another function of that shape in its place.
+    A subclass has the weights: what makes queries, keys and values of tokens, and what follows.
     """
 
     attend: Attend
 
-    def __init__(self, config: TransformerConfig, projections: nn.Module) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.attention = projections
-        self.output = Dense(config.hidden_size, config.hidden_size)
         self.attend = sdpa_attention
-        self.num_heads = config.num_attention_heads
-        self.scale = (config.hidden_size // config.num_attention_heads) ** -0.5
-        self.dropout = config.attention_probs_dropout_prob
+        self.num_heads = num_heads
+        self.scale = (width // num_heads) ** -0.5
+        self.dropout = dropout
 
-    def forward(self, asking: Tensor, tokens: Tensor) -> Attended:
-        """asking (B, M, D), tokens (B, N, D), to a context (B, M, D), and the weights where `attend` keeps them."""
-        query, key, value = self.attention(asking, tokens)
+    def attended(self, query: Tensor, key: Tensor, value: Tensor) -> Attended:
+        """Attend from queries (B, M, D) to keys and values (B, N, D); dropout acts while training."""
         attend = self.attend
         if self.training and self.dropout > 0:
             attend = partial(sdpa_attention, dropout=self.dropout)
-        context, weights = attend(query, key, value, num_heads=self.num_heads, scale=self.scale)
+        return attend(query, key, value, num_heads=self.num_heads, scale=self.scale)
+
+
+class Attention(Attending):
+    """Multi-head self-attention: what some tokens of a clip, (B, M, D), take from all of them, (B, N, D).
+
+    `projections` turns both into query (B, M, D), key and value (B, N, D); its weights and biases are the family's own.
+    """
+
+    def __init__(self, config: TransformerConfig, projections: nn.Module) -> None:
+        super().__init__(config.hidden_size, config.num_attention_heads, config.attention_probs_dropout_prob)
+        self.attention = projections
+        self.output = Dense(config.hidden_size, config.hidden_size)
+
+    def forward(self, asking: Tensor, tokens: Tensor) -> Attended:
+        """asking (B, M, D), tokens (B, N, D), to a context (B, M, D), and the weights where `attend` keeps them."""
+        context, weights = self.attended(*self.attention(asking, tokens))
         return Attended(self.output(context), weights)
 
 
 def attend_with(model: nn.Module, attend: Attend) -> None:
     """Put `attend` in the place of the attention of every layer."""
     for module in model.modules():
-        if isinstance(module, Attention):
+        if isinstance(module, Attending):
             module.attend = attend

@@ -78,6 +78,7 @@ class TransformerConfig:
 
     tubelet_fields: ClassVar[tuple[str, ...]]  # those that say how large a tubelet is
     further_layers: ClassVar[Mapping[Task, tuple[str, ...]]] = {}  # those that count layers beside num_hidden_layers
+    hub_names: ClassVar[Mapping[str, str]] = {}  # what config.json calls those of our fields that it names otherwise
 
     image_size: tuple[int, int] = (224, 224)
     num_frames: int = 16
@@ -98,7 +99,7 @@ class TransformerConfig:
             value = getattr(self, field.name)
             valid, expected = _judge(value, like=field.default)
             if not valid:
-                raise CheckpointError(f"{field.name} must be {expected}, got {value!r}")
+                raise CheckpointError(f"{self.hub_name(field.name)} must be {expected}, got {value!r}")
         if self.hidden_act not in ACTIVATIONS:
             raise CheckpointError(
                 f"hidden_act {self.hidden_act!r} is not supported; supported are {', '.join(ACTIVATIONS)}"
@@ -110,12 +111,18 @@ class TransformerConfig:
             )
         if prod(self.grid) > MOST_TOKENS:
             height, width = self.image_size
+            frames, size = self.hub_name("num_frames"), self.hub_name("image_size")
             raise CheckpointError(
-                f"clips of num_frames {self.num_frames} and image_size {height}x{width} are {prod(self.grid)} tubelets "
+                f"clips of {frames} {self.num_frames} and {size} {height}x{width} are {prod(self.grid)} tubelets "
                 f"of {'x'.join(map(str, self.tubelet))}, at most {MOST_TOKENS}: attention compares each with "
                 "each",
-                fix="correct num_frames and image_size in config.json, or give a smaller --num-frames or --image-size",
+                fix=f"correct {frames} and {size} in config.json, or give a smaller --num-frames or --image-size",
             )
+
+    @classmethod
+    def hub_name(cls, field: str) -> str:
+        """What config.json calls a field."""
+        return cls.hub_names.get(field, field)
 
     @property
     def tubelet(self) -> tuple[int, int, int]:
@@ -148,8 +155,8 @@ class TransformerConfig:
 
         Raises CheckpointError for a value that no model can have.
         """
-        names = {field.name for field in dataclasses.fields(cls)}
-        values = {name: value for name, value in config.items() if name in names}
+        names = {field.name: cls.hub_name(field.name) for field in dataclasses.fields(cls)}
+        values = {name: config[stored] for name, stored in names.items() if stored in config}
         if "qv_bias" in config:  # what transformers 5 writes for VideoMAE, where the Hub has qkv_bias
             values["qkv_bias"] = config["qv_bias"]
         if "image_size" in values:

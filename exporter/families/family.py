@@ -19,6 +19,11 @@ from .model import Model
 Weights = Mapping[str, Tensor]
 
 
+def as_written(_values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a processor's class takes instead of what its file says, where that is nothing."""
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Processor:
     """What transformers' image and video processor of one name make of the keys of their file.
@@ -30,6 +35,8 @@ class Processor:
     nullable:       keys of which null means the default to the image processor
     unread:         keys that the image processor does not read, and what it computes with instead
     always_pillow:  whether the image processor computes with Pillow in every version of transformers
+    video_only:     whether there is no image processor of that name, so that a file without a class means the other
+    computed:       what the class makes of the keys, defaults included, and takes instead of what the file says
     """
 
     stem: str
@@ -38,6 +45,13 @@ class Processor:
     nullable: tuple[str, ...] = ()
     unread: Mapping[str, Any] = field(default_factory=dict)
     always_pillow: bool = False
+    video_only: bool = False
+    computed: Callable[[Mapping[str, Any]], dict[str, Any]] = as_written
+
+    @property
+    def usual_class(self) -> str:
+        """The class that a file without one means."""
+        return f"{self.stem}{'VideoProcessor' if self.video_only else 'ImageProcessor'}"
 
 
 # What most processors take for an absent key.
@@ -65,7 +79,7 @@ def nothing_more(_weights: Weights) -> dict[str, Tensor]:
     return {}
 
 
-def no_note(_config: TransformerConfig) -> str | None:
+def no_note(_config: TransformerConfig, _task: Task) -> str | None:
     """What is unusual about a published config, where nothing is known to be."""
     return None
 
@@ -85,13 +99,17 @@ class Family:
     heads:           what the names of weights that an encoder lacks begin with, by the task that has them
     stored_name:     the name in files of a weight, given that or the one that transformers 5 has in memory
     beside_encoder:  what a classifier has beside the weights of an encoder, which are the argument, and its head
+    unused:          what the names of weights begin with that no task here needs, and what those are. The family's
+                     own name may stand in front
     resize_stored:   turns weights that were stored with one config into those for another: positions that are learned.
                      None where no weight depends on the size of a clip
     resize_computed: gives a module of another size the positions that it was trained with, interpolated, instead of
                      those that it computed. None where it has only one kind
+    counts_frames:   whether positions in time are counted from the first frame on, however many there are: then they
+                     are never interpolated
     label_files:     the file in huggingface/label-files with the labels of checkpoints on the Hub that name none, by
                      how many there are
-    note:            what a user should know about a published config
+    note:            what a user should know about a published config, for a task
     """
 
     name: str
@@ -105,10 +123,12 @@ class Family:
     tokens_in_front: int = 0
     stored_name: Callable[[str], str] = as_stored
     beside_encoder: Callable[[Weights], dict[str, Tensor]] = nothing_more
+    unused: Mapping[str, str] = field(default_factory=dict)
     resize_stored: Callable[[Weights, TransformerConfig, TransformerConfig], dict[str, Tensor]] | None = None
     resize_computed: Callable[[nn.Module, TransformerConfig, TransformerConfig], None] | None = None
+    counts_frames: bool = False
     label_files: Mapping[int, str] = field(default_factory=dict)
-    note: Callable[[TransformerConfig], str | None] = no_note
+    note: Callable[[TransformerConfig, Task], str | None] = no_note
 
     def architecture(self, task: Task) -> str:
         """Return the name that `architectures` of config.json has for a task."""

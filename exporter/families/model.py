@@ -50,6 +50,11 @@ class Model(nn.Module):
         return None
 
     @property
+    def attention_names(self) -> tuple[str, ...]:
+        """What `outputs` calls the attention weights of each layer, the first layer first."""
+        return tuple(f"attentions.{i}" for i in range(self.config.num_hidden_layers))
+
+    @property
     def encoding(self) -> nn.Module:
         """The part whose attention weights are among `outputs`."""
         return self

@@ -1,13 +1,13 @@
-"""The parts that ViViT and VideoMAE share: a video cut into tubelets, and a pre-norm transformer encoder.
+"""The parts that families share: a video cut into tubelets, and a pre-norm transformer encoder.
 
-Both are the Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) over tubelets instead of patches.
+They are the Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) over tubelets instead of patches.
 Modules and parameters carry the names of the Hugging Face checkpoints, so that `state_dict()` has exactly the
 keys of a file on the Hub.
 
 Axes: B batch, T frames, C channels, H, W, N tokens, D width, h heads, K classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import prod
 from typing import NamedTuple, cast
 
@@ -60,12 +60,29 @@ class States(NamedTuple):
         return hidden_states | {f"attentions.{i}": weights for i, weights in enumerate(self.attentions)}
 
 
-class Encoder(nn.Module):
+class Stack(nn.Module):
+    """Layers in a row, each of which turns (B, N, D) into `Attended`."""
+
+    def __init__(self, layers: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(layers)
+
+    def states(self, x: Tensor) -> States:
+        """(B, N, D) to everything on its way: output_hidden_states and output_attentions of transformers."""
+        hidden_states, attentions = [x], []
+        for layer in self.layer:
+            x, weights = layer(x)
+            hidden_states.append(x)
+            if weights is not None:
+                attentions.append(weights)
+        return States(tuple(hidden_states), tuple(attentions))
+
+
+class Encoder(Stack):
     """The layers in a row, without the norm that follows them. `projections` makes those of one layer."""
 
     def __init__(self, config: TransformerConfig, projections: Callable[[], nn.Module]) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList(Layer(config, projections()) for _ in range(config.num_hidden_layers))
+        super().__init__(Layer(config, projections()) for _ in range(config.num_hidden_layers))
 
     def forward(self, x: Tensor, *, first_only: bool = False) -> Tensor:
         """(B, N, D) to (B, N, D); or to (B, 1, D), the first token alone.
@@ -79,45 +96,48 @@ class Encoder(nn.Module):
             x, _ = layer(x)
         return cast(Tensor, last(x, first_only=first_only).context)
 
-    def states(self, x: Tensor) -> States:
-        """(B, N, D) to everything on its way: output_hidden_states and output_attentions of transformers."""
-        hidden_states, attentions = [x], []
-        for layer in self.layer:
-            x, weights = layer(x)
-            hidden_states.append(x)
-            if weights is not None:
-                attentions.append(weights)
-        return States(tuple(hidden_states), tuple(attentions))
+
+def tubelet_projection(config: TransformerConfig) -> nn.Conv3d:
+    """Make what turns each tubelet of (frames, height, width) into one token.
+
+    What is left over where a tubelet does not divide the clip is not looked at, as in the reference. Raises
+    CheckpointError where no tubelet fits.
+    """
+    tubelet = config.tubelet
+    if prod(config.grid) == 0:
+        clip = (config.num_frames, *config.image_size)
+        raise CheckpointError(f"a tubelet of {tubelet} (frames, height, width) does not fit in a clip of {clip}")
+    return nn.Conv3d(config.num_channels, config.hidden_size, tubelet, stride=tubelet)
+
+
+def tubelet_tokens(projection: nn.Conv3d, pixel_values: Tensor, clip_shape: tuple[int, int, int, int]) -> Tensor:
+    """Cut clips into tubelets: float32 (B, T, C, H, W) to (B, N, D).
+
+    Tokens run along the width first, then the height, then time. Raises ValueError for clips of another shape.
+    """
+    if pixel_values.ndim != 5 or tuple(pixel_values.shape[1:]) != clip_shape:
+        raise ValueError(
+            f"pixel_values must be (B, {', '.join(map(str, clip_shape))}), "
+            f"got pixel_values.shape = {tuple(pixel_values.shape)}"
+        )
+    volume = pixel_values.transpose(1, 2)  # (B, T, C, H, W) -> (B, C, T, H, W)
+    features = projection(volume)  # (B, D, T', H', W')
+    # (B, D, T', H', W') -> (B, D, N) -> (B, N, D)
+    return cast(Tensor, features.flatten(2).transpose(1, 2))
 
 
 class TubeletEmbeddings(nn.Module):
-    """A clip cut into tubelets of (frames, height, width), each one token.
-
-    Tokens run along the width first, then the height, then time. What is left over where a tubelet does not
-    divide the clip is not looked at, as in the reference. Raises CheckpointError where no tubelet fits.
-    """
+    """A clip cut into tubelets, each one token; see `tubelet_tokens`."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        tubelet = config.tubelet
+        self.projection = tubelet_projection(config)
         self.num_tokens = prod(config.grid)
-        if self.num_tokens == 0:
-            clip = (config.num_frames, *config.image_size)
-            raise CheckpointError(f"a tubelet of {tubelet} (frames, height, width) does not fit in a clip of {clip}")
         self.clip_shape = config.clip_shape
-        self.projection = nn.Conv3d(config.num_channels, config.hidden_size, tubelet, stride=tubelet)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """float32 (B, T, C, H, W) to (B, N, D). Raises ValueError for any other shape."""
-        if pixel_values.ndim != 5 or tuple(pixel_values.shape[1:]) != self.clip_shape:
-            raise ValueError(
-                f"pixel_values must be (B, {', '.join(map(str, self.clip_shape))}), "
-                f"got pixel_values.shape = {tuple(pixel_values.shape)}"
-            )
-        volume = pixel_values.transpose(1, 2)  # (B, T, C, H, W) -> (B, C, T, H, W)
-        features = self.projection(volume)  # (B, D, T', H', W')
-        # (B, D, T', H', W') -> (B, D, N) -> (B, N, D)
-        return cast(Tensor, features.flatten(2).transpose(1, 2))
+        """float32 (B, T, C, H, W) to (B, N, D)."""
+        return tubelet_tokens(self.projection, pixel_values, self.clip_shape)
 
 
 def gather_tokens(tokens: Tensor, indices: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...preprocess.spec import Evaluation, Sampling
-from ...runtime.bundle.bundle import Readout
+from ...runtime.bundle.bundle import Readout, Task
 from .config import TransformerConfig
 from .family import COMMON_DEFAULTS, Family, Processor, Weights
 from .model import Model
@@ -111,7 +111,7 @@ def interpolate_sinusoids(model: nn.Module, native: TransformerConfig, config: T
             module.register_buffer("position_embeddings", interpolated, persistent=False)
 
 
-def note_on_heads(config: TransformerConfig) -> str | None:
+def note_on_heads(config: TransformerConfig, _task: Task) -> str | None:
     """Say that the small VideoMAE on the Hub has other heads than it was trained with."""
     if (config.hidden_size, config.num_attention_heads) != (_SMALL_WIDTH, _SMALL_HEADS_PUBLISHED):
         return None

@@ -29,11 +29,10 @@ MASK_RATIO = 0.9  # of the tokens: what the published models were pretrained wit
 def output_names(model: Model, extras: Sequence[Extra] = ()) -> tuple[str, ...]:
     """Name what an export of `model` gives: what its task is for, then the extras."""
     names = list(model.output_names)
-    layers = model.config.num_hidden_layers
     if "hidden_states" in extras:
-        names += [f"hidden_states.{i}" for i in range(layers + 1)]
+        names += [f"hidden_states.{i}" for i in range(model.config.num_hidden_layers + 1)]
     if "attentions" in extras:
-        names += [f"attentions.{i}" for i in range(layers)]
+        names += model.attention_names
     return tuple(names)
 
 
@@ -49,7 +48,7 @@ class ExportedModel(nn.Module):
         self.model = sharing_weights(model)
         self.names = tuple(names)
         attend_with(self.model, sdpa_attention)
-        if any(name.startswith("attentions.") for name in names):
+        if set(names) & set(model.attention_names):
             attend_with(self.model.encoding, eager_attention)
 
     def forward(self, pixel_values: Tensor, *indices: Tensor) -> tuple[Tensor, ...]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ...preprocess.spec import ClipSpec
 from ...runtime.bundle.files import Graph, TensorInfo
-from ..families.attention import Attended, Attention, eager_attention
+from ..families.attention import Attended, Attending, eager_attention
 from ..options import OPSET
 from .older_opsets import FIRST_WITH_ATTENTION, OLDEST_TRACED, write_for
 from .sharing import sharing_weights
@@ -85,7 +85,7 @@ def _with_fused_attention(asked: ExportedModel) -> ExportedModel:
     are asked for, stays eager."""
     fused = sharing_weights(asked).eval()
     for module in fused.modules():
-        if isinstance(module, Attention) and module.attend is not eager_attention:
+        if isinstance(module, Attending) and module.attend is not eager_attention:
             module.attend = onnx_attention
     return fused
 

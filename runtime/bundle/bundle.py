@@ -47,9 +47,9 @@ __all__ = [
 
 Task = Literal["video-classification", "feature-extraction", "masked-modeling"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
-# What the answer is read from: a class token, before all others (ViViT); the mean of all tokens (VideoMAE); or
-# the first token, one like the others (VideoMAE without mean pooling).
-Readout = Literal["class-token", "mean", "first-token"]
+# What the answer is read from: a class token, before all others (ViViT); the mean of all tokens (VideoMAE); the first
+# token, one like the others (VideoMAE without mean pooling); or what a learned query attends to (V-JEPA 2).
+Readout = Literal["class-token", "mean", "first-token", "attentive"]
 
 
 @dataclass(frozen=True)

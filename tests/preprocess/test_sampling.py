@@ -46,7 +46,30 @@ def documentation_snippet(num_frames, _stride, available):
     return np.linspace(0, available - 1, num_frames).astype(int).tolist()
 
 
+def vjepa2_only_part(num_frames, stride, available):
+    return vjepa2_parts(num_frames, stride, available, 1)[0]
+
+
+def vjepa2_parts(num_frames, stride, available, clips):
+    """V-JEPA 2's reader: a clip from each part of the file, and parts that overlap where they are short."""
+    length, part = num_frames * stride, available // clips
+    found = []
+    for number in range(clips):
+        if part > length:
+            places = [min(place, length - 1) for place in np.linspace(0, length, num=num_frames)]
+            found.append([int(place) + number * part for place in places])
+            continue
+        last = min(length, available) - 1
+        places = list(np.linspace(0, last, num=last // stride))
+        places += [last] * (num_frames - last // stride)
+        step = (available - length) // (clips - 1) if available > length else 0
+        # A file of one frame makes an index of -1 there, which is its last frame here too.
+        found.append([int(max(min(place, last - 1), 0)) + number * step for place in places])
+    return found
+
+
 PUBLISHED = {
+    "parts": vjepa2_only_part,
     "centre-loop": vivit_centre_view,
     "centre-hold": videomae_kinetics_middle_clip,
     "segments": videomae_ssv2_second_clip,
@@ -87,6 +110,8 @@ def test_always_exactly_as_many_frames_as_asked_for_and_all_of_them_in_the_file(
         ("segments", 2, [0, 0, 1, 1]),
         ("uniform", 12, [0, 3, 7, 11]),
         ("uniform", 2, [0, 0, 0, 1]),
+        ("parts", 12, [0, 2, 5, 7]),
+        ("parts", 7, [0, 3, 5, 5]),
     ],
 )
 def test_drawn_examples(policy, available, expected):
@@ -123,6 +148,7 @@ PUBLISHED_CLIPS = {
     "centre-loop": (vivit_clips, [2, 3, 4, 10]),
     "centre-hold": (videomae_kinetics_clips, [2, 3, 5, 10]),
     "segments": (videomae_ssv2_clips, [2]),
+    "parts": (vjepa2_parts, [2, 3, 4]),
 }
 
 
@@ -159,6 +185,7 @@ def test_every_clip_is_whole_and_in_the_file(policy, clips):
         ("centre-hold", 2, 13, [[0, 2, 4, 6], [2, 4, 6, 8], [6, 8, 10, 12]]),
         ("segments", 1, 12, [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]),
         ("uniform", 1, 12, [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]),
+        ("parts", 2, 30, [[0, 2, 5, 7], [10, 12, 15, 17], [20, 22, 25, 27]]),
     ],
 )
 def test_drawn_clips(policy, stride, available, expected):

@@ -11,6 +11,7 @@ from tubelet.preprocess.errors import VideoError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import normalise, prepare
 from tubelet.preprocess.resize import resize, resized_size
+from tubelet.preprocess.spec import ShortestEdge
 from tubelet.preprocess.views import crop_windows, prepare_views
 
 
@@ -30,6 +31,12 @@ def videomae_crop(height, width, size, number):
     return (start, 0) if height >= width else (0, start)
 
 
+def vjepa2_crop(height, width, size, number):
+    """V-JEPA 2's crop `number` of three, of frames whose shorter side is the crop."""
+    start = number * ((max(height, width) - size) // (3 - 1))
+    return (start, 0) if height > width else (0, start)
+
+
 SIDES = [*range(224, 260), 298, 301, 398, 399, 800]
 
 
@@ -45,6 +52,13 @@ def test_three_crops_are_those_of_videomae():
         for height, width in ((224, longer), (longer, 224)):
             windows = crop_windows(height, width, (224, 224), 3, "down", "pillow")
             assert windows == [videomae_crop(height, width, 224, number) for number in range(3)]
+
+
+def test_three_crops_are_those_of_vjepa2():
+    for longer in SIDES:
+        for height, width in ((224, longer), (longer, 224)):
+            windows = crop_windows(height, width, (224, 224), 3, "step", "torchvision")
+            assert windows == [vjepa2_crop(height, width, 224, number) for number in range(3)]
 
 
 @pytest.mark.parametrize("rounding", ["up", "down"])
@@ -115,6 +129,17 @@ def test_one_clip_and_crop_is_what_prepare_makes(name):
     frames = Frames.from_array(noise(60, 85, count=3))
     batch = prepare_views(frames, SPECS[name], np.array([[0, 1, 2]]), 1)
     np.testing.assert_array_equal(batch[0], prepare(frames, SPECS[name]))
+
+
+@pytest.mark.parametrize("size", [(60, 85), (85, 60)])
+def test_several_crops_of_fitted_frames_show_the_whole_short_side(size):
+    """One crop is cut from frames as the processor resizes them, several from frames as large as the crop."""
+    resized = SPECS["vivit"]
+    fitted = replace(resized, evaluation=replace(resized.evaluation, crops_of="fitted"))
+    frames = Frames.from_array(noise(*size, count=5))
+    np.testing.assert_array_equal(prepare_views(frames, fitted, CLIPS, 1), prepare_views(frames, resized, CLIPS, 1))
+    small = replace(resized, resize=ShortestEdge(224))
+    np.testing.assert_array_equal(prepare_views(frames, fitted, CLIPS, 3), prepare_views(frames, small, CLIPS, 3))
 
 
 def test_a_model_that_sees_whole_frames():

@@ -19,7 +19,7 @@ def process(name, config, pixels):
     """What the processor called `name` makes of frames (T, H, W, 3): float32 (T, 3, H, W)."""
     frames = list(pixels) if "ImageProcessor" in name else pixels
     batch = _class_of(name)(**config)(frames, return_tensors="np", input_data_format="channels_last")
-    values = np.asarray(batch["pixel_values"])
+    (values,) = map(np.asarray, batch.values())
     return values[0] if values.ndim == 5 else values  # a picture model's: frames are its batch
 
 
