@@ -95,7 +95,12 @@ def load_and_plan(
         task=options.task,
         labels=options.labels,
         overrides=Overrides(
-            options.image_size, options.num_frames, options.num_attention_heads, options.positions, options.pixels
+            options.image_size,
+            options.num_frames,
+            options.num_attention_heads,
+            options.num_pooler_heads,
+            options.positions,
+            options.pixels,
         ),
         report=say,
     )

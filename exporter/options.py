@@ -35,6 +35,7 @@ class ExportOptions:
         image_size: (height, width) of clips in pixels, where not the checkpoint's.
         num_frames: frames of a clip, where not the checkpoint's.
         num_attention_heads: heads, where not those of config.json.
+        num_pooler_heads: heads of the pooler, where not those of the encoder.
         positions: how positions follow another size; see `Overrides`.
         pixels: whose arithmetic clips are prepared with.
         input_name: what the graph takes: normalised float32, or uint8 frames that it normalises itself.
@@ -54,6 +55,7 @@ class ExportOptions:
     image_size: tuple[int, int] | None = None
     num_frames: int | None = None
     num_attention_heads: int | None = None
+    num_pooler_heads: int | None = None
     positions: Literal["recomputed", "interpolated"] | None = None
     pixels: Arithmetic | None = None
     input_name: InputName = "pixel_values"

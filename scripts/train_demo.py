@@ -1,11 +1,12 @@
-"""Trains a small VideoMAE or ViViT classifier from scratch on generated motion, and writes it as a checkpoint.
+"""Trains a small classifier of a family from scratch on generated motion, and writes it as a checkpoint.
 
     python scripts/train_demo.py videomae
     python scripts/train_demo.py vivit
+    python scripts/train_demo.py vjepa2
 
-It runs on one thread of the CPU, so that both can be trained at once on two cores. Stopped at any point, the
-same command continues from the state that was saved last. Every clip is made on the fly from a seed of its
-own, and none is seen twice.
+It runs on one thread of the CPU, so that two can be trained at once on two cores. Stopped at any point, the same
+command continues from the state that was saved last. Every clip is made on the fly from a seed of its own, and none is
+seen twice.
 """
 
 import tempfile
@@ -29,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tubelet.exporter.families.attention import Attended
 from tubelet.exporter.families.model import Model
-from tubelet.exporter.families.transformer import Encoder
+from tubelet.exporter.families.transformer import Stack
 from tubelet.exporter.families.videomae_encoder import sinusoid_table
 from tubelet.preprocess.prepare import normalise
 from tubelet.preprocess.spec import ClipSpec
@@ -91,8 +92,8 @@ class PoseProbe(nn.Module):
         super().__init__()
         self.read = nn.Linear(model.config.hidden_size, 5)
         self.times = model.config.num_frames // TUBELET_FRAMES
-        layers = next(module for module in model.modules() if isinstance(module, Encoder)).layer
-        layers[len(layers) // 2 - 1].register_forward_hook(self._keep)
+        layers = next(module for module in model.modules() if isinstance(module, Stack)).layer
+        layers[(len(layers) + 1) // 2 - 1].register_forward_hook(self._keep)
 
     def _keep(self, _layer: nn.Module, _given: tuple[Tensor, ...], found: Attended) -> None:
         self.tokens = found.context

@@ -36,6 +36,7 @@ class Overrides:
     image_size: tuple[int, int] | None = None
     num_frames: int | None = None
     num_attention_heads: int | None = None
+    num_pooler_heads: int | None = None
     positions: Positions | None = None
     pixels: Arithmetic | None = None
 
@@ -75,6 +76,8 @@ def apply_overrides(family: Family, native: TransformerConfig, overrides: Overri
             f"{family.title}'s positions are learned, so they cannot be recomputed",
             fix="leave --positions away: interpolated",
         )
+    if overrides.num_pooler_heads is not None and not hasattr(native, "num_pooler_heads"):
+        raise CheckpointError(f"{family.title} has no pooler with heads", fix="leave --pooler-heads away")
     wanted = {name: value for name, value in overrides.to_json().items() if value != getattr(native, name, value)}
     sizes = Overrides(wanted.get("image_size"), wanted.get("num_frames"))
     check_sizes(sizes, native.tubelet)  # a size that stays may leave something over, as it did in training
@@ -125,7 +128,12 @@ def override_notes(
             f"num_attention_heads is {config.num_attention_heads}, as asked for; config.json says "
             f"{native.num_attention_heads}"
         )
-    elif (note := family.note(config, task)) is not None:
+    if overrides.num_pooler_heads is not None:
+        notes.append(
+            f"the pooler has {overrides.num_pooler_heads} heads, as asked for; transformers gives it the encoder's "
+            f"{config.num_attention_heads}"
+        )
+    if config.num_attention_heads == native.num_attention_heads and (note := family.note(config, task)) is not None:
         notes.append(note)
     return tuple(notes)
 

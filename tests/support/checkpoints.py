@@ -18,6 +18,7 @@ from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.registry import FAMILIES, family_named
 from tubelet.exporter.families.videomae_encoder import VideoMAEConfig
 from tubelet.exporter.families.vivit import VivitConfig
+from tubelet.exporter.families.vjepa2_encoder import VJEPA2Config
 from tubelet.preprocess.spec import Evaluation
 from tubelet.runtime.bundle.bundle import Task
 
@@ -35,10 +36,19 @@ _SIZE: dict[str, Any] = {
 TINY: dict[str, dict[str, Any]] = {
     "vivit": {**_SIZE, "tubelet_size": (2, 16, 16)},
     "videomae": {**_SIZE, "tubelet_size": 2, "patch_size": (8, 8)},
+    # heads of 12 channels: 4 each for time, row and column
+    "vjepa2": {
+        **_SIZE,
+        "tubelet_size": 2,
+        "patch_size": 8,
+        "hidden_size": 24,
+        "num_attention_heads": 2,
+        "num_pooler_layers": 2,
+    },
 }
 
-# preprocessor_config.json of google/vivit-b-16x2-kinetics400 and of MCG-NJU/videomae-base-finetuned-kinetics,
-# but for the sizes.
+# preprocessor_config.json of google/vivit-b-16x2-kinetics400 and of MCG-NJU/videomae-base-finetuned-kinetics, and
+# video_preprocessor_config.json of facebook/vjepa2-vitl-fpc16-256-ssv2, but for the sizes.
 _PROCESSOR: dict[str, dict[str, Any]] = {
     "vivit": {
         "do_center_crop": True,
@@ -63,6 +73,17 @@ _PROCESSOR: dict[str, dict[str, Any]] = {
         "resample": 2,
         "rescale_factor": 1 / 255,
     },
+    "vjepa2": {
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "resample": 2,
+        "rescale_factor": 1 / 255,
+        "video_processor_type": "VJEPA2VideoProcessor",
+    },
 }
 
 Config = TransformerConfig
@@ -71,7 +92,7 @@ Config = TransformerConfig
 def tiny_config(family: str, **changes: Any) -> Config:
     """A config of the family that computes in milliseconds, with some fields changed."""
     config = family_named(family).config(**{**TINY[family], **changes})
-    assert isinstance(config, VivitConfig | VideoMAEConfig)
+    assert isinstance(config, VivitConfig | VideoMAEConfig | VJEPA2Config)
     return config
 
 
@@ -91,8 +112,12 @@ def hub_config(config: Config) -> dict[str, Any]:
     values: dict[str, Any] = dataclasses.asdict(config)
     del values["num_labels"]
     for name in ("image_size", "patch_size"):
-        if name in values and values[name][0] == values[name][1]:
+        if isinstance(values.get(name), tuple) and values[name][0] == values[name][1]:
             values[name] = values[name][0]
+    values = {config.hub_name(name): value for name, value in values.items()}
+    if isinstance(config, VJEPA2Config):
+        values["mlp_ratio"] = values.pop("intermediate_size") / config.hidden_size
+        del values["hidden_dropout_prob"], values["num_pooler_heads"]  # which it has not
     family = family_with(config)
     return {
         "architectures": [family.architecture("video-classification")],
@@ -183,9 +208,8 @@ def write_checkpoint(
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(settings, indent=2))
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps({**_PROCESSOR[family], **sizes, **(processor or {})}, indent=2)
-    )
+    named = "video_preprocessor_config.json" if family == "vjepa2" else "preprocessor_config.json"
+    (folder / named).write_text(json.dumps({**_PROCESSOR[family], **sizes, **(processor or {})}, indent=2))
     tensors = {
         name: value.to(dtype) for name, value in seeded_weights(config, seed=seed, task=task, pooler=pooler).items()
     }

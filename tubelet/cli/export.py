@@ -77,6 +77,13 @@ COMMANDS: dict[Task, str] = {
     help="Attention heads, where config.json is wrong.",
 )
 @click.option(
+    "--pooler-heads",
+    "num_pooler_heads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Heads of the pooler of a V-JEPA 2, where not those of its encoder.",
+)
+@click.option(
     "--pixels",
     type=click.Choice(get_args(Arithmetic)),
     help="Whose pixels clips have, to the bit: those of Pillow up to version 12, of Pillow 13, or of torchvision.  "
