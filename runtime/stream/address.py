@@ -26,7 +26,6 @@ _OPTIONS: Mapping[str, Mapping[str, str]] = {
     "tcp": _AT_ONCE,
     "udp": {**_AT_ONCE, "overrun_nonfatal": "1"},
     "rtp": _AT_ONCE,
-    "srt": _AT_ONCE,
     "rtmp": _AT_ONCE,
 }
 _FORMATS = {"udp": "mpegts"}  # it can be joined anywhere
@@ -79,7 +78,8 @@ def _live(named: str | Path) -> tuple[str, str, str | None, Mapping[str, str]] |
     text = str(named)
     if isinstance(named, str) and is_url(named):
         scheme = named.partition(":")[0].lower()
-        return redacted_url(named), named, _FORMATS.get(scheme), _OPTIONS.get(scheme, {})
+        options = _AT_ONCE if named.endswith("?udp") else _OPTIONS.get(scheme, {})  # FFmpeg's way to ask for it
+        return redacted_url(named), named, _FORMATS.get(scheme), options
     device = _DEVICE.fullmatch(text) if isinstance(named, str) else None
     if device is not None:
         return text, *(camera(device[2]) if device[1] == "camera" else (device[2], device[1], {}))

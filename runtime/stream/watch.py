@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ...preprocess.convert import Converter
 from ...preprocess.errors import OutOfBounds, VideoError
 from ...preprocess.prepare import normalise
-from ...preprocess.sources import FileLike, is_file_like
+from ...preprocess.sources import FileLike, Source, is_file_like
 from ...preprocess.spec import ClipSpec
 from ...preprocess.views import cut_views
 from ..bounds import shown
@@ -30,7 +30,7 @@ from .source import GivenFrames, open_source
 from .windows import DueWindow, Grid, Prepare, grid_of, windows
 
 # What can be watched; see `open_source`.
-Watchable = FileLike | GivenFrames
+Watchable = FileLike | Source | GivenFrames
 Due = Generator[DueWindow | SourceState, None, None]
 
 LEAST_DEPTH = 2  # windows of a file that are ready ahead of the model

@@ -1,15 +1,13 @@
 """What is computed from times, the text table, and the page: on values made here, and on a browser."""
 
 import json
-import shutil
 import statistics
-import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from page_checker import CHROMIUM, Checker, shown_by_a_browser
 
 from tubelet.bench.machine import Machine, examine_machine
 from tubelet.bench.measurement import Distribution, Measurement, Ratio, Subject
@@ -17,8 +15,6 @@ from tubelet.bench.page import page
 from tubelet.bench.plots import Scale, Series, dot_rows, lines, number
 from tubelet.bench.report import GemmRate, LatencyReport
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-VOID = {"meta", "br", "hr", "img", "input", "link"}
 ROUNDS = 5
 
 MACHINE = Machine(
@@ -166,31 +162,6 @@ def test_plots_stand_equal_values_and_lone_places() -> None:
     assert "nan" not in str(flat)
 
 
-class Checker(HTMLParser):
-    """Sees that every tag is closed by its own, and takes down what a page would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.fetched: list[str] = []
-        self.seen: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append(tag)
-        self.fetched += [f"{tag} {name}" for name, _ in attrs if name in ("src", "href", "xlink:href")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-
 @pytest.mark.parametrize("batches", [(1,), (1, 2, 8)])
 @pytest.mark.parametrize("baseline", [None, "torch-sdpa"])
 def test_the_page_is_well_formed_and_needs_nothing_else(
@@ -218,10 +189,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(
 def test_a_browser_shows_the_page(report: LatencyReport, tmp_path: Path) -> None:
     file = tmp_path / "bench.html"
     file.write_text(page(report), encoding="utf-8")
-    flags = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
-    flags += ["disable-component-update", "disable-sync", f"user-data-dir={tmp_path / 'profile'}", "dump-dom"]
-    command = [str(CHROMIUM), *(f"--{flag}" for flag in flags), file.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    dom = shown_by_a_browser(file, tmp_path / "profile")
     # One plot of dots for each batch, throughput, memory, agreement, stages, limit, rounds.
     assert dom.count("<svg") == 3 + 6
     runs = 3 * 3 * 2 * ROUNDS

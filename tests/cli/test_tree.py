@@ -30,6 +30,7 @@ COMMANDS = [
     "quantize",
     "reconstruct",
     "serve",
+    "timeline",
     "triton",
     "watch",
 ]

@@ -28,6 +28,7 @@ from .quantize import quantize
 from .reconstruct import reconstruct
 from .serve import serve
 from .signals import ended_by_signals, exit_interrupted
+from .timeline import timeline
 from .triton import triton
 from .watch import watch
 
@@ -100,6 +101,7 @@ COMMANDS = (
     quantize,
     reconstruct,
     serve,
+    timeline,
     triton,
     watch,
 )

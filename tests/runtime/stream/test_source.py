@@ -172,6 +172,9 @@ def test_addresses():
         10,
         {"fpsprobesize": "0", "rtsp_transport": "tcp", "buffer_size": "1"},
     )
+    by_udp = source_of("rtsp://camera/live?udp")
+    assert isinstance(by_udp, LiveSource)
+    assert by_udp.options == {"fpsprobesize": "0"}
     hls = source_of("https://host/live.m3u8?token=a")
     assert isinstance(hls, LiveSource)
     assert hls.seconds == 30
