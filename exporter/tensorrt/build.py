@@ -13,6 +13,7 @@ from ...runtime.backends.trt import LoadedEngine, TensorRtBackend
 from ...runtime.backends.trt_library import load_tensorrt, reads_attention, this_machine
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.engines import (
+    FOLDER,
     HIDDEN,
     SOURCES,
     EngineMachine,
@@ -113,7 +114,7 @@ def build_engine(
     recipes = recipes[: None if fallbacks else 1]
     folder = open_folder(bundle)
     if not force:
-        _refuse_existing(folder, bundle, plan_name(machine, recipes[0].name, options.profiles), machine)
+        refuse_existing(bundle, plan_name(machine, recipes[0].name, options.profiles), machine)
     failed: list[Attempt] = []
     for recipe in recipes:
         progress(f"{recipe.name}: preparing the graph")
@@ -135,8 +136,9 @@ def build_engine(
     raise BackendError(f"no engine could be built\n\n{tried}")
 
 
-def _refuse_existing(folder: Path, bundle: Bundle, name: str, machine: EngineMachine) -> None:
+def refuse_existing(bundle: Bundle, name: str, machine: EngineMachine) -> None:
     """Raise BackendError where an engine of that name is there and serves; one that does not serve is replaced."""
+    folder = bundle.path / FOLDER
     for record in read_records(folder):
         if record.plan.name != name or not machine.runs_plans_of(record.machine):
             continue

@@ -14,7 +14,7 @@ from pathlib import Path
 from ...preprocess.errors import BackendError
 from ...runtime.backends.trt_library import library_name, load_tensorrt_rtx
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.engines import EngineOptions, graph_sha256, record_path, write_private
+from ...runtime.bundle.engines import FOLDER, EngineOptions, graph_sha256, record_path, write_private
 from ...runtime.bundle.rtx_engines import (
     RTX_SOURCES,
     Capability,
@@ -70,7 +70,7 @@ def build_rtx_engine(
     name = rtx_plan_name(trt.__version__, capabilities, recipe.name, options.precision, options.profiles)
     folder = open_folder(bundle)
     if not force:
-        _refuse_existing(folder, name, trt.__version__, graph_sha256(source))
+        refuse_existing_rtx(bundle, options, capabilities, trt.__version__)
     progress(f"{recipe.name}: preparing the graph")
     started = time.perf_counter()
     with staying(folder, bundle):
@@ -102,8 +102,13 @@ def build_rtx_engine(
     return BuiltRtxEngine(folder / name, record)
 
 
-def _refuse_existing(folder: Path, name: str, version: str, sha256: str) -> None:
-    """Raise BackendError where an engine of that name is there and serves; one that does not serve is replaced."""
+def refuse_existing_rtx(
+    bundle: Bundle, options: EngineOptions, capabilities: tuple[Capability, ...], version: str
+) -> None:
+    """Raise BackendError where that engine is there and serves; one that does not serve is replaced."""
+    precision, folder = options.precision, bundle.path / FOLDER
+    name = rtx_plan_name(version, capabilities, precision, precision, options.profiles)
+    wanted = (name, version, graph_sha256(bundle.graph(RTX_SOURCES[precision])))
     for record in read_rtx_records(folder):
-        if (record.plan.name, record.tensorrt_rtx, record.graph_sha256) == (name, version, sha256):
+        if (record.plan.name, record.tensorrt_rtx, record.graph_sha256) == wanted:
             raise BackendError(f"{folder / name} is there, built {record.built}", fix="replace it with --force")

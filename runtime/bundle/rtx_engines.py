@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from ...preprocess.errors import BackendError, BundleError, NotAvailable
 from ..precisions import PRECISIONS, graphs_for
@@ -38,6 +39,9 @@ from .typed import read_json_object, typed
 
 # Precision of an engine -> precision of the bundle's graph that it is built from.
 RTX_SOURCES = graphs_for("tensorrt-rtx")
+
+# What an engine is built for: the GPU here, or RTX GPUs anywhere.
+Target = Literal["gpu", "rtx"]
 
 Capability = tuple[int, int]
 

@@ -3,13 +3,14 @@
 import dataclasses
 import importlib.util
 from pathlib import Path
+from typing import get_args
 
 import click
 
 from ..preprocess.errors import MissingExtra
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.engines import SOURCES, EngineOptions, Profile
-from ..runtime.bundle.rtx_engines import Capability, parse_sm
+from ..runtime.bundle.rtx_engines import Capability, Target, parse_sm
 from ..runtime.progress import StatusLine
 from .options import bundle_argument, json_option, note, print_json
 
@@ -46,7 +47,7 @@ class CapabilityList(click.ParamType[tuple[Capability, ...]]):
 @bundle_argument
 @click.option(
     "--target",
-    type=click.Choice(["gpu", "rtx"]),
+    type=click.Choice(get_args(Target)),
     default="gpu",
     show_default=True,
     help="gpu: the one here. rtx: GPUs of the RTX kind, built on any machine, proven later on each.",
@@ -84,10 +85,11 @@ class CapabilityList(click.ParamType[tuple[Capability, ...]]):
 )
 @click.option("--no-fallback", is_flag=True, help="Fail where the engine is wrong, instead of trying another recipe.")
 @click.option("--force", is_flag=True, help="Replace an engine that is there already.")
+@click.option("--dry-run", is_flag=True, help="Read the graphs, show their layers and types, and build nothing.")
 @json_option
 def build(
     bundle: Path,
-    target: str,
+    target: Target,
     capabilities: tuple[Capability, ...],
     precision: str,
     profiles: tuple[Profile, ...],
@@ -95,6 +97,7 @@ def build(
     workspace_gb: float | None,
     no_fallback: bool,
     force: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Build a TensorRT engine from BUNDLE, on the machine that will run it, or for RTX GPUs on any.
@@ -106,6 +109,9 @@ def build(
 
     With --target rtx nothing runs here, no GPU is needed, and the engine is not yet proven: on the GPU,
     `tubelet check --backend tensorrt-rtx` does that.
+
+    With --dry-run the graphs go as far as TensorRT's parser, where a TensorRT is installed; that for RTX
+    needs no GPU. Exits with 1 where something would be refused.
 
     \b
     Example:
@@ -122,10 +128,42 @@ def build(
     for package in ("onnx", "onnx_ir"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra(package, "rtx" if target == "rtx" else "tensorrt", purpose="to build an engine")
-    if target == "rtx":
+    if dry_run:
+        _show_dry_run(opened, options, target, capabilities, fallbacks=not no_fallback, force=force, as_json=as_json)
+    elif target == "rtx":
         _build_for_rtx(opened, options, capabilities, force=force, as_json=as_json)
     else:
         _build_for_this_gpu(opened, options, fallbacks=not no_fallback, force=force, as_json=as_json)
+
+
+def _show_dry_run(
+    bundle: Bundle,
+    options: EngineOptions,
+    target: Target,
+    capabilities: tuple[Capability, ...],
+    *,
+    fallbacks: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from ..exporter.tensorrt.dry_run import dry_run
+
+    with StatusLine() as progress:
+        found = dry_run(
+            bundle,
+            options,
+            target=target,
+            compute_capabilities=capabilities,
+            fallbacks=fallbacks,
+            force=force,
+            progress=progress,
+        )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        click.echo(found.table())
+    if not found.would_build:
+        raise click.exceptions.Exit(1)
 
 
 def _build_for_rtx(
