@@ -382,6 +382,16 @@ def test_who_may_not_push(hub: Hub, run: Run, bundle: Path) -> None:
     assert "lab/unknown" not in hub.repositories
 
 
+def test_someone_else_makes_the_repository_meanwhile(hub: Hub, run: Run, bundle: Path) -> None:
+    assert run("push", bundle, "lab/made").code == 0
+    replace(Bundle.open(bundle), notes=("newer",)).write_manifest()
+    hub.unseen = {"lab/made"}
+    hub.asked.clear()
+    assert run("push", bundle, "lab/made").code == 0
+    assert "POST /api/repos/create" in hub.asked  # which says 409: it exists
+    assert hub.repositories["lab/made"].files["bundle.json"] == (bundle / "bundle.json").read_bytes()
+
+
 def test_someone_else_commits_meanwhile(hub: Hub, run: Run, bundle: Path) -> None:
     assert run("push", bundle, "lab/race").code == 0
     replace(Bundle.open(bundle), notes=("newer",)).write_manifest()

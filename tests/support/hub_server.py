@@ -37,7 +37,8 @@ class Hub:
     """What the server has, and what it was asked: "GET owner/name/file@commit".
 
     token: of the account that may write; forbidden: owners under which it may not. objects: what was uploaded, by its
-    sha256. lose_uploads: how many of them break off. meanwhile: what someone else does just before a commit.
+    sha256. lose_uploads: how many of them break off. meanwhile: what someone else does just before a commit. unseen:
+    repositories that this account is not shown when it first asks for them.
     """
 
     home: Path
@@ -50,6 +51,7 @@ class Hub:
     objects: dict[str, bytes] = field(default_factory=dict)
     lose_uploads: int = 0
     meanwhile: Callable[[Repository], None] | None = None
+    unseen: set[str] = field(default_factory=set)
     server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:

@@ -68,7 +68,8 @@ def front_matter(card: str) -> Any:
 
 def info(hub: "Hub", _body: bytes, name: str, revision: str | None = None) -> Answer:
     entry = hub.repositories.get(name)
-    if entry is None:
+    if entry is None or name in hub.unseen:
+        hub.unseen.discard(name)
         return 404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"}
     sha = entry.revisions.get(revision or "main", revision or "")
     if sha not in entry.commits:

@@ -72,7 +72,6 @@ def require_triton() -> None:
 @contextmanager
 def triton(repository: Path, log: Path, *options: str) -> Iterator[Triton]:
     """A server over the repository, ready when the block begins. It must end well, and leave no shared memory."""
-    before = shared_memory()
     home = HOME / "server" / "pytriton" / "tritonserver"
     library = json.loads((HOME / "installed.json").read_text())["library"]
     http, grpc = free_ports(2)
@@ -99,13 +98,14 @@ def triton(repository: Path, log: Path, *options: str) -> Iterator[Triton]:
         wait_until_ready(server)
         yield server
     finally:
+        regions = shared_memory(process.pid)
         process.send_signal(signal.SIGTERM)
         try:
             code = process.wait(60)
         finally:
             process.kill()
     assert code == 0, log.read_text()
-    assert shared_memory() <= before
+    assert not [region for region in regions if region.exists()]
 
 
 def wait_until_ready(server: Triton) -> None:
@@ -129,5 +129,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("triton_python_backend_shm_region_*")}
+def shared_memory(process: int) -> set[Path]:
+    """The regions by which a server speaks with its python models."""
+    lines = Path(f"/proc/{process}/maps").read_text().splitlines()
+    return {Path(line.split()[-1]) for line in lines if "/dev/shm/triton_python_backend" in line}
