@@ -12,6 +12,7 @@ from typing import Any
 from ...runtime.bundle.bundle import Bundle, Task
 from ...runtime.bundle.parity_report import ParityReport
 from ...runtime.hub import HubAddress
+from .evaluation import Evaluation
 
 CARD = "README.md"
 
@@ -26,6 +27,10 @@ _COMMANDS: dict[Task, str] = {
     "feature-extraction": "features {} VIDEO --npz FEATURES.npz",
     "masked-modeling": "reconstruct {} VIDEO -o PICTURE.png",
 }
+
+NO_ACCURACY = (
+    "## Accuracy\n\nIt was not measured again. In float32 it is the checkpoint's own: the graph computes the same."
+)
 
 _SEAL = "<!-- written by tubelet push; sha256 of all above: {} -->\n"
 _SEALED = re.compile(
@@ -48,9 +53,11 @@ def is_ours(card: str) -> bool:
     return found is not None and _sha256(found["text"]) == found["sha256"]
 
 
-def write_card(bundle: Bundle, address: HubAddress, licence: Licence | None) -> str:
+def write_card(
+    bundle: Bundle, address: HubAddress, licence: Licence | None, evaluation: Evaluation | None = None
+) -> str:
     """Write the card of a bundle, with the checksum by which `is_ours` knows it again."""
-    text = metadata(bundle, licence) + "\n" + "\n\n".join(_sections(bundle, address, licence)) + "\n\n"
+    text = metadata(bundle, licence) + "\n" + "\n\n".join(_sections(bundle, address, licence, evaluation)) + "\n\n"
     return text + _SEAL.format(_sha256(text))
 
 
@@ -69,7 +76,7 @@ def metadata(bundle: Bundle, licence: Licence | None) -> str:
     return f"---\n{ModelCardData(**fields).to_yaml()}\n---\n"
 
 
-def _sections(bundle: Bundle, address: HubAddress, licence: Licence | None) -> list[str]:
+def _sections(bundle: Bundle, address: HubAddress, licence: Licence | None, evaluation: Evaluation | None) -> list[str]:
     name = address.repository.partition("/")[2]
     return [
         f"# {name}",
@@ -79,6 +86,7 @@ def _sections(bundle: Bundle, address: HubAddress, licence: Licence | None) -> l
         _how_to_run(bundle, address),
         _input(bundle),
         _graphs(bundle),
+        NO_ACCURACY if evaluation is None else evaluation.section(),
         *([_labels(bundle)] if bundle.labels else []),
         _licence(bundle, licence),
     ]
@@ -139,7 +147,7 @@ def _graphs(bundle: Bundle) -> str:
     notes = [f"- {graph.precision}: {note}" for graph in bundle.graphs for note in graph.notes]
     how = (
         "Measured where each graph was made, on the reference clips in the bundle; outside its limit a graph is not "
-        "kept. Accuracy on a data set was not measured again: in float32 it is the checkpoint's own."
+        "kept."
     )
     return "\n".join(["## Graphs, and how near they are", "", *rows, "", *notes, *([""] if notes else []), how])
 

@@ -13,7 +13,8 @@ from ...runtime.bundle.manifest import MANIFEST
 from ...runtime.hub import HubAddress, bars_on_a_terminal, download, explained, first_line, retries_said
 from ...runtime.packages import installed_version
 from ...runtime.progress import Progress, silent
-from .card import CARD, Licence, is_ours, metadata, write_card
+from .card import CARD, NO_ACCURACY, Licence, is_ours, metadata, write_card
+from .evaluation import Evaluation
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -48,6 +49,7 @@ def push(
     *,
     private: bool = False,
     card: Path | None = None,
+    evaluation: Path | None = None,
     progress: Progress = silent,
     say: Progress = silent,
 ) -> Pushed:
@@ -62,6 +64,7 @@ def push(
         address: the repository and the branch; None is the default branch.
         private: make the repository private, where it is made.
         card: Markdown of the user's own, in the place of the card that is written here.
+        evaluation: what `tubelet evaluate --json` printed of this bundle, for the card that is written here.
         progress: called with a line for each step.
         say: called with each line that a user should keep.
 
@@ -76,11 +79,12 @@ def push(
         progress(f"verifying {file.name}")
         bundle.verified(file)
     given = None if card is None else _read_card(card)
+    accuracy = None if evaluation is None else Evaluation.read(evaluation, bundle)
     with retries_said(say), bars_on_a_terminal(), _explaining(address):
         progress(f"looking at {address.repository}")
         before = _prepared(api, address, private)
         there = {sibling.rfilename for sibling in before.siblings or ()}
-        chosen, content = _choose_card(bundle, address, given, before, api, say)
+        chosen, content = _choose_card(bundle, address, given, accuracy, before, api, say)
         operations = _operations(bundle, content, _stale(bundle, address, before, there))
         progress(f"pushing {sum(file.bytes for file in bundle.files) / 1e6:.1f} MB to {address.repository}")
         commit = api.create_commit(
@@ -136,19 +140,29 @@ def _prepared(api: "HfApi", address: HubAddress, private: bool) -> "ModelInfo":
 
 
 def _choose_card(
-    bundle: Bundle, address: HubAddress, given: str | None, before: "ModelInfo", api: "HfApi", say: Progress
+    bundle: Bundle,
+    address: HubAddress,
+    given: str | None,
+    accuracy: Evaluation | None,
+    before: "ModelInfo",
+    api: "HfApi",
+    say: Progress,
 ) -> tuple[CardChoice, str | None]:
     """The card that is pushed; None where a person edited the one that is there."""
     if given is not None and given.startswith("---"):
         return "given", given
     if given is not None:
         return "given", f"{metadata(bundle, _licence(bundle, api, say))}\n{given}"
+    old = ""
     if any(sibling.rfilename == CARD for sibling in before.siblings or ()):
-        old = download(address.repository, CARD, revision=before.sha)
-        if old is not None and not is_ours(old.read_text(encoding="utf-8", errors="replace")):
-            say(f"{CARD} of {address.repository} was edited by hand, and stays; --card FILE replaces it")
-            return "kept", None
-    return "written", write_card(bundle, address, _licence(bundle, api, say))
+        found = download(address.repository, CARD, revision=before.sha)
+        old = "" if found is None else found.read_text(encoding="utf-8", errors="replace")
+    if old and not is_ours(old):
+        say(f"{CARD} of {address.repository} was edited by hand, and stays; --card FILE replaces it")
+        return "kept", None
+    if old and accuracy is None and NO_ACCURACY not in old:
+        say(f"{CARD} of {address.repository} gave an accuracy, which the new one does not: give it with --evaluation")
+    return "written", write_card(bundle, address, _licence(bundle, api, say), accuracy)
 
 
 def _licence(bundle: Bundle, api: "HfApi", say: Progress) -> Licence | None:

@@ -344,6 +344,35 @@ def test_the_card(hub: Hub, run: Run, bundle: Path, tmp_path: Path) -> None:
     assert "as its card on the Hub names it: `cc-by-nc-4.0`" in text
 
 
+def test_the_accuracy_of_the_card(
+    hub: Hub, run: Run, bundle: Path, vivit_bundle: Path, tmp_path: Path, video: Path
+) -> None:
+    labelled = tmp_path / "val.csv"
+    labelled.write_text(f"{video},activity 0\n")
+    evaluated = run(
+        "evaluate", bundle, "--labels-csv", labelled, "--precision", "fp32", "--precision", "int8", "--json"
+    )
+    assert evaluated.code == 0, evaluated.stderr
+    report = tmp_path / "evaluation.json"
+    report.write_text(evaluated.stdout)
+    assert run("push", bundle, "lab/measured", "--evaluation", report).code == 0
+    card = hub.repositories["lab/measured"].files["README.md"].decode()
+    share = json.loads(evaluated.stdout)["subjects"][0]["top1"]["value"]
+    assert f"| onnxruntime fp32 | 1 | {share:.2%} (" in card
+    assert "On the videos of `val.csv`, 1x1 views, " in card
+    assert str(tmp_path) not in card
+    without = run("push", bundle, "lab/measured")
+    assert "README.md of lab/measured gave an accuracy, which the new one does not" in without.stderr
+    assert "It was not measured again." in hub.repositories["lab/measured"].files["README.md"].decode()
+
+    other = run("push", vivit_bundle, "lab/measured", "--evaluation", report)
+    assert other.code == 1
+    assert f"{report} is the evaluation of another bundle than {vivit_bundle} is now\n  fix: " in other.stderr
+    report.write_text("{}")
+    assert "is not what tubelet evaluate --json prints" in run("push", bundle, "lab/x", "--evaluation", report).stderr
+    assert run("push", bundle, "lab/x", "--evaluation", report, "--card", report).code == 2
+
+
 def test_the_branch_and_what_lay_there_before(hub: Hub, run: Run, bundle: Path, vivit_bundle: Path) -> None:
     assert run("push", bundle, "lab/branch").code == 0
     person_commits(hub.repositories["lab/branch"], {"notes.txt": b"mine", "engines/x.plan": b"theirs"})

@@ -45,12 +45,13 @@ def create(hub: "Hub", body: bytes) -> Answer:
     name = f"{wanted['organization']}/{wanted['name']}"
     if wanted["organization"] in hub.forbidden:
         return 403, {"error": "forbidden"}, {"X-Error-Message": "You don't have the rights to create a model there"}
+    page = {"url": f"http://127.0.0.1:{hub.port}/{name}", "id": name}
     if name in hub.repositories:
-        return 409, {"error": "You already created this model repo"}, {}
+        return 409, {"error": "You already created this model repo", **page}, {}
     sha = commit_of(f"{name} is made")
     first = {".gitattributes": b"*.onnx filter=lfs\n"}
     hub.repositories[name] = Repository({sha: first}, {"main": sha}, private=wanted.get("visibility") == "private")
-    return 200, {"url": f"http://127.0.0.1:{hub.port}/{name}", "id": name}, {}
+    return 200, page, {}
 
 
 def validate(_hub: "Hub", body: bytes) -> Answer:

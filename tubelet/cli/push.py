@@ -23,9 +23,21 @@ from .options import HubAddressOption, bundle_argument, json_option, note, print
     metavar="FILE",
     help="Markdown for the card, in the place of the one that is written from the bundle.",
 )
+@click.option(
+    "--evaluation",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="What `tubelet evaluate BUNDLE --json` printed, for the accuracy in the card.",
+)
 @json_option
 def push(
-    bundle: Path, repository: HubAddress, private: bool, revision: str | None, card: Path | None, as_json: bool
+    bundle: Path,
+    repository: HubAddress,
+    private: bool,
+    revision: str | None,
+    card: Path | None,
+    evaluation: Path | None,
+    as_json: bool,
 ) -> None:
     """Put BUNDLE on the Hugging Face Hub, in one commit.
 
@@ -40,12 +52,22 @@ def push(
     """
     from ..serve.hub.push import push as push_bundle
 
+    if card is not None and evaluation is not None:
+        raise click.UsageError("--evaluation is for the card that is written here, and --card stands in its place")
     if revision is not None:
         if repository.revision not in (None, revision):
             raise click.UsageError(f"{repository} names a branch, and --revision another: {revision}")
         repository = replace(repository, revision=revision)
     with StatusLine() as progress:
-        done = push_bundle(bundle, repository, private=private, card=card, progress=progress, say=progress.aside(note))
+        done = push_bundle(
+            bundle,
+            repository,
+            private=private,
+            card=card,
+            evaluation=evaluation,
+            progress=progress,
+            say=progress.aside(note),
+        )
     if as_json:
         print_json(
             {
