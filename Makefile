@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-slow test-network test-full-size test-newest lint examples docs docs-help wheel clean
+.PHONY: demo test test-slow test-clusters test-network test-full-size test-newest lint examples docs docs-help wheel clean
 
 demo: .venv/demo-ready
 	$(BIN)/python scripts/demo.py
@@ -52,6 +52,11 @@ wheel: .venv/dev-ready
 	$(BIN)/python scripts/write_test_bundles.py build/wheel/bundles
 	PYTHONSAFEPATH=1 TUBELET_BUNDLES=$(CURDIR)/build/wheel/bundles build/wheel/bin/python -P -m pytest tests/test_torch_free.py
 
+# Ray, Daft and Spark, which are heavy, in an environment of their own.
+test-clusters: .venv/dev-ready .venv/clusters/ready
+	$(BIN)/python scripts/write_test_bundles.py build/clusters/bundles
+	TUBELET_BUNDLES=$(CURDIR)/build/clusters/bundles .venv/clusters/bin/python -m pytest -rs -m "slow or not slow" tests/serve/batch
+
 # The same with the newest of everything, in each Python of 3.12 and up that is here: what `pip install` gives today.
 TORCH_FREE := $(addprefix tests/,$(addsuffix .py,test_torch_free cli/test_picture_commands runtime/test_inputs \
 	runtime/test_prefetch runtime/backends/test_ort runtime/proof/test_parity runtime/visual/test_picture_files \
@@ -79,6 +84,11 @@ clean:
 
 .venv/dev-ready: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python $(INSTALL) --editable '.[dev]'
+	touch $@
+
+.venv/clusters/ready: .venv/bin/python pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv/clusters
+	.venv/clusters/bin/python $(INSTALL) --editable '.[cpu,ray]' daft pyspark psutil pytest
 	touch $@
 
 # Beside the commands themselves, whose help is asked for: neither torch nor an engine.

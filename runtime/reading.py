@@ -126,6 +126,27 @@ def sampling_of(spec: ClipSpec, reading: Reading) -> Sampling:
     return spec.evaluation.sampling if reading.sampling == "eval" else Sampling(policy="uniform", stride=1)
 
 
+@dataclass(frozen=True, eq=False)
+class AlreadyRead:
+    """A video that was read in another process, on its way to the model.
+
+    Attributes:
+        name: its own.
+        crops: what `read_crops` gave.
+        error: why it could not be read.
+    """
+
+    name: str
+    crops: tuple[Clips, ...]
+    error: str | None
+
+    def again(self) -> list[Clips]:
+        """What reading it here would give. Raises VideoError where it could not be read."""
+        if self.error is not None:
+            raise VideoError(self.error)
+        return list(self.crops)
+
+
 def read_clips(video: Video, spec: ClipSpec, reading: Reading, *, name: str | None = None) -> Clips:
     """Read the frames of a video that make its clips, as decoded.
 
@@ -159,6 +180,8 @@ def read_crops(video: Video, spec: ClipSpec, reading: Reading, *, name: str | No
     Returns:
         The clips for each crop.
     """
+    if isinstance(video, AlreadyRead):
+        return video.again()
     return _read(video, spec, reading, lambda pixels: cut_views(pixels, spec, reading.crops), name)
 
 

@@ -1,6 +1,7 @@
 """`tubelet classify`."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import click
 from ..preprocess.errors import OutOfBounds
 from ..runtime.archive.loading import Loading
 from ..runtime.archive.names import Shard, names_of
-from ..runtime.archive.run import classify_files
+from ..runtime.archive.run import Classify, classify_files, classify_here
 from ..runtime.bounds import WORKERS
 from ..runtime.classifier import Classification
 from ..runtime.predictions import Value
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
+from ..serve.batch.on_ray import classify_on_ray
 from .options import Bounded, engine_options, json_option, note, print_json, runnable_argument
 from .reading_options import reading_options
 from .standard_input import with_standard_input
@@ -60,6 +62,16 @@ class ShardOf(click.ParamType[Shard]):
     metavar="FILE",
     help="Where the rows of --files go: FILE.jsonl or FILE.parquet.",
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Classify --files on a Ray cluster: its address, auto for the one that runs here, local to start one.",
+)
+@click.option(
+    "--models",
+    type=click.IntRange(min=1),
+    help="Models on the cluster of --ray.  [default: one for each GPU, or half of the cores]",
+)
 @click.option("--resume", is_flag=True, help="Go on with the rows that are in FILE.")
 def classify(
     bundle: Path | str,
@@ -76,6 +88,8 @@ def classify(
     files: str | None,
     shard: Shard | None,
     output: Path | None,
+    ray: str | None,
+    models: int | None,
     resume: bool,
 ) -> None:
     """Say what happens in each VIDEO, or in the videos of an archive.
@@ -98,8 +112,8 @@ def classify(
     if files is None:
         if not videos:
             raise click.UsageError("name a VIDEO, or an archive by --files")
-        if shard is not None or output is not None or resume:
-            raise click.UsageError("--shard, -o and --resume are for an archive: name it by --files")
+        if shard is not None or output is not None or resume or ray is not None or models is not None:
+            raise click.UsageError("--shard, -o, --resume, --ray and --models are for an archive: name it by --files")
         if as_json and json_lines:
             raise click.UsageError("--json is one document, --json-lines one a line: take one of them")
         classify_videos(loading, videos, top_k, batch, workers, as_json=as_json, json_lines=json_lines)
@@ -108,7 +122,12 @@ def classify(
         raise click.UsageError("--files stands in place of VIDEO, --json and --json-lines")
     if output is None:
         raise click.UsageError("--files needs -o FILE, where its rows go")
-    classify_archive(loading, files, shard or Shard(), output, resume=resume, top_k=top_k, batch=batch, workers=workers)
+    if models is not None and ray is None:
+        raise click.UsageError("--models is how many a cluster has: name it by --ray")
+    rows_of: Classify = partial(classify_here, loading, top_k=top_k, batch=batch, workers=workers)
+    if ray is not None:
+        rows_of = partial(classify_on_ray, loading, address=ray, models=models, top_k=top_k, batch=batch)
+    classify_archive(loading, files, shard or Shard(), output, rows_of, resume=resume, top_k=top_k)
 
 
 def classify_videos(
@@ -153,11 +172,10 @@ def classify_archive(
     files: str,
     shard: Shard,
     output: Path,
+    rows_of: Classify,
     *,
     resume: bool,
     top_k: int,
-    batch: int,
-    workers: int,
 ) -> None:
     """Write a row for each video of an archive, and print how many there were."""
     with StatusLine() as progress:
@@ -171,8 +189,7 @@ def classify_archive(
             shard=shard,
             resume=resume,
             top_k=top_k,
-            batch=batch,
-            workers=workers,
+            classify=rows_of,
             progress=progress,
             say=progress.aside(note),
         )

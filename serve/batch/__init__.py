@@ -1,0 +1,1 @@
+"""Bundles in the engines that people label archives with: Ray Data, Daft, Spark."""
