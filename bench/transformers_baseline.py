@@ -24,12 +24,18 @@ def load_baseline(values: dict[str, Any]) -> Loaded:
     return ready(settings, lambda pixel_values: model(pixel_values).logits)
 
 
+def split_revision(checkpoint: str) -> tuple[str, str]:
+    """The name and the revision in `owner/name@revision`; a folder has none but "main"."""
+    if Path(checkpoint).is_dir() or "@" not in checkpoint:
+        return checkpoint, "main"
+    name, _, revision = checkpoint.partition("@")
+    return name, revision
+
+
 def from_pretrained(checkpoint: str) -> Any:
     """checkpoint: a folder, or owner/name, perhaps @revision, on the Hub. Raises CheckpointError where transformers
     does not load it."""
-    name, revision = checkpoint, "main"
-    if not Path(checkpoint).is_dir() and "@" in checkpoint:
-        name, _, revision = checkpoint.partition("@")
+    name, revision = split_revision(checkpoint)
     try:
         model = transformers.AutoModelForVideoClassification.from_pretrained(
             name, revision=revision, attn_implementation="sdpa", dtype=torch.float32

@@ -5,14 +5,28 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from ..bench.baselines import BASELINES
+from ..bench.baselines import BASELINES, TRANSFORMERS
 from ..runtime.backends import BACKENDS, DEFAULT_BACKEND
 from ..runtime.bounds import ROUNDS, STARTS, THREADS
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.progress import StatusLine
 from ..runtime.storage.written import written_file
 from .options import Bounded, bundle_argument, json_option, print_json
+
+# What has no meaning where files are measured, each a batch of one.
+_OF_CLIPS = {"batches": "--batch", "video": "--video", "starts": "--starts", "report": "--report"}
+
+
+def _require_for_files(against: tuple[str, ...]) -> None:
+    """Raise UsageError for options that --end-to-end cannot go with."""
+    context = click.get_current_context()
+    for name, option in _OF_CLIPS.items():
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{option} does not go with --end-to-end, which takes files one by one")
+    if set(against) - {TRANSFORMERS}:
+        raise click.UsageError(f"with --end-to-end, --against takes {TRANSFORMERS} alone, which reads files")
 
 
 @click.command()
@@ -58,6 +72,15 @@ from .options import Bounded, bundle_argument, json_option, print_json
     metavar="FILE",
     help="Begin the stages with decoding this video.",
 )
+@click.option(
+    "--end-to-end",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Measure files a second from path to label instead; may be repeated. The only --against is then "
+    "torch-transformers, its pipeline for videos.",
+)
 @click.option("--rounds", type=Bounded(ROUNDS), default=10, show_default=True, help="Visits to each subject.")
 @click.option("--starts", type=Bounded(STARTS), default=3, show_default=True, help="Cold starts of each subject.")
 @click.option(
@@ -76,6 +99,7 @@ def bench(
     against: tuple[str, ...],
     model: str | None,
     video: Path | None,
+    files: tuple[Path, ...],
     rounds: int,
     starts: int,
     report: Path | None,
@@ -91,10 +115,30 @@ def bench(
     Example:
       tubelet bench artifacts/vivit-b-16x2-kinetics400 --precision fp32 --precision int8 --report bench.html
       tubelet bench artifacts/vivit-b-16x2-kinetics400 --against torch-eager --against torch-sdpa --batch 1 --batch 2
+      tubelet bench artifacts/vivit-b-16x2-kinetics400 --end-to-end archery.mp4 --end-to-end dancing.mp4
     """
     from ..bench.bench import bench_bundle
+    from ..bench.end_to_end import bench_files
     from ..bench.page import load_template, page
 
+    engines = [(backend, precision) for backend in backends for precision in precisions]
+    command = shlex.join(["tubelet", *sys.argv[1:]])
+    if files:
+        _require_for_files(against)
+        with StatusLine() as progress:
+            of_files = bench_files(
+                Bundle.open(bundle),
+                engines,
+                files,
+                against_transformers=TRANSFORMERS in against,
+                threads=threads,
+                rounds=rounds,
+                model=model,
+                command=command,
+                progress=progress,
+            )
+        print_json(of_files.to_json()) if as_json else click.echo(of_files.table())
+        return
     if report is not None and not report.parent.is_dir():
         raise click.BadParameter(f"the folder {report.parent} does not exist", param_hint="--report")
     if report is not None:
@@ -103,7 +147,7 @@ def bench(
     with StatusLine() as progress:
         found = bench_bundle(
             opened,
-            [(backend, precision) for backend in backends for precision in precisions],
+            engines,
             against=["torch-sdpa" if name == "torch" else name for name in against],
             batches=batches,
             threads=threads,
@@ -111,7 +155,7 @@ def bench(
             starts=starts,
             video=video,
             model=model,
-            command=shlex.join(["tubelet", *sys.argv[1:]]),
+            command=command,
             progress=progress,
         )
     if report is not None:
