@@ -136,7 +136,7 @@ def test_several_crops_of_fitted_frames_show_the_whole_short_side(size):
     """One crop is cut from frames as the processor resizes them, several from frames as large as the crop."""
     resized = SPECS["vivit"]
     fitted = replace(resized, evaluation=replace(resized.evaluation, crops_of="fitted"))
-    frames = Frames.from_array(noise(*size, count=5))
+    frames = Frames.from_array(noise(size[0], size[1], count=5))
     np.testing.assert_array_equal(prepare_views(frames, fitted, CLIPS, 1), prepare_views(frames, resized, CLIPS, 1))
     small = replace(resized, resize=ShortestEdge(224))
     np.testing.assert_array_equal(prepare_views(frames, fitted, CLIPS, 3), prepare_views(frames, small, CLIPS, 3))

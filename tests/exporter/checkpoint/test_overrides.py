@@ -204,7 +204,7 @@ def test_other_videomaes_have_no_such_note(changes: dict[str, Any], tmp_path: Pa
 
 def test_a_vivit_of_that_width_has_no_such_note() -> None:
     config = checkpoints.tiny_config("vivit", hidden_size=384, num_attention_heads=16)
-    assert override_notes(family_named("vivit"), config, config, AS_PUBLISHED) == ()
+    assert override_notes(family_named("vivit"), config, config, AS_PUBLISHED, "video-classification") == ()
 
 
 # The input contract

@@ -159,7 +159,8 @@ def test_another_size_is_numbered_by_its_own_rows_where_positions_are_recomputed
 def test_at_another_size_the_outermost_keep_their_places(tmp_path: Path) -> None:
     native = opened(write_checkpoint(tmp_path / "vjepa2", "vjepa2"))
     larger = opened(tmp_path / "vjepa2", overrides=Overrides(image_size=(48, 72)))
-    places = [one.model.encoding.vjepa2.encoder.layer[1].attention.positions for one in (native, larger)]
+    name = "encoding.vjepa2.encoder.layer.1.attention.positions"
+    places: list[Any] = [one.model.get_submodule(name) for one in (native, larger)]
     tables = [place.sines.reshape(*one.config.grid, -1) for place, one in zip(places, (native, larger), strict=True)]
     for row, column in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
         torch.testing.assert_close(tables[1][:, row, column], tables[0][:, row, column], atol=1e-6, rtol=0)
