@@ -99,7 +99,7 @@ clean:
 
 # What tests compare with and cannot have in their own environment: Pillow 12 and 13, torchvision, Triton's client.
 .venv/oracles-ready: .venv/dev-ready scripts/install_oracles.py
-	$(BIN)/python scripts/install_oracles.py pillow-12 pillow-13 torchvision tritonclient
+	$(BIN)/python scripts/install_oracles.py pillow-12 pillow-13 torchvision tritonclient onnxruntime-rtx onnxruntime-openvino
 	touch $@
 
 # A real Triton server and the Python of its backend, where the platform has them.

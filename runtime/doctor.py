@@ -2,6 +2,7 @@
 
 import dataclasses
 import platform
+import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from ..preprocess.errors import BackendError, MissingExtra
 from .backends.cuda import Cuda
 from .backends.ort import import_onnxruntime, open_session
 from .backends.ort_cuda import CUDA_PROVIDER, TENSORRT_PROVIDER, open_gpu_session
+from .backends.ort_rtx import RTX_PLUGIN
 from .backends.trt_library import library_name, load_tensorrt, load_tensorrt_rtx
 from .packages import PACKAGES, installed_version
 from .system import examine_gpus
@@ -48,11 +50,12 @@ class Examination:
 
     def table(self) -> str:
         lines = [f"Python {self.python} on {self.system}", "", "packages"]
-        lines += [f"  {name:<17} {version or 'not installed'}" for name, version in self.packages.items()]
+        width = max(map(len, self.packages))
+        lines += [f"  {name:<{width}} {version or 'not installed'}" for name, version in self.packages.items()]
         lines += ["", "ONNX Runtime providers"]
-        lines += [f"  {p.name:<26} {'starts' if p.error is None else p.error}" for p in self.providers] or ["  none"]
+        lines += [f"  {p.name:<30} {'starts' if p.error is None else p.error}" for p in self.providers] or ["  none"]
         lines += ["", "CUDA and TensorRT"]
-        lines += [f"  {p.name:<26} {'starts' if p.error is None else p.error}" for p in self.libraries]
+        lines += [f"  {p.name:<30} {'starts' if p.error is None else p.error}" for p in self.libraries]
         lines += ["", "GPUs"]
         lines += [f"  {gpu}" for gpu in self.gpus] or [f"  none ({self.gpu_note})"]
         lines += ["", "to do"]
@@ -80,6 +83,26 @@ def examine_providers() -> tuple[Provider, ...]:
         else:
             providers.append(Provider(name, None))
     return tuple(providers)
+
+
+# Asked in a process of its own, since the plugin and TensorRT for RTX cannot be in one.
+_ASK_PLUGIN = """
+from tubelet.preprocess.errors import TubeletError
+from tubelet.runtime.backends.ort_rtx import rtx_devices
+try:
+    print("" if rtx_devices() else "it finds no GPU that it supports")
+except TubeletError as error:
+    print(error.message.splitlines()[0])
+"""
+
+
+def examine_plugin() -> tuple[Provider, ...]:
+    """Ask ONNX Runtime's TensorRT for RTX, where it is installed, for a GPU."""
+    if installed_version("onnxruntime-ep-nv-tensorrt-rtx-cu13") is None:
+        return ()
+    asked = subprocess.run([sys.executable, "-c", _ASK_PLUGIN], capture_output=True, text=True, check=False)
+    said = asked.stdout.strip() if asked.returncode == 0 else f"it ended its process: {asked.stderr.strip()[-200:]}"
+    return (Provider(RTX_PLUGIN.provider, said or None),)
 
 
 def examine_libraries() -> tuple[Provider, ...]:
@@ -133,7 +156,7 @@ def examine() -> Examination:
         system=f"{sys.platform} {platform.machine()}",
         packages=packages,
         libraries=libraries,
-        providers=examine_providers(),
+        providers=(*examine_providers(), *examine_plugin()),
         gpus=gpus,
         gpu_note=note,
         advice=_advice(packages, gpu=bool(gpus)),

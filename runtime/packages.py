@@ -20,6 +20,7 @@ PACKAGES: dict[str, str | None] = {
     "safetensors": "export",
     "tensorrt": "tensorrt",
     "tensorrt-rtx-cu13": "rtx",
+    "onnxruntime-ep-nv-tensorrt-rtx-cu13": "rtx-ort",
     "cuda-bindings": "tensorrt",
 }
 

@@ -15,7 +15,15 @@ from .limits import CosineLimit, ElementLimit
 GraphPrecision = Literal["fp32", "fp16", "int8", "int8-static", "fp8"]
 GRAPH_PRECISIONS: tuple[GraphPrecision, ...] = get_args(GraphPrecision)
 
-BackendName = Literal["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt-rtx", "openvino"]
+BackendName = Literal[
+    "onnxruntime",
+    "onnxruntime-cuda",
+    "onnxruntime-tensorrt",
+    "onnxruntime-tensorrt-rtx",
+    "tensorrt",
+    "tensorrt-rtx",
+    "openvino",
+]
 FloatType = Literal["fp32", "fp16", "bf16"]
 ElementType = Literal[FloatType, "int8", "fp8"]
 
@@ -61,7 +69,7 @@ _ROWS = (
         },
     ),
     # The fp32 graph with products on TF32 tensor cores: float32's range with 10 bits after the point. ONNX Runtime's
-    # TensorRT provider has no switch to keep it out of fp32, and so takes neither.
+    # TensorRT providers have no switch to keep it out of fp32, and so take neither.
     Precision(
         "tf32",
         multiplies="fp32",
@@ -87,6 +95,7 @@ _ROWS = (
             "onnxruntime": "fp16",
             "onnxruntime-cuda": "fp16",
             "onnxruntime-tensorrt": "fp16",
+            "onnxruntime-tensorrt-rtx": "fp16",
             "tensorrt": "fp16",
             "tensorrt-rtx": "fp16",
             "openvino": "fp32",

@@ -10,6 +10,7 @@ from .backend import Backend
 from .openvino import open_openvino
 from .ort import open_onnxruntime
 from .ort_cuda import open_onnxruntime_cuda, open_onnxruntime_tensorrt
+from .ort_rtx import open_onnxruntime_tensorrt_rtx
 from .trt import open_tensorrt
 from .trt_rtx import open_tensorrt_rtx
 
@@ -20,6 +21,7 @@ BACKENDS: dict[BackendName, Callable[[Bundle, str, int | None], Backend]] = {
     "onnxruntime": open_onnxruntime,
     "onnxruntime-cuda": open_onnxruntime_cuda,
     "onnxruntime-tensorrt": open_onnxruntime_tensorrt,
+    "onnxruntime-tensorrt-rtx": open_onnxruntime_tensorrt_rtx,
     "tensorrt": open_tensorrt,
     "tensorrt-rtx": open_tensorrt_rtx,
     "openvino": open_openvino,

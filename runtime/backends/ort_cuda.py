@@ -138,7 +138,7 @@ def open_onnxruntime_cuda(bundle: Bundle, precision: str, threads: int | None) -
 
     Raises BackendError where the provider is absent or cannot start.
     """
-    graph = _usable_graph(bundle, precision, threads)
+    graph = usable_graph(bundle, precision, threads)
     options = {"device_id": "0", "use_tf32": "0"}
     try:
         session = open_gpu_session(graph, [(CUDA_PROVIDER, {**options, "enable_cuda_graph": "1"})])
@@ -163,7 +163,7 @@ def open_onnxruntime_tensorrt(bundle: Bundle, precision: str, threads: int | Non
     the bundle's engines/, for the user alone. Raises BackendError as `open_onnxruntime_cuda` does, and NotAvailable
     where TensorRT 10 is not installed.
     """
-    graph = _usable_graph(bundle, precision, threads)
+    graph = usable_graph(bundle, precision, threads)
     require_provider(TENSORRT_PROVIDER)  # before anything is made
     folder = bundle.path / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -207,7 +207,7 @@ def _import_tensorrt() -> ModuleType | None:
         return None
 
 
-def _usable_graph(bundle: Bundle, precision: str, threads: int | None) -> Path | LinkedGraph:
+def usable_graph(bundle: Bundle, precision: str, threads: int | None) -> Path | LinkedGraph:
     """Where the graph is, its files verified."""
     if threads is not None:
         raise BackendError("the GPU computes here, so a number of CPU threads has no meaning")
