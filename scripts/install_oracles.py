@@ -27,7 +27,7 @@ REQUIREMENTS = {
     "onnxruntime-rtx": ["onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0"],
     "onnxruntime-openvino": ["onnxruntime-ep-openvino==1.8.1"],
 }
-# Of the systems that tests run on these are for one; elsewhere the tests that ask for them are skipped.
+# These are for one system among those that tests run on; elsewhere the tests that ask for them are skipped.
 ON_LINUX = ("onnxruntime-rtx", "onnxruntime-openvino")
 
 
