@@ -71,6 +71,7 @@ def _describe(
         labels=checkpoint.labels,
         tubelet=TubeletSize(*checkpoint.config.tubelet),
         readout=checkpoint.model.readout,
+        token_order=checkpoint.model.token_order,
         norm_pix_loss=checkpoint.model.norm_pix_loss,
         graphs=(graph,),
         products=matrix_products(asked),

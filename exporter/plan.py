@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from .checkpoint.load import Checkpoint
 from .checkpoint.overrides import at_size
 from .checkpoint.processor import spec_from_hub
 from .checkpoint.processor_class import PixelsChoice, choose_arithmetic
-from .graph.tasks import attention_bytes, mask
+from .graph.cost import attention_bytes
+from .graph.tasks import exported_model, mask
 from .options import AS_PUBLISHED, ExportOptions
 
 
@@ -82,14 +82,6 @@ def check_videos(checkpoint: Checkpoint, videos: Sequence[Path]) -> None:
         )
 
 
-def seen_tokens(checkpoint: Checkpoint) -> int:
-    """Count the tokens of a clip that the encoder looks at."""
-    hidden = mask(checkpoint.model, seed=0)
-    if hidden:
-        return int(hidden["visible"].shape[1])
-    return prod(checkpoint.config.grid) + checkpoint.family.tokens_in_front
-
-
 @dataclass(frozen=True)
 class ExportPlan:
     """What an export would do."""
@@ -147,6 +139,8 @@ def plan_export(checkpoint: Checkpoint, output: Path, options: ExportOptions = A
         output=str(output),
         graph_bytes=4 * parameters,
         attention_bytes=(
-            attention_bytes(checkpoint.config, seen_tokens(checkpoint)) if "attentions" in options.extras else None
+            attention_bytes(exported_model(checkpoint.model, options.extras))
+            if "attentions" in options.extras
+            else None
         ),
     )

@@ -89,6 +89,46 @@ def segments(num_frames: int, _stride: int, available: int, clips: int) -> Indic
     return indices
 
 
+def start_span(num_frames: int, stride: int, available: int, clips: int) -> Indices:
+    """`num_frames` * `stride` frames from the first on, and frames in equal steps from the first of them to the last,
+    rounded down; where the file ends before, its last frame is held.
+
+        4 frames, stride 3, of 14     0 . . 1 . . . 2 . . . 3 . .
+        4 frames, stride 3, of 6      0 . . 1 . 2+3
+
+    Several clips start evenly from the first frame on, and leave as much room behind the last as there is between them:
+
+        2 clips, stride 2, of 14      0 . 1 . 2 . . 3 . . . . . .
+                                      . . . 0 . 1 . 2 . . 3 . . .
+
+    This is TimeSformer's evaluation on Kinetics, which takes one clip (facebookresearch/TimeSformer, decoder.py) of a
+    file with 30 frames a second. Its float32 gives the same frames for the published 8 x 32, 16 x 16 and 96 x 4.
+    """
+    span = num_frames * stride
+    first = max(0, available - span) * np.arange(clips) / clips  # (clips,)
+    places = np.linspace(first, first + span - 1, num_frames, axis=1)  # (clips, T)
+    indices: Indices = np.minimum(places, available - 1).astype(np.int64)
+    return indices
+
+
+def segment_middles(num_frames: int, _stride: int, available: int, clips: int) -> Indices:
+    """The way from the first frame to the last cut into `num_frames` equal parts that end on whole frames, and the
+    middle of each, rounded down.
+
+        4 frames of 12                . 0 . . 1 . . 2 . 3 . .
+        4 frames of 2                 0+1+2 3
+
+    Several clips divide each part evenly, each in the middle of its share. The stride plays no part.
+
+    This is TimeSformer's evaluation on Something-Something v2, which takes one clip (facebookresearch/TimeSformer,
+    ssv2.py), in the same floating point, halves to the even frame.
+    """
+    ends = np.round((available - 1) / num_frames * np.arange(num_frames + 1)).astype(np.int64)  # (T + 1,)
+    parts = 2 * np.arange(clips)[:, None] + 1  # of twice as many as there are clips: (clips, 1)
+    indices: Indices = ends[:-1] + (ends[1:] - ends[:-1]) * parts // (2 * clips)
+    return indices
+
+
 def uniform(num_frames: int, _stride: int, available: int, clips: int) -> Indices:
     """From the first frame to the last in equal steps, rounded down.
 
@@ -136,6 +176,8 @@ POLICIES: dict[Policy, Callable[[int, int, int, int], Indices]] = {
     "centre-loop": centre_loop,
     "centre-hold": centre_hold,
     "segments": segments,
+    "start-span": start_span,
+    "segment-middles": segment_middles,
     "uniform": uniform,
     "parts": parts,
 }

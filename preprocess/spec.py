@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
-Policy = Literal["centre-loop", "centre-hold", "segments", "uniform", "parts"]
+Policy = Literal["centre-loop", "centre-hold", "segments", "start-span", "segment-middles", "uniform", "parts"]
 CropRounding = Literal["down", "up", "step"]
 CropsOf = Literal["resized", "fitted"]
 Averages = Literal["scores", "logits"]

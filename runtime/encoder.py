@@ -13,8 +13,8 @@ class VideoEncoder(VideoModel):
     def features(self, video: Video) -> dict[str, NDArray[np.float32]]:
         """Turn a video into features: what the graph gives for each of its views.
 
-        The tokens N run along the width first, then the height, then time, behind the class token where there is one
-        (`bundle.grid`, `bundle.readout`).
+        The tokens N run along the width first, then the height, then time, or along time first where
+        `bundle.token_order` says so; behind the class token where there is one (`bundle.grid`, `bundle.readout`).
 
         Args:
             video: what is read; see `read_clips`.
@@ -22,7 +22,8 @@ class VideoEncoder(VideoModel):
         Returns:
             float32 arrays by name: last_hidden_state (views, N, D); pooler_output (views, P), where the checkpoint has
             a pooler; hidden_states.i (views, N, D) and attentions.i (views, h, N, N), where the export asked for them.
-            There is one view, unless `reading` says more.
+            There is one view, unless `reading` says more. A TimeSformer with divided attention has attentions.i (views,
+            T', h, 1 + P, 1 + P) within frames of P places, and temporal_attentions.i (views, P, h, T', T').
 
         Raises:
             VideoError: for what is no video.

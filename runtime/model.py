@@ -15,7 +15,7 @@ from .bounds import check_choice
 from .bundle.bundle import Bundle
 from .bundle.memory import clips_at_once
 from .reading import Clips, Reading, Video, as_read, prepare_clips, read_clips, read_crops
-from .visual.explanation import Explanation, explain_clip
+from .visual.explanation import Attentions, Explanation, explain_clip
 from .visual.rollout import Method
 
 # The reading of a model and the sha256 of its bundle -> the same model, opened again.
@@ -68,26 +68,38 @@ class VideoModel:
             method: as for `explain`, and so are the errors.
         """
         check_choice("method", method, get_args(Method))
-        names = self.attentions
-        if not names:
+        if not self.attentions:
             raise BundleError(
                 f"{self.bundle.path} gives no attentions over whole clips",
                 fix="tubelet export --model ID --outputs attentions, with --task feature-extraction or "
                 "video-classification",
             )
 
-        def infer(clips: NDArray[Any]) -> list[NDArray[np.float32]]:
+        def infer(clips: NDArray[Any]) -> Attentions:
             outputs = self.run(clips)
-            return [outputs[name] for name in names]
+            return Attentions(*([outputs[name] for name in row] for row in self._attention_rows()))
 
-        return explain_clip(frames, as_read(self.spec), self.bundle.tubelet, self.bundle.readout, infer, method=method)
+        return explain_clip(
+            frames,
+            as_read(self.spec),
+            self.bundle.tubelet,
+            self.bundle.readout,
+            infer,
+            method=method,
+            token_order=self.bundle.token_order,
+        )
 
     @property
     def attentions(self) -> list[str]:
         """The outputs that are attentions over whole clips, a layer each; none where it was exported without."""
         if self.bundle.task == "masked-modeling":  # which attends to a few tokens only
             return []
-        return [output.name for output in self.bundle.graphs[0].outputs if output.name.startswith("attentions.")]
+        return [name for row in self._attention_rows() for name in row]
+
+    def _attention_rows(self) -> tuple[list[str], ...]:
+        """Their names, by what they are attentions of."""
+        names = [output.name for output in self.bundle.graphs[0].outputs]
+        return tuple([name for name in names if name.startswith(f"{row}.")] for row in Attentions._fields)
 
     def read(self, video: Video) -> Clips:
         """Read the frames of a video that make its clips; see `read_clips`."""

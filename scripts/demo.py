@@ -13,6 +13,7 @@ import click
 import numpy as np
 from annotate import ScoreTrack, annotate
 from motion import Scene, clip_seconds, motion_of, random_scene, render
+from score_demo import frames_between
 
 from tubelet import VideoClassifier, load
 from tubelet.bench.bench import bench_bundle
@@ -58,8 +59,8 @@ def film_samples() -> list[Path]:
 
 def classify_over_time(model: VideoClassifier, frames: Frames) -> ScoreTrack:
     """Classify a clip around every GIF frame of a whole video that has enough frames on both sides."""
-    step, stride = RATE // GIF_RATE, model.spec.evaluation.sampling.stride
-    clip = stride * np.arange(model.spec.num_frames)
+    step = RATE // GIF_RATE
+    clip = np.rint(frames_between(model.spec) * np.arange(model.spec.num_frames)).astype(int)
     starts = np.arange(0, len(frames) - int(clip[-1]), step)
     scores = []
     for first in starts:

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from motion import FIRST_TRAINING_SEED, LABELS
 from safetensors.torch import save_file
-from score_demo import Score
+from score_demo import Score, frames_between
 
 from tubelet.exporter.checkpoint.processor import spec_from_hub
 from tubelet.exporter.families.config import TransformerConfig
 from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.registry import family_named
+from tubelet.exporter.families.timesformer import TimesformerConfig
 from tubelet.exporter.families.videomae_encoder import VideoMAEConfig
 from tubelet.exporter.families.vivit import VivitConfig
 from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec
@@ -32,9 +33,13 @@ SIZE: dict[str, Any] = {
 CONFIGS: dict[str, TransformerConfig] = {
     "videomae": VideoMAEConfig(**SIZE, tubelet_size=TUBELET_FRAMES, patch_size=(PATCH, PATCH)),
     "vivit": VivitConfig(**SIZE, tubelet_size=(TUBELET_FRAMES, PATCH, PATCH)),
+    # A layer of it has two attentions, and each of its tokens one frame: narrower, and of fewer frames.
+    "timesformer": TimesformerConfig(
+        **SIZE | {"num_frames": 6, "hidden_size": 96, "intermediate_size": 288}, patch_size=(PATCH, PATCH)
+    ),
 }
 
-# Pixel values as the two families' published checkpoints have them, but that ViViT's are centred once only.
+# Pixel values as the families' authors have them, but that ViViT's are centred once only.
 _PROCESSOR: dict[str, Any] = {
     "do_resize": True,
     "size": {"shortest_edge": IMAGE},
@@ -51,6 +56,14 @@ PROCESSORS: dict[str, dict[str, Any]] = {
         "do_normalize": True,
         "image_mean": list(IMAGENET_MEAN),
         "image_std": list(IMAGENET_STD),
+    },
+    "timesformer": _PROCESSOR
+    | {
+        "image_processor_type": "VideoMAEImageProcessor",
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.45] * 3,
+        "image_std": [0.225] * 3,
     },
     "vivit": _PROCESSOR
     | {
@@ -94,7 +107,7 @@ def demo_spec(family: str) -> ClipSpec:
     return spec_from_hub(
         PROCESSORS[family],
         family=family_named(family),
-        num_frames=SIZE["num_frames"],
+        num_frames=CONFIGS[family].num_frames,
         arithmetic="pillow",
         evaluation=family_named(family).evaluation(CONFIGS[family]),
     )
@@ -136,7 +149,8 @@ def model_card(model: Model, family: str, training: Training, scores: Scores) ->
     name = family_named(family).title
     spec = demo_spec(family)
     rate = 30
-    window_seconds = (spec.num_frames - 1) * spec.evaluation.sampling.stride / rate
+    stride = frames_between(spec)
+    window_seconds = (spec.num_frames - 1) * stride / rate
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rows = "\n".join(
         f"| {what} | {score.top1:.1%} | {score.interval[0]:.1%} to {score.interval[1]:.1%} |"
@@ -163,7 +177,7 @@ It is a synthetic demo model: it makes an export, or a shortcut in precision, me
 machine and without a download. It has never seen a real video and is of no use on one.
 
 {parameters / 1e6:.2f} million parameters. A clip is {spec.num_frames} frames of {IMAGE}x{IMAGE}, one in \
-{spec.evaluation.sampling.stride} of a video of {rate} frames a second, so it spans {window_seconds:.1f} seconds.
+{stride:.0f} of a video of {rate} frames a second, so it spans {window_seconds:.1f} seconds.
 
 ## Training
 

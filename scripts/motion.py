@@ -191,7 +191,7 @@ def motion_of(label: str, pace: float) -> Motion:
     return motions.get(label, Motion())
 
 
-def clip_seconds(num_frames: int, stride: int, rate: float = 30.0) -> NDArray[np.float64]:
+def clip_seconds(num_frames: int, stride: float, rate: float = 30.0) -> NDArray[np.float64]:
     """Times (T,) of every `stride`-th frame of a video of `rate` frames a second, with time 0 in the middle."""
     frames = np.arange(num_frames, dtype=np.float64) - (num_frames - 1) / 2
     return frames * stride / rate

@@ -79,6 +79,14 @@ class Score:
         return "\n".join([line.rstrip() for line in lines])
 
 
+def frames_between(spec: ClipSpec) -> float:
+    """How many frames of a file that is scored lie from one of a clip to the next."""
+    sampling = spec.evaluation.sampling
+    if sampling.policy == "segment-middles":  # which looks at the whole of it
+        return FILE_SECONDS * FILE_RATE / spec.num_frames
+    return sampling.stride
+
+
 def rendered_frames(spec: ClipSpec, seed: int, *, single_frame: bool = False) -> Frames:
     """The clip that the spec would take from a video of the scene with that seed, drawn at the model's size.
 
@@ -86,7 +94,7 @@ def rendered_frames(spec: ClipSpec, seed: int, *, single_frame: bool = False) ->
     """
     if spec.size is None:
         raise BundleError("demo clips are drawn at the model's size, and this one takes frames of any width")
-    times = clip_seconds(spec.num_frames, spec.evaluation.sampling.stride)
+    times = clip_seconds(spec.num_frames, frames_between(spec))
     if single_frame:
         times = np.zeros(1)
     pixels = render(random_scene(label_of(seed), seed), times, *spec.size)

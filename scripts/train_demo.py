@@ -1,7 +1,7 @@
 """Trains a small classifier of a family from scratch on generated motion, and writes it as a checkpoint.
 
     python scripts/train_demo.py videomae
-    python scripts/train_demo.py vivit
+    python scripts/train_demo.py timesformer
     python scripts/train_demo.py vjepa2
 
 It runs on one thread of the CPU, so that two can be trained at once on two cores. Stopped at any point, the same
@@ -21,10 +21,10 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from demo_checkpoint import CONFIGS, TUBELET_FRAMES, Scores, Training, build, demo_spec, write_checkpoint
+from demo_checkpoint import CONFIGS, Scores, Training, build, demo_spec, write_checkpoint
 from motion import FIRST_TRAINING_SEED, LABELS, Shape, clip_seconds, label_of, pose, random_scene, render
 from numpy.typing import NDArray
-from score_demo import filmed_frames, rendered_frames, score
+from score_demo import filmed_frames, frames_between, rendered_frames, score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -51,8 +51,8 @@ class TrainingClips(Dataset[tuple[Tensor, int, Tensor, Tensor]]):
     The clip's middle and its frame rate vary a little, as files do.
     """
 
-    def __init__(self, spec: ClipSpec, first: int, count: int) -> None:
-        self.spec, self.first, self.count = spec, first, count
+    def __init__(self, spec: ClipSpec, slices: int, first: int, count: int) -> None:
+        self.spec, self.slices, self.first, self.count = spec, slices, first, count
 
     def __len__(self) -> int:
         return self.count - self.first
@@ -61,11 +61,11 @@ class TrainingClips(Dataset[tuple[Tensor, int, Tensor, Tensor]]):
         seed = FIRST_TRAINING_SEED + self.first + index
         label = label_of(seed)
         random = np.random.default_rng((seed, 1))  # a stream apart from the one that draws the scene
-        times = clip_seconds(self.spec.num_frames, self.spec.evaluation.sampling.stride)
+        times = clip_seconds(self.spec.num_frames, frames_between(self.spec))
         times = times * random.uniform(0.85, 1.15) + random.uniform(-0.05, 0.05)
         scene = random_scene(label, seed)
         pixels = render(scene, times, *cast(tuple[int, int], self.spec.size))
-        middles = times.reshape(-1, TUBELET_FRAMES).mean(axis=1)  # (T) -> (T', 2) -> (T')
+        middles = times.reshape(self.slices, -1).mean(axis=1)  # (T) -> (T', T / T') -> (T')
         targets = (normalise(pixels, self.spec), *pose_targets(scene.shape, middles))
         pixel_values, pose_target, visible = map(torch.from_numpy, targets)
         return pixel_values, LABELS.index(label), pose_target, visible
@@ -91,7 +91,7 @@ class PoseProbe(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.read = nn.Linear(model.config.hidden_size, 5)
-        self.times = model.config.num_frames // TUBELET_FRAMES
+        self.times, self.order = model.config.grid.slices, model.token_order
         layers = next(module for module in model.modules() if isinstance(module, Stack)).layer
         layers[(len(layers) + 1) // 2 - 1].register_forward_hook(self._keep)
 
@@ -101,8 +101,11 @@ class PoseProbe(nn.Module):
     def forward(self) -> Tensor:
         """(B, T', 5) of the clips that the model saw last."""
         count = self.tokens.shape[1] // self.times * self.times  # without a class token
-        by_time = torch.unflatten(self.tokens[:, -count:], 1, (self.times, -1))  # (B, N, D) -> (B, T', N / T', D)
-        return cast(Tensor, self.read(by_time.mean(dim=2)))
+        if self.order == "slice-by-slice":
+            by_time = torch.unflatten(self.tokens[:, -count:], 1, (self.times, -1))  # (B, N, D) -> (B, T', N / T', D)
+            return cast(Tensor, self.read(by_time.mean(dim=2)))
+        by_place = torch.unflatten(self.tokens[:, -count:], 1, (-1, self.times))  # (B, N, D) -> (B, N / T', T', D)
+        return cast(Tensor, self.read(by_place.mean(dim=1)))
 
 
 @dataclass
@@ -146,6 +149,9 @@ def initialise(model: Model) -> None:
             _, tokens, width = parameter.shape
             nn.init.zeros_(parameter)
             parameter.data[:, 1:] = sinusoid_table(tokens - 1, width)
+        elif name.endswith("time_embeddings"):  # its columns the other way round, so that time is told from space
+            _, times, width = parameter.shape
+            parameter.data.copy_(sinusoid_table(times, width).flip(-1))
 
 
 def start(family: str, steps: int) -> TrainingRun:
@@ -165,7 +171,7 @@ def train(
     run: TrainingRun, spec: ClipSpec, steps: int, save: Callable[[], None], report: Callable[[str], None]
 ) -> None:
     """Take the run from the step where it is to the last one."""
-    clips = TrainingClips(spec, run.step * BATCH, steps * BATCH)
+    clips = TrainingClips(spec, run.model.config.grid.slices, run.step * BATCH, steps * BATCH)
     batches = DataLoader(clips, batch_size=BATCH, num_workers=1, prefetch_factor=4)
     before = run.seconds
     began = time.perf_counter()

@@ -59,7 +59,8 @@ def processor_named(name: str | None, family: Family, file: str) -> Processor:
     if name is None:
         return family.processor
     match = _CLASS_NAME.fullmatch(name)
-    known = (*(one.processor for one in registry.FAMILIES), *_PICTURE_PROCESSORS)
+    of_families = (each for one in registry.FAMILIES for each in (one.processor, one.video_processor))
+    known = {one.stem: one for one in (*of_families, *_PICTURE_PROCESSORS) if one is not None}.values()
     # Compared without case: a published ViViT file says ViViTImageProcessor, a class that never existed.
     found = next((one for one in known if match is not None and match[1].lower() == one.stem.lower()), None)
     if found is None or (found.video_only and not name.endswith("VideoProcessor")):

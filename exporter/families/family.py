@@ -94,8 +94,8 @@ class Family:
     classes:         the module of each task. Their names are those in `architectures` of config.json
     examples:        a published checkpoint of a task, for messages
     processor:       of clips: what transformers takes where a file names no class
+    video_processor: what its own video processor makes of its keys, where that is of another name than `processor`
     evaluation:      how its published evaluation looks at a file
-    tokens_in_front: how many tokens stand before those of tubelets
     heads:           what the names of weights that an encoder lacks begin with, by the task that has them
     stored_name:     the name in files of a weight, given that or the one that transformers 5 has in memory
     beside_encoder:  what a classifier has beside the weights of an encoder, which are the argument, and its head
@@ -119,8 +119,8 @@ class Family:
     processor: Processor
     evaluation: Callable[[TransformerConfig], Evaluation]
     heads: Mapping[Task, tuple[str, ...]]
+    video_processor: Processor | None = None
     examples: Mapping[Task, str] = field(default_factory=dict)
-    tokens_in_front: int = 0
     stored_name: Callable[[str], str] = as_stored
     beside_encoder: Callable[[Weights], dict[str, Tensor]] = nothing_more
     unused: Mapping[str, str] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
-from ...runtime.bundle.bundle import Readout
+from ...runtime.bundle.bundle import Readout, TokenOrder
 from .config import TransformerConfig
 
 
@@ -45,6 +45,11 @@ class Model(nn.Module):
         raise NotImplementedError
 
     @property
+    def token_order(self) -> TokenOrder:
+        """How the tokens of tubelets lie among `outputs`."""
+        return "slice-by-slice"
+
+    @property
     def norm_pix_loss(self) -> bool | None:
         """Whether pixels are drawn normalised within each tubelet; None for a model that draws none."""
         return None
@@ -58,6 +63,12 @@ class Model(nn.Module):
     def encoding(self) -> nn.Module:
         """The part whose attention weights are among `outputs`."""
         return self
+
+    def fold(self) -> None:
+        """Join weights that have nothing between them, in place: what a graph is made of, and torch's answers are not.
+
+        The parameters are not those of a checkpoint then.
+        """
 
     def twin(self) -> Self:
         """Build another module of the same config and part, with weights of its own."""

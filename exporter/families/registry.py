@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...preprocess.errors import CheckpointError
-from . import videomae, vivit, vjepa2
+from . import timesformer, videomae, vivit, vjepa2
 from .family import Family
 
 FAMILIES: tuple[Family, ...] = (
     vivit.FAMILY,
     videomae.FAMILY,
+    timesformer.FAMILY,
     vjepa2.FAMILY,
 )
 

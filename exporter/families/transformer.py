@@ -39,9 +39,12 @@ class Layer(nn.Module):
         if first_only:
             x, asking = x[:, :1], tokens[:, :1]  # (B, N, D) -> (B, 1, D)
         context, weights = self.attention(asking, tokens)
-        x = x + self.dropout(context)
+        return Attended(self.feed_forward(x + self.dropout(context)), weights)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """x + mlp(norm(x)): (B, N, D) to (B, N, D)."""
         hidden = self.activation(self.intermediate(self.layernorm_after(x)))  # (B, N, intermediate_size)
-        return Attended(x + self.dropout(self.output(hidden)), weights)
+        return cast(Tensor, x + self.dropout(self.output(hidden)))
 
 
 class States(NamedTuple):
@@ -49,15 +52,16 @@ class States(NamedTuple):
 
     hidden_states: L + 1 of (B, N, D), what enters the first layer and what leaves each; no norm follows the last
     attentions:    L of (B, h, N, N), or none of them where the attention does not keep its weights
+    temporal_attentions:  where layers attend over time first, and then over space: L of the former
     """
 
     hidden_states: tuple[Tensor, ...]
     attentions: tuple[Tensor, ...]
+    temporal_attentions: tuple[Tensor, ...] = ()
 
     def named(self) -> dict[str, Tensor]:
         """Each under the name that an exported graph gives it: hidden_states.0, ..., attentions.0, ..."""
-        hidden_states = {f"hidden_states.{i}": state for i, state in enumerate(self.hidden_states)}
-        return hidden_states | {f"attentions.{i}": weights for i, weights in enumerate(self.attentions)}
+        return {f"{name}.{i}": value for name, row in self._asdict().items() for i, value in enumerate(row)}
 
 
 class Stack(nn.Module):

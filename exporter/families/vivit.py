@@ -227,7 +227,6 @@ FAMILY = Family(
         always_pillow=True,
     ),
     evaluation=published_evaluation,
-    tokens_in_front=1,
     heads={"video-classification": ("classifier.",)},
     stored_name=stored_name,
     resize_stored=resize_tables,

@@ -1,10 +1,11 @@
 """The matrix products that one clip takes: what a model costs, whoever computes it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ...runtime.bundle.files import MatrixProduct
@@ -49,13 +50,32 @@ def matrix_products(asked: ExportedModel) -> tuple[MatrixProduct, ...]:
     A convolution counts as the product of patches and kernels that it is. Nothing is computed: a model of the same
     config is run on the meta device, where tensors have shapes only.
     """
-    model = asked.model
-    indices = [torch.from_numpy(array).to("meta") for array in mask(model, seed=0).values()]
-    with torch.device("meta"):
-        twin = ExportedModel(model.twin(), asked.names).to("meta").eval()
-        attend_with(twin, eager_attention)
-        clip = torch.empty((1, *model.config.clip_shape))
-        with torch.no_grad(), _ProductCounter() as counter:
-            twin(clip, *indices)
+    run = _without_values(asked)
+    with _ProductCounter() as counter:
+        run()
     products = [MatrixProduct(rows, inner, columns, times) for (rows, inner, columns), times in counter.counts.items()]
     return tuple(sorted(products, key=lambda product: product.macs, reverse=True))
+
+
+def attention_bytes(asked: ExportedModel) -> int:
+    """Count the bytes of the attention weights that the model gives of one clip, all layers and heads, in float32."""
+    outputs = zip(asked.names, _without_values(asked)(), strict=True)
+    return sum(4 * output.numel() for name, output in outputs if name in asked.model.attention_names)
+
+
+def _without_values(asked: ExportedModel) -> Callable[[], tuple[Tensor, ...]]:
+    """Make a model of the same config, folded as a graph is, that gives its outputs of one clip on the meta device."""
+    model = asked.model
+    with torch.device("meta"):
+        twin = ExportedModel(model.twin(), asked.names).to("meta").eval()
+        twin.model.fold()
+        attend_with(twin, eager_attention)
+        clip = torch.empty((1, *model.config.clip_shape))
+    indices = [torch.from_numpy(array).to("meta") for array in mask(model, seed=0).values()]
+
+    def run() -> tuple[Tensor, ...]:
+        with torch.device("meta"), torch.no_grad():
+            outputs: tuple[Tensor, ...] = twin(clip, *indices)
+        return outputs
+
+    return run

@@ -19,7 +19,6 @@ from ...preprocess.errors import CheckpointError
 from ...runtime.bundle.files import Extra
 from ...runtime.tokens import Grid, masked_tokens, tube_mask
 from ..families.attention import attend_with, eager_attention, sdpa_attention
-from ..families.config import TransformerConfig
 from ..families.model import Model
 from .sharing import sharing_weights
 
@@ -95,8 +94,3 @@ def mask(model: Model, *, seed: int, batch: int = 1) -> dict[str, NDArray[np.int
         return tube_mask(grid, masked_tokens(grid, MASK_RATIO), seed=seed, batch=batch)._asdict()
     except ValueError as error:
         raise CheckpointError(f"clips of this model cannot be masked: {error}") from error
-
-
-def attention_bytes(config: TransformerConfig, num_tokens: int) -> int:
-    """Bytes of the attention weights of one clip, all layers and heads, in float32, over the encoder's num_tokens."""
-    return 4 * config.num_hidden_layers * config.num_attention_heads * num_tokens**2

@@ -81,9 +81,10 @@ def onnx_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int,
 
 
 def _with_fused_attention(asked: ExportedModel) -> ExportedModel:
-    """`asked` in eval mode, with attention as one node, and `asked` itself as it was. Eager attention, whose weights
-    are asked for, stays eager."""
+    """`asked` in eval mode, folded, with attention as one node, and `asked` itself as it was. Eager attention, whose
+    weights are asked for, stays eager."""
     fused = sharing_weights(asked).eval()
+    fused.model.fold()
     for module in fused.modules():
         if isinstance(module, Attending) and module.attend is not eager_attention:
             module.attend = onnx_attention

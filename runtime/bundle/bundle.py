@@ -41,6 +41,7 @@ __all__ = [
     "RecordedVideo",
     "Task",
     "TensorInfo",
+    "TokenOrder",
     "file_sha256",
     "manifest_sha256",
 ]
@@ -50,6 +51,9 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 # What the answer is read from: a class token, before all others (ViViT); the mean of all tokens (VideoMAE); the first
 # token, one like the others (VideoMAE without mean pooling); or what a learned query attends to (V-JEPA 2).
 Readout = Literal["class-token", "mean", "first-token", "attentive"]
+# How the tokens of tubelets lie: all places of a time slice and then those of the next (places run along the width
+# first), or all times of a place and then those of the next.
+TokenOrder = Literal["slice-by-slice", "place-by-place"]
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,9 @@ class Bundle:
     the heaviest first. versions are those of the tools that made the bundle. overrides are what was set against the
     checkpoint's config.json, by the names of the export's options.
 
-    tubelet is what one token covers; readout, from which tokens the answer is read (rollout.py). A classifier has
-    labels and a problem_type. Masked modeling has norm_pix_loss: whether pixels come out normalised within
-    each tubelet.
+    tubelet is what one token covers; readout, from which tokens the answer is read (rollout.py); token_order, how they
+    lie. A classifier has labels and a problem_type. Masked modeling has norm_pix_loss: whether pixels come out
+    normalised within each tubelet.
     """
 
     path: Path
@@ -76,6 +80,7 @@ class Bundle:
     labels: tuple[str, ...]
     tubelet: TubeletSize
     readout: Readout
+    token_order: TokenOrder
     norm_pix_loss: bool | None
     graphs: tuple[Graph, ...]
     products: tuple[MatrixProduct, ...]

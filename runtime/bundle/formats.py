@@ -14,7 +14,8 @@ def upgraded(values: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 def _from_2(values: dict[str, Any]) -> dict[str, Any]:
-    """Format 2 told an evaluation from its sampling, and knew no arithmetic but Pillow's of that time.
+    """Format 2 told an evaluation from its sampling, and knew one arithmetic, Pillow's of that time, and one order of
+    tokens.
 
     It called a model of one label a classifier, whose only score is 1 whatever it sees.
     """
@@ -28,7 +29,7 @@ def _from_2(values: dict[str, Any]) -> dict[str, Any]:
         "crop_rounding": "up" if is_vivit else "down",
         "averages": "logits" if is_vivit else "scores",
     }
-    values = values | {"spec": spec | {"arithmetic": "pillow"}}
+    values = values | {"spec": spec | {"arithmetic": "pillow"}, "token_order": "slice-by-slice"}
     if values.get("problem_type") == "single_label_classification" and len(values.get("labels") or ()) == 1:
         values["problem_type"] = "regression"
     return values

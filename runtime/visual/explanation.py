@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +10,26 @@ from numpy.typing import NDArray
 from ...preprocess.frames import Frames
 from ...preprocess.prepare import normalise, prepare
 from ...preprocess.spec import ClipSpec
-from ..bundle.bundle import Readout
+from ..bundle.bundle import Readout, TokenOrder
 from ..tokens import TubeletSize, token_grid
 from .drawing import over_tubelets, overlay
+from .frame_rollout import frame_attention_map
 from .rollout import Method, attention_map
 
-# pixel_values float32 (1, T, C, H, W) or frames uint8 (1, T, H, W, C), as the graph takes them -> the attentions of
-# each layer, the first layer first: float32 (1, h, N, N).
-InferAttentions = Callable[[NDArray[Any]], Sequence[NDArray[np.float32]]]
+
+class Attentions(NamedTuple):
+    """The attention weights of one clip, of each layer, the first layer first.
+
+    attentions:           float32 (1, h, N, N); or (1, T, h, 1 + P, 1 + P), of models that attend within frames
+    temporal_attentions:  float32 (1, P, h, T, T), of models that attend within places before; or none
+    """
+
+    attentions: Sequence[NDArray[np.float32]]
+    temporal_attentions: Sequence[NDArray[np.float32]]
+
+
+# pixel_values float32 (1, T, C, H, W) or frames uint8 (1, T, H, W, C), as the graph takes them -> its attentions.
+InferAttentions = Callable[[NDArray[Any]], Attentions]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +53,16 @@ class Explanation:
 
 
 def explain_clip(
-    frames: Frames, spec: ClipSpec, tubelet: TubeletSize, readout: Readout, infer: InferAttentions, *, method: Method
+    frames: Frames,
+    spec: ClipSpec,
+    tubelet: TubeletSize,
+    readout: Readout,
+    infer: InferAttentions,
+    *,
+    method: Method,
+    token_order: TokenOrder = "slice-by-slice",
 ) -> Explanation:
-    """Run one clip and map what the model attended to; see `attention_map`.
+    """Run one clip and map what the model attended to; see `attention_map` and `frame_attention_map`.
 
     Args:
         frames: `spec.num_frames` of them.
@@ -52,12 +71,17 @@ def explain_clip(
         readout: from which tokens the answer is read.
         infer: clips to the attentions of every layer.
         method: "rollout" or "last".
+        token_order: how tokens lie where each attends to all of the clip.
 
     Raises:
         VideoError: for another number of frames.
         ValueError: for attentions that are not of this clip's tokens.
     """
     clip = prepare(frames, replace(spec, layout="THWC"))  # (T, H, W, 3)
-    attentions = infer((clip if spec.layout == "THWC" else normalise(clip, spec))[np.newaxis])
-    heat = attention_map(attentions, token_grid(clip.shape[:3], tubelet), readout, method)
+    found = infer((clip if spec.layout == "THWC" else normalise(clip, spec))[np.newaxis])
+    grid = token_grid(clip.shape[:3], tubelet)
+    if found.temporal_attentions or found.attentions[0].ndim == 5:
+        heat = frame_attention_map(found.attentions, found.temporal_attentions, grid, method)
+    else:
+        heat = attention_map(found.attentions, grid, readout, method, token_order=token_order)
     return Explanation(clip, frames.seconds, heat, tubelet)

@@ -42,6 +42,21 @@ def videomae_ssv2_second_clip(num_frames, _stride, available):
     return sorted(middles + starts)[1::2]
 
 
+def timesformer_kinetics(num_frames, stride, available):
+    """TimeSformer on Kinetics, the first and only clip of a file at 30 frames a second, in torch and float32."""
+    torch = pytest.importorskip("torch")
+    start = max(available - num_frames * stride, 0) * 0 / 1
+    index = torch.linspace(start, start + num_frames * stride - 1, num_frames)
+    return torch.clamp(index, 0, available - 1).long().tolist()
+
+
+def timesformer_ssv2(num_frames, _stride, available):
+    """TimeSformer on Something-Something v2: the middle between the rounded ends of each part."""
+    size = float(available - 1) / num_frames
+    ends = [int(np.round(size * number)) for number in range(num_frames + 1)]
+    return [(ends[number] + ends[number + 1]) // 2 for number in range(num_frames)]
+
+
 def documentation_snippet(num_frames, _stride, available):
     return np.linspace(0, available - 1, num_frames).astype(int).tolist()
 
@@ -73,6 +88,8 @@ PUBLISHED = {
     "centre-loop": vivit_centre_view,
     "centre-hold": videomae_kinetics_middle_clip,
     "segments": videomae_ssv2_second_clip,
+    "start-span": timesformer_kinetics,
+    "segment-middles": timesformer_ssv2,
     "uniform": documentation_snippet,
 }
 
@@ -108,6 +125,10 @@ def test_always_exactly_as_many_frames_as_asked_for_and_all_of_them_in_the_file(
         ("centre-hold", 5, [0, 2, 4, 4]),
         ("segments", 12, [1, 4, 7, 10]),
         ("segments", 2, [0, 0, 1, 1]),
+        ("start-span", 14, [0, 2, 4, 7]),
+        ("start-span", 5, [0, 2, 4, 4]),
+        ("segment-middles", 12, [1, 4, 7, 9]),
+        ("segment-middles", 2, [0, 0, 0, 1]),
         ("uniform", 12, [0, 3, 7, 11]),
         ("uniform", 2, [0, 0, 0, 1]),
         ("parts", 12, [0, 2, 5, 7]),
@@ -116,6 +137,13 @@ def test_always_exactly_as_many_frames_as_asked_for_and_all_of_them_in_the_file(
 )
 def test_drawn_examples(policy, available, expected):
     assert sample(Sampling(policy, 2), num_frames=4, available=available).tolist() == expected
+
+
+@pytest.mark.parametrize(("num_frames", "stride"), [(8, 32), (16, 16), (96, 4)])
+def test_the_published_timesformers_are_shown_the_published_frames(num_frames, stride):
+    for available in range(1, 500):
+        indices = sample(Sampling("start-span", stride), num_frames=num_frames, available=available)
+        assert indices.tolist() == timesformer_kinetics(num_frames, stride, available), available
 
 
 # --- Views ---
@@ -184,6 +212,8 @@ def test_every_clip_is_whole_and_in_the_file(policy, clips):
         ("centre-loop", 1, 11, [[0, 1, 2, 3], [3, 4, 5, 6], [7, 8, 9, 10]]),
         ("centre-hold", 2, 13, [[0, 2, 4, 6], [2, 4, 6, 8], [6, 8, 10, 12]]),
         ("segments", 1, 12, [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]),
+        ("start-span", 1, 10, [[0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6, 7]]),
+        ("segment-middles", 1, 25, [[1, 7, 13, 19], [3, 9, 15, 21], [5, 11, 17, 23]]),
         ("uniform", 1, 12, [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]),
         ("parts", 2, 30, [[0, 2, 5, 7], [10, 12, 15, 17], [20, 22, 25, 27]]),
     ],

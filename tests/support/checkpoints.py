@@ -16,8 +16,6 @@ from tubelet.exporter.families.config import TransformerConfig
 from tubelet.exporter.families.family import Family
 from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.registry import FAMILIES, family_named
-from tubelet.exporter.families.videomae_encoder import VideoMAEConfig
-from tubelet.exporter.families.vivit import VivitConfig
 from tubelet.exporter.families.vjepa2_encoder import VJEPA2Config
 from tubelet.preprocess.spec import Evaluation
 from tubelet.runtime.bundle.bundle import Task
@@ -45,6 +43,7 @@ TINY: dict[str, dict[str, Any]] = {
         "num_attention_heads": 2,
         "num_pooler_layers": 2,
     },
+    "timesformer": {**_SIZE, "patch_size": (8, 8)},
 }
 
 # preprocessor_config.json of google/vivit-b-16x2-kinetics400 and of MCG-NJU/videomae-base-finetuned-kinetics, and
@@ -84,6 +83,17 @@ _PROCESSOR: dict[str, dict[str, Any]] = {
         "rescale_factor": 1 / 255,
         "video_processor_type": "VJEPA2VideoProcessor",
     },
+    "timesformer": {
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.45, 0.45, 0.45],
+        "image_processor_type": "VideoMAEImageProcessor",
+        "image_std": [0.225, 0.225, 0.225],
+        "resample": 2,
+        "rescale_factor": 1 / 255,
+    },
 }
 
 Config = TransformerConfig
@@ -91,9 +101,7 @@ Config = TransformerConfig
 
 def tiny_config(family: str, **changes: Any) -> Config:
     """A config of the family that computes in milliseconds, with some fields changed."""
-    config = family_named(family).config(**{**TINY[family], **changes})
-    assert isinstance(config, VivitConfig | VideoMAEConfig | VJEPA2Config)
-    return config
+    return family_named(family).config(**{**TINY[family], **changes})
 
 
 def published_evaluation(family: str, num_labels: int) -> Evaluation:

@@ -21,11 +21,14 @@ ORACLES = {
     ("videomae", "masked-modeling"): transformers.VideoMAEForPreTraining,
     ("vjepa2", "video-classification"): transformers.VJEPA2ForVideoClassification,
     ("vjepa2", "feature-extraction"): transformers.VJEPA2Model,
+    ("timesformer", "video-classification"): transformers.TimesformerForVideoClassification,
+    ("timesformer", "feature-extraction"): transformers.TimesformerModel,
 }
 CONFIGS = {
     "vivit": transformers.VivitConfig,
     "videomae": transformers.VideoMAEConfig,
     "vjepa2": transformers.VJEPA2Config,
+    "timesformer": transformers.TimesformerConfig,
 }
 # Weights of theirs that no module of ours has.
 NOT_OURS = {"vjepa2": "predictor."}

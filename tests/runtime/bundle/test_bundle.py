@@ -207,6 +207,7 @@ PROBLEMS: list[tuple[tuple[str | int, ...], object, str]] = [
     (("overrides",), {"image_size": [[1]]}, "overrides[...][0] must be int, got array"),
     (("unheard_of",), 1, "unheard_of is unknown"),
     (("readout",), "-", "readout is missing"),
+    (("token_order",), "-", "token_order is missing"),
     (("spec",), [], "spec must be object, got an array of 0"),
     (("spec", "layout"), "-", "spec.layout is missing"),
     (("spec", "layout"), "NHWC", 'spec.layout must be one of TCHW, THWC, got "NHWC"'),

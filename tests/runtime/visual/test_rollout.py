@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from tubelet.runtime.bundle.bundle import Readout
 from tubelet.runtime.tokens import Grid
+from tubelet.runtime.visual.explanation import Attentions
+from tubelet.runtime.visual.frame_rollout import frame_attention_map
 from tubelet.runtime.visual.rollout import attention_map, rollout
 
 GRID = Grid(2, 3, 4)
@@ -115,3 +117,88 @@ def test_attentions_of_another_shape(shape: tuple[int, ...]) -> None:
 def test_no_layers() -> None:
     with pytest.raises(ValueError, match="no layer"):
         attention_map([], GRID, "mean")
+
+
+# Attention in two directions
+
+
+def timesformer_attentions(kind: str) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+    """Of each layer of a tiny model whose weights make attention uneven: over space, and over time."""
+    from tubelet.exporter.families.attention import attend_with, eager_attention
+    from tubelet.exporter.families.timesformer import TimesformerConfig, TimesformerModel
+
+    sizes = {name: value for name, value in TINY.items() if name != "attn_implementation"}
+    model = TimesformerModel(TimesformerConfig(**sizes, patch_size=(4, 4), attention_type=kind)).eval()
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    attend_with(model, eager_attention)
+    with torch.no_grad():
+        found = model.outputs(torch.randn(1, 4, 3, 12, 16))
+    rows = ([v.numpy() for name, v in found.items() if name.startswith(f"{row}.")] for row in Attentions._fields)
+    space, time = rows
+    return space, time
+
+
+TALL = Grid(4, 3, 4)  # of those models: 4 frames of 12 places
+
+
+def with_residual(attention: torch.Tensor) -> torch.Tensor:
+    mixed = attention + torch.eye(len(attention), dtype=torch.float64)
+    return mixed / mixed.sum(dim=-1, keepdim=True)
+
+
+def test_rollout_of_divided_attention_is_the_matrix_form() -> None:
+    """Each direction as a matrix over the class token and all patches, frame after frame."""
+    space, time = timesformer_attentions("divided_space_time")
+    tokens = 1 + TALL.tokens
+    number = 1 + torch.arange(TALL.tokens).reshape(4, 12)  # of a frame and a place
+    result = torch.eye(tokens, dtype=torch.float64)
+    for over_space, over_time in zip(space, time, strict=True):
+        first = torch.eye(tokens, dtype=torch.float64)  # the class token takes no part
+        for place, weights in enumerate(torch.from_numpy(over_time[0]).double().mean(1)):  # (T, T)
+            first[number[:, place][:, None], number[:, place]] = with_residual(weights)
+        second = torch.zeros(tokens, tokens, dtype=torch.float64)
+        for frame, weights in enumerate(torch.from_numpy(over_space[0]).double().mean(1)):  # (1 + P, 1 + P)
+            rows, mixed = torch.cat([torch.tensor([0]), number[frame]]), with_residual(weights)
+            second[0, rows] += mixed[0] / 4
+            second[number[frame][:, None], rows] = mixed[1:]
+        result = second @ first @ result
+    found = frame_attention_map(space, time, TALL)
+    np.testing.assert_allclose(found, result[0, 1:].reshape(tuple(TALL)), rtol=1e-5)
+    assert np.ptp(found) > 0.1 * found.max()
+    assert found.sum() == pytest.approx(1 - result[0, 0].item(), rel=1e-5)
+
+
+def test_rollout_within_frames_is_that_of_each_frame() -> None:
+    space, time = timesformer_attentions("space_only")
+    assert time == []
+    found = frame_attention_map(space, time, TALL)
+    for frame in range(4):
+        alone = attention_map([layer[0, frame] for layer in space], Grid(1, 3, 4), "class-token")
+        np.testing.assert_allclose(found[frame], alone[0] / 4, rtol=1e-5)
+
+
+def test_the_last_layer_of_attention_in_two_directions_is_what_the_class_token_takes() -> None:
+    space, time = timesformer_attentions("divided_space_time")
+    taken = space[-1][0].mean(axis=1)[:, 0, 1:] / 4  # (T, h, 1 + P, 1 + P) -> (T, P)
+    np.testing.assert_allclose(frame_attention_map(space, time, TALL, "last"), taken.reshape(TALL), rtol=1e-5)
+
+
+def test_tokens_that_run_along_time_first_are_put_in_their_places() -> None:
+    (layer, *_), _ = timesformer_attentions("joint_space_time")
+    order = 1 + np.arange(TALL.tokens).reshape(12, 4).T.ravel()  # slice by slice
+    rows = np.concatenate([[0], order])
+    expected = attention_map([layer[0][:, rows][:, :, rows]], TALL, "class-token")
+    found = attention_map([layer], TALL, "class-token", token_order="place-by-place")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_attentions_in_two_directions_of_another_shape() -> None:
+    space, time = timesformer_attentions("divided_space_time")
+    with pytest.raises(ValueError, match=r"must be \(4, h, 13, 13\) for 4 groups of 13 tokens, got \(12, 3, 4, 4\)"):
+        frame_attention_map(time, time, TALL)
+    with pytest.raises(ValueError, match="one and the same layers, got 4 and 3 over time"):
+        frame_attention_map(space, time[1:], TALL)
+    with pytest.raises(ValueError, match="one and the same layers, got 0"):
+        frame_attention_map([], [], TALL)
