@@ -3,7 +3,7 @@
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from .predictions import Answer, Prediction, Value, answer, merge_views
 from .prefetch import ahead, grouped
 from .reading import Clips, Reading, Video, prepare_crops, read_crops
 from .stream.answers import Scoring, SourceChange, Window
+from .stream.frames import SourceFrame
 from .stream.watch import Asked, Watchable, Watching, watch_sources
 
 
@@ -221,7 +222,12 @@ class VideoClassifier(VideoModel):
                 raise found.error
 
     def watch_many(
-        self, sources: Sequence[Watchable], watching: Watching | None = None, *, stop: threading.Event | None = None
+        self,
+        sources: Sequence[Watchable],
+        watching: Watching | None = None,
+        *,
+        stop: threading.Event | None = None,
+        see: Callable[[SourceFrame], None] | None = None,
     ) -> Iterator[Window | SourceChange]:
         """Watch several sources with one model; windows that are ready at the same time go through it together.
 
@@ -229,6 +235,7 @@ class VideoClassifier(VideoModel):
             sources: what `watch` takes.
             watching: how; `Watching()` where it is None.
             stop: ends it when set, from any thread.
+            see: called with every frame of every source, on the thread that reads it.
 
         Yields:
             Windows, and what becomes of the sources, those of each in order. One that cannot be read is a change
@@ -251,7 +258,7 @@ class VideoClassifier(VideoModel):
         views = (watching.batch or len(sources)) * self.reading.crops
         clips_at_once(self.bundle, "batch").check(views)
         asked = Asked(self.spec, self.reading, self.scoring, self.logits)
-        yield from watch_sources(sources, asked, watching, threading.Event() if stop is None else stop)
+        yield from watch_sources(sources, asked, watching, threading.Event() if stop is None else stop, see)
 
     def _prepare_video(self, numbered: tuple[int, Video]) -> _Prepared:
         number, video = numbered

@@ -109,6 +109,16 @@ def until(coming: Iterable[SourceFrame | SourceState], seconds: float) -> Iterat
         yield item
 
 
+def seen(
+    coming: Iterable[SourceFrame | SourceState], see: Callable[[SourceFrame], None]
+) -> Iterator[SourceFrame | SourceState]:
+    """Show each frame to `see` as it comes by."""
+    for item in coming:
+        if isinstance(item, SourceFrame):
+            see(item)
+        yield item
+
+
 class _Stream:
     """A source, and what it has ready for the model. All of it is touched under the lock of `ready` alone."""
 
@@ -188,7 +198,11 @@ _Taken = tuple[_Stream, DueWindow | SourceState | Exception]
 
 
 def watch_sources(
-    sources: Sequence[Watchable], asked: Asked, watching: Watching, stop: threading.Event
+    sources: Sequence[Watchable],
+    asked: Asked,
+    watching: Watching,
+    stop: threading.Event,
+    see: Callable[[SourceFrame], None] | None = None,
 ) -> Iterator[Window | SourceChange]:
     """Ask a model about the windows of several sources, as they become ready.
 
@@ -197,6 +211,7 @@ def watch_sources(
         asked: the model.
         watching: how.
         stop: ends it when set.
+        see: called with every frame, on the thread that reads it.
 
     Yields:
         Windows and changes, those of each source in order.
@@ -211,7 +226,7 @@ def watch_sources(
     streams = []
     for number, source in enumerate(sources):
         stream = _Stream(number, _name(source, number), ready, max(LEAST_DEPTH, batch))
-        streams.append((stream, _reader(source, stream, asked, watching, grid)))
+        streams.append((stream, _reader(source, stream, asked, watching, grid, see)))
     threads = [
         threading.Thread(target=stream.read, args=(coming,), name=f"tubelet-stream-{stream.number}", daemon=True)
         for stream, coming in streams
@@ -236,7 +251,14 @@ def _name(source: Watchable, number: int) -> str:
     return source_of(source).name if is_file_like(source) else f"stream {number + 1}"
 
 
-def _reader(source: Watchable, stream: _Stream, asked: Asked, watching: Watching, grid: Grid) -> Callable[[], Due]:
+def _reader(
+    source: Watchable,
+    stream: _Stream,
+    asked: Asked,
+    watching: Watching,
+    grid: Grid,
+    see: Callable[[SourceFrame], None] | None,
+) -> Callable[[], Due]:
     def coming() -> Due:
         reading = asked.reading
         opened = open_source(
@@ -250,6 +272,7 @@ def _reader(source: Watchable, stream: _Stream, asked: Asked, watching: Watching
             stop=stream.stop,
         )
         frames = opened if watching.seconds is None else until(opened, watching.seconds)
+        frames = frames if see is None else seen(frames, see)
         prepare = preparer(asked.spec, reading, stream.name)
         return windows(frames, grid, prepare, asked.spec.evaluation.sampling, name=stream.name)
 

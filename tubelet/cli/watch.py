@@ -3,7 +3,8 @@
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -15,8 +16,10 @@ from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.stream.answers import Event, SourceChange, Window
 from ..runtime.stream.events import EventFinder, EventRule
+from ..runtime.stream.frames import SourceFrame
 from ..runtime.stream.watch import Watching
 from ..runtime.stream.windows import grid_of
+from ..serve.annotated import AnnotatedVideo, annotated_video
 from .event_options import event_options
 from .options import bundle_argument, engine_options, note
 from .reading_options import stream_reading_options
@@ -46,6 +49,14 @@ Line = Window | Event | SourceChange
 @click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Labels in a line.")
 @stream_reading_options
 @click.option("--json-lines", is_flag=True, help="One JSON object a line: each window, event and change of a source.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE.mp4",
+    help="A copy of the one SOURCE with what is said written over it.",
+)
+@click.option("--force", is_flag=True, help="Replace a FILE that is there.")
 def watch(
     bundle: Path,
     sources: tuple[str, ...],
@@ -62,6 +73,8 @@ def watch(
     top_k: int,
     reading: Reading,
     json_lines: bool,
+    output: Path | None,
+    force: bool,
 ) -> None:
     """Say when what happens in streams, cameras and long files.
 
@@ -77,6 +90,8 @@ def watch(
     """
     if sources.count(STANDARD_INPUT) > 1:
         raise click.UsageError("standard input (-) can be read once")
+    if output is not None and len(sources) > 1:
+        raise click.UsageError("--output is a copy of one SOURCE, and several are given")
     watching = Watching(every, top_k, batch, live, stall_seconds, retries, seconds)
     stop = threading.Event()
     is_live: dict[int, bool] = {}
@@ -92,9 +107,11 @@ def watch(
             else:
                 note("this model is a regression: its windows have values, and there are no events")
             said = Said(progress, several=len(sources) > 1, json_lines=json_lines, has_events=has_events)
-            with stopped_by_signals(stop) as signals:
-                for line in lines(model, sources, watching, rule, stop):
+            with copy(output, reading, force=force) as video, stopped_by_signals(stop) as signals:
+                for line in lines(model, sources, watching, rule, stop, None if video is None else video.see):
                     said.line(line)
+                    if video is not None:
+                        video.hear(line)
                     if isinstance(line, SourceChange):
                         is_live[line.stream] = line.state.live
                         failed = failed or (line.state.state == "ended" and line.state.reason is not None)
@@ -105,12 +122,29 @@ def watch(
         raise click.exceptions.Exit(1)
 
 
+@contextmanager
+def copy(output: Path | None, reading: Reading, *, force: bool) -> Iterator[AnnotatedVideo | None]:
+    """The annotated copy, where one is asked for."""
+    if output is None:
+        yield None
+        return
+    with annotated_video(output, rotate=reading.rotate, force=force) as video:
+        yield video
+    if video.dropped:
+        note(f"{video.dropped} frames are not in {output}: the model was too slow for them")
+
+
 def lines(
-    model: VideoClassifier, sources: tuple[str, ...], watching: Watching, rule: EventRule, stop: threading.Event
+    model: VideoClassifier,
+    sources: tuple[str, ...],
+    watching: Watching,
+    rule: EventRule,
+    stop: threading.Event,
+    see: Callable[[SourceFrame], None] | None,
 ) -> Iterator[Line]:
     """Windows, the events that they add up to, and what becomes of the sources, as they come."""
     finders = [EventFinder(rule) for _ in sources]
-    for found in model.watch_many(sources, watching, stop=stop):
+    for found in model.watch_many(sources, watching, stop=stop, see=see):
         if isinstance(found, Window):
             yield found
             if model.problem_type != "regression":
