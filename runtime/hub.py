@@ -25,6 +25,7 @@ from .progress import Progress, silent
 SCHEME = "hf://"
 
 # owner/name, perhaps @revision. Git allows no ".." in a revision either.
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _ADDRESS = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@((?:(?!\.\.)[^\s\0])+))?", re.ASCII)
 
 # Where the client logs that it asks again, and what it says then: why, and how long it waits before it does.
@@ -74,7 +75,11 @@ def is_on_hub(path: str | Path) -> bool:
 
 
 def fetch_bundle(
-    address: HubAddress, precisions: Collection[str] | None = None, *, progress: Progress = silent
+    address: HubAddress,
+    precisions: Collection[str] | None = None,
+    *,
+    progress: Progress = silent,
+    say: Progress = silent,
 ) -> tuple[Bundle, str]:
     """Fetch a bundle into the client's cache, all from one commit. What is there already is not fetched again.
 
@@ -82,6 +87,7 @@ def fetch_bundle(
         address: where it lies.
         precisions: of the graphs that are fetched. None fetches all.
         progress: called with a line for each file.
+        say: called where the Hub gives no answer, and the commit that the cache last knew of a branch is taken.
 
     Returns:
         The bundle in the cache, with those graphs alone, and the commit SHA. Sizes are checked; checksums are when a
@@ -93,13 +99,21 @@ def fetch_bundle(
         MissingExtra: without huggingface_hub.
     """
     progress(f"fetching {MANIFEST} of {address}")
-    manifest = download(address.repository, MANIFEST, revision=address.revision)
+    silence = _silence(address)
+    try:
+        # By the name of the branch, whose commit the cache then remembers.
+        manifest = download(address.repository, MANIFEST, revision=address.revision, cached_only=silence is not None)
+    except HubUnreachable as error:
+        reason = "" if silence is None else f" ({silence})"
+        raise HubUnreachable(f"{error.message}{reason}", fix=error.fix) from error
     if manifest is None:
         raise BundleError(
             f"{address} on the Hub holds no bundle: it has no {MANIFEST}",
             fix="a checkpoint becomes a bundle with tubelet export; tubelet push puts a bundle there",
         )
     commit = manifest.parent.name
+    if silence is not None:
+        say(f"the Hub gave no answer ({silence}); {address} was commit {commit} when it last did, and that is taken")
     bundle = Bundle.described(manifest.parent)
     if precisions is not None:
         _require_graphs(address, bundle, precisions)
@@ -116,6 +130,26 @@ def fetch_bundle(
             download(address.repository, file.name, revision=commit, again=True)
     bundle.require_files()
     return bundle, commit
+
+
+def _silence(address: HubAddress) -> str | None:
+    """Why the Hub gives no answer, which the client does not tell where the cache has one. A commit is not asked for.
+
+    Raises HubError where the Hub answers that there is no such thing.
+    """
+    if address.revision is not None and _COMMIT.fullmatch(address.revision):
+        return None
+    try:
+        from huggingface_hub import HfApi, constants, errors
+    except ImportError as error:
+        raise MissingExtra("huggingface_hub", "hub", purpose=f"to fetch {address.repository}") from error
+    try:
+        HfApi().model_info(address.repository, revision=address.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except (errors.HfHubHTTPError, errors.HFValidationError) as error:
+        raise explained(error, address.repository, MANIFEST, address.revision) from error
+    except Exception as error:  # of the libraries below the client, each with a tree of its own
+        return first_line(error)
+    return None
 
 
 def _require_graphs(address: HubAddress, bundle: Bundle, precisions: Collection[str]) -> None:

@@ -65,7 +65,7 @@ def pull(
     if before is None:
         check_target(output, force=force)  # before anything is fetched
     with retries_said(say):
-        cached, commit = fetch_bundle(address, precisions or None, progress=progress)
+        cached, commit = fetch_bundle(address, precisions or None, progress=progress, say=say)
         if before is not None and _holds(output, before, cached, commit):
             return Pulled(Bundle.open(output), before, was_there=True)
         check_target(output, force=force)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...preprocess.errors import BundleError, HubError, MissingExtra, TubeletError
+from ...preprocess.errors import BundleError, HubError, HubUnreachable, MissingExtra, TubeletError
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.manifest import MANIFEST
 from ...runtime.hub import HubAddress, bars_on_a_terminal, download, explained, first_line, retries_said
@@ -234,6 +234,10 @@ def _refused(error: Exception, address: HubAddress) -> HubError:
 
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return HubUnreachable(
+            f"HF_HUB_OFFLINE is set, and a push to {address} needs the Hub", fix="unset HF_HUB_OFFLINE"
+        )
     if status == 401:
         return HubError(
             f"the Hub does not know who pushes to {address.repository}",

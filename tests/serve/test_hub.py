@@ -245,12 +245,21 @@ def test_offline_from_the_cache(hub: Hub, run: Run, bundle: Path, tmp_path: Path
         assert run("classify", "hf://lab/offline", video).stdout == online.stdout
         absent = run("classify", "hf://lab/offline", video, "--precision", "int8")
         unknown = run("pull", "lab/unseen", "-o", tmp_path / "unseen")
+        pulled = run("pull", "lab/offline", "--precision", "fp32", "-o", tmp_path / "pulled")
+        pushed = run("push", bundle, "lab/offline")
     finally:
         hub.start()
+    assert pulled.code == 0, pulled.stderr
+    assert pulled.stderr.startswith("note: the Hub gave no answer (")
+    assert pulled.stderr.endswith(
+        f"Connection refused); lab/offline was commit {sha} when it last did, and that is taken\n"
+    )
+    assert pushed.stderr.startswith("Error: the bundle did not reach lab/offline: ")
     assert "the Hub gave no answer for model.int8.onnx of lab/offline, and the cache does not have it" in absent.stderr
     assert "\n  fix: check the connection" in absent.stderr
     assert unknown.code == 1
-    assert "note: the Hub does not answer (" in unknown.stderr
+    assert unknown.stderr.startswith("Error: the Hub gave no answer for bundle.json of lab/unseen, and the cache does")
+    assert "Connection refused" in unknown.stderr
 
 
 def test_a_push_that_broke_off_goes_on(hub: Hub, run: Run, bundle: Path) -> None:
