@@ -40,7 +40,7 @@ def export(
     progress: Progress = silent,
     say: Progress = silent,
 ) -> Bundle:
-    """Turn a ViViT or VideoMAE checkpoint into a bundle that computes what torch computes.
+    """Turn a ViViT, VideoMAE or V-JEPA 2 checkpoint into a bundle that computes what torch computes.
 
     Args:
         model: an id on the Hub, perhaps with a revision (owner/name@revision), a folder, or a .pth file of the original
@@ -99,6 +99,9 @@ def load_and_plan(
             options.num_frames,
             options.num_attention_heads,
             options.num_pooler_heads,
+            options.joined_clips,
+            None if options.probe is None else str(options.probe),
+            options.probe_layers,
             options.positions,
             options.pixels,
         ),

@@ -36,6 +36,9 @@ class ExportOptions:
         num_frames: frames of a clip, where not the checkpoint's.
         num_attention_heads: heads, where not those of config.json.
         num_pooler_heads: heads of the pooler, where not those of the encoder.
+        joined_clips: how many clips the pooler reads together, as in a published evaluation.
+        probe: a .pt file with a head that the authors of V-JEPA 2 publish apart from its encoder.
+        probe_layers: of the encoder, whose tokens that head reads, the first layer being 0.
         positions: how positions follow another size; see `Overrides`.
         pixels: whose arithmetic clips are prepared with.
         input_name: what the graph takes: normalised float32, or uint8 frames that it normalises itself.
@@ -56,6 +59,9 @@ class ExportOptions:
     num_frames: int | None = None
     num_attention_heads: int | None = None
     num_pooler_heads: int | None = None
+    joined_clips: int | None = None
+    probe: Path | None = None
+    probe_layers: tuple[int, ...] | None = None
     positions: Literal["recomputed", "interpolated"] | None = None
     pixels: Arithmetic | None = None
     input_name: InputName = "pixel_values"

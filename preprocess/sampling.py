@@ -186,13 +186,17 @@ POLICIES: dict[Policy, Callable[[int, int, int, int], Indices]] = {
 def clip_views(sampling: Sampling, *, num_frames: int, available: int, clips: int) -> Indices:
     """Indices int64 (clips, num_frames) of the frames of each clip, at least 0 and less than `available`.
 
+    Where clips are joined, num_frames are those of all that make one.
+
     Raises VideoError where there is no frame to take, ValueError for less than one clip.
     """
     if clips < 1:
         raise ValueError(f"clips must be 1 or more, got {clips}")
     if available < 1:
         raise VideoError(f"a clip of {num_frames} frames needs at least 1 frame to take from, got {available}")
-    return POLICIES[sampling.policy](num_frames, sampling.stride, available, clips)
+    frames, joined = num_frames // sampling.joined, sampling.joined
+    views = POLICIES[sampling.policy](frames, sampling.stride, available, clips * joined)
+    return views.reshape(clips, num_frames)  # (clips * joined, T) -> (clips, joined * T)
 
 
 def sample(sampling: Sampling, *, num_frames: int, available: int) -> Indices:

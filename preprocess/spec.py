@@ -31,14 +31,19 @@ LAYOUTS: dict[InputName, Layout] = {"pixel_values": "TCHW", "frames": "THWC"}
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a file make a clip: a policy of sampling.py, and the step between frames it takes."""
+    """Which frames of a file make a clip: a policy of sampling.py, and the step between frames it takes.
+
+    joined: how many clips of the policy, one behind the other, make one for the model.
+    """
 
     policy: Policy
     stride: int
+    joined: int = 1
 
     def __post_init__(self) -> None:
         _check_choice("policy", self.policy, get_args(Policy))
         _check_positive("stride", self.stride)
+        _check_positive("joined", self.joined)
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,9 @@ class ClipSpec:
 
     def __post_init__(self) -> None:
         _check_positive("num_frames", self.num_frames)
+        joined = self.evaluation.sampling.joined
+        if self.num_frames % joined:
+            raise ValueError(f"num_frames must be those of {joined} joined clips, got {self.num_frames}")
         _check_choice("arithmetic", self.arithmetic, get_args(Arithmetic))
         _check_choice("resample", self.resample, get_args(Resample))
         _check_choice("layout", self.layout, get_args(Layout))

@@ -1,4 +1,4 @@
-"""ViViT-B and VideoMAE-B at full size with seeded random weights: the truth about parity, batches, time and memory.
+"""One of each family at full size with seeded random weights: the truth about parity, batches, time and memory.
 
 Times and memory are printed and not asserted: run with `make test-full-size`.
 """
@@ -21,6 +21,17 @@ from tubelet.runtime.load import load
 FULL_SIZE: dict[str, dict[str, Any]] = {
     "vivit": {"image_size": (224, 224), "num_frames": 32, "tubelet_size": (2, 16, 16)},
     "videomae": {"image_size": (224, 224), "num_frames": 16, "tubelet_size": 2, "patch_size": (16, 16)},
+    "vjepa2": {  # the ViT-L, as for Something-Something v2
+        "image_size": (256, 256),
+        "num_frames": 16,
+        "tubelet_size": 2,
+        "patch_size": 16,
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "num_labels": 174,
+    },
 }
 WIDTHS: dict[str, Any] = {
     "hidden_size": 768,
@@ -43,9 +54,9 @@ def peak_mb() -> float:
 
 
 @pytest.mark.full_size
-@pytest.mark.parametrize("family", ["videomae", "vivit"])
+@pytest.mark.parametrize("family", ["videomae", "vivit", "vjepa2"])
 def test_a_full_size_checkpoint_becomes_a_bundle_that_classifies(family: str, tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path / family, family, **FULL_SIZE[family], **WIDTHS)
+    folder = write_checkpoint(tmp_path / family, family, **WIDTHS, **FULL_SIZE[family])
     start = time.perf_counter()
     exported = run("export", "--model", folder, "-o", tmp_path / "bundle", "--json")
     export_seconds = time.perf_counter() - start
@@ -88,7 +99,7 @@ def test_a_full_size_checkpoint_becomes_a_bundle_of_every_task(
 ) -> None:
     mean_pooling: dict[str, Any] = {"use_mean_pooling": False} if family == "videomae" else {}
     folder = write_checkpoint(
-        tmp_path / family, family, task=task, pooler=family == "vivit", **FULL_SIZE[family], **WIDTHS, **mean_pooling
+        tmp_path / family, family, task=task, pooler=family == "vivit", **WIDTHS, **FULL_SIZE[family], **mean_pooling
     )
     start = time.perf_counter()
     asked = [] if outputs is None else ["--outputs", outputs]
@@ -109,6 +120,7 @@ def test_a_full_size_checkpoint_becomes_a_bundle_of_every_task(
         ("vivit", "video-classification"),
         ("vivit", "feature-extraction"),
         ("videomae", "video-classification"),
+        ("vjepa2", "video-classification"),
         ("videomae", "feature-extraction"),
         ("videomae", "masked-modeling"),
     ],
@@ -121,7 +133,7 @@ def test_full_size_outputs_equal_those_of_transformers(family: str, task: Task) 
 
     torch.set_num_threads(2)
     mean_pooling: dict[str, Any] = {"use_mean_pooling": False} if family == "videomae" else {}
-    changes = {**FULL_SIZE[family], **WIDTHS, **mean_pooling}
+    changes = {**WIDTHS, **FULL_SIZE[family], **mean_pooling}
     with torch.inference_mode():
         ours, theirs = seeded(family, task, changes)
         pixel_values = clips(tiny_config(family, **changes), batch=1)

@@ -133,7 +133,8 @@ def _wanted(files: Files, task: Task | None, overrides: Overrides) -> _Wanted:
         architectures = files.settings.get("architectures")
         task = family.task_of(architectures if isinstance(architectures, list) else ())
     family.class_of(task)
-    if overrides.num_pooler_heads is not None and task != "video-classification":
+    of_pooler = (overrides.num_pooler_heads, overrides.joined_clips, overrides.probe_layers)
+    if any(of_pooler) and task != "video-classification":
         raise CheckpointError(f"a pooler is part of a classifier, and this is an export for {task}")
     return _Wanted(family, task, native, config, are_recomputed(family, overrides))
 

@@ -14,6 +14,7 @@ from .adapters import Adapter, adapted_settings, merge, open_adapter
 from .hub import fetch_processor, fetch_weights
 from .originals import has_original_names, hub_names, infer_settings, original_processor, read_original
 from .overrides import Overrides
+from .probes import probed_settings, read_probe, require_layers, with_probe
 from .processor_files import ProcessorFile, has_processor, read_processor
 from .small_files import read_json_object
 from .source import Source, no_weights
@@ -31,6 +32,7 @@ class Files:
     base:      where the weights lie: of an adapter, the checkpoint that it belongs on; else the source itself
     adapter:   what is to be merged into those weights, if anything
     named:     the weights of a .pth file that the caller named, under the names of transformers
+    probe:     those of a head that takes the place of the checkpoint's own, if any
     settings:  what config.json says, in the words of transformers, of the model with the adapter
     """
 
@@ -38,6 +40,7 @@ class Files:
     base: Source
     adapter: Adapter | None
     named: Mapping[str, Tensor] | None
+    probe: Mapping[str, Tensor] | None
     settings: Mapping[str, Any]
     family: Family
 
@@ -51,7 +54,12 @@ def open_files(source: Source, overrides: Overrides, report: Report) -> Files:
     family = family_of(settings)
     if adapter is not None:
         settings = adapted_settings(settings, adapter, family)
-    return Files(source, base, adapter, named, settings, family)
+    probe = None
+    if overrides.probe is not None:
+        require_layers(overrides)
+        probe = read_probe(Path(overrides.probe), family)
+        settings = probed_settings(settings, probe, family)
+    return Files(source, base, adapter, named, probe, settings, family)
 
 
 def _read_settings(
@@ -82,7 +90,9 @@ def read_named_weights(files: Files, report: Report) -> Mapping[str, Tensor]:
     weights = files.named
     if weights is None:
         weights = _named_as_on_the_hub(_stored_weights(files.base, report), report)
-    return weights if files.adapter is None else merge(weights, files.adapter, files.family)
+    if files.adapter is not None:
+        weights = merge(weights, files.adapter, files.family)
+    return weights if files.probe is None else with_probe(weights, files.probe, files.family)
 
 
 def _stored_weights(source: Source, report: Report) -> dict[str, Tensor]:

@@ -28,6 +28,9 @@ class Overrides:
     positions:   at another size: interpolated from those that the model was trained with, or, of a VideoMAE,
                  recomputed as transformers does for a config of that size. None interpolates. But where nothing says
                  what size the model was trained at, the size given is taken for it, unless this is "interpolated"
+    joined_clips: how many clips make one, whose tokens the pooler of a V-JEPA 2 reads together
+    probe:       the .pt file of a head that the authors publish apart, which takes the place of the checkpoint's own
+    probe_layers: of the encoder, whose tokens that head reads, the first layer being 0
     pixels:      whose arithmetic clips are prepared with. None is what the checkpoint's processor computes with
 
     Raises OutOfBounds for a size that no model is of, and for what is no choice.
@@ -37,6 +40,9 @@ class Overrides:
     num_frames: int | None = None
     num_attention_heads: int | None = None
     num_pooler_heads: int | None = None
+    joined_clips: int | None = None
+    probe: str | None = None
+    probe_layers: tuple[int, ...] | None = None
     positions: Positions | None = None
     pixels: Arithmetic | None = None
 
@@ -64,6 +70,13 @@ class Overrides:
 
 AS_PUBLISHED = Overrides()
 
+# Those that are for a pooler, and the options that set them.
+_OF_POOLER = {
+    "num_pooler_heads": "--pooler-heads",
+    "joined_clips": "--joined-clips",
+    "probe_layers": "--probe-layers",
+}
+
 
 def apply_overrides(family: Family, native: TransformerConfig, overrides: Overrides) -> TransformerConfig:
     """`native`, which is what config.json says, with the overrides in their places.
@@ -76,11 +89,15 @@ def apply_overrides(family: Family, native: TransformerConfig, overrides: Overri
             f"{family.title}'s positions are learned, so they cannot be recomputed",
             fix="leave --positions away: interpolated",
         )
-    if overrides.num_pooler_heads is not None and not hasattr(native, "num_pooler_heads"):
-        raise CheckpointError(f"{family.title} has no pooler with heads", fix="leave --pooler-heads away")
+    for name, option in _OF_POOLER.items():
+        if getattr(overrides, name) is not None and not hasattr(native, name):
+            raise CheckpointError(f"{family.title} has no pooler with a query", fix=f"leave {option} away")
     wanted = {name: value for name, value in overrides.to_json().items() if value != getattr(native, name, value)}
     sizes = Overrides(wanted.get("image_size"), wanted.get("num_frames"))
     check_sizes(sizes, native.tubelet)  # a size that stays may leave something over, as it did in training
+    wanted.pop("probe", None)
+    if overrides.joined_clips is not None:
+        wanted["num_frames"] = overrides.joined_clips * wanted.get("num_frames", native.num_frames)
     return dataclasses.replace(native, **wanted)
 
 
@@ -116,12 +133,23 @@ def override_notes(
 ) -> tuple[str, ...]:
     """What a user of the bundle should know about `config`, which the overrides made of `native`, the config.json."""
     notes = []
-    if config.clip_shape != native.clip_shape:
-        counted = family.counts_frames and config.image_size == native.image_size
-        positions = "recomputed" if counted or are_recomputed(family, overrides) else "interpolated"
+    joined = overrides.joined_clips or 1
+    if joined > 1:
         notes.append(
-            f"an extension that no published evaluation covers: clips are {_clip(config)}, the checkpoint's are "
-            f"{_clip(native)}; its positions are {positions}"
+            f"a clip is {joined} clips of {config.num_frames // joined} frames, whose tokens the pooler reads "
+            "together, as in the published evaluation"
+        )
+    if family.counts_frames and config.image_size == native.image_size:
+        if config.num_frames // joined != native.num_frames:
+            notes.append(
+                f"clips are {_clip(config, joined)}, the checkpoint's are {_clip(native)}; their positions in time are "
+                "counted on"
+            )
+    elif (config.num_frames // joined, config.image_size) != (native.num_frames, native.image_size):
+        positions = "recomputed" if are_recomputed(family, overrides) else "interpolated"
+        notes.append(
+            f"an extension that no published evaluation covers: clips are {_clip(config, joined)}, the checkpoint's "
+            f"are {_clip(native)}; its positions are {positions}"
         )
     if config.num_attention_heads != native.num_attention_heads:
         notes.append(
@@ -133,13 +161,18 @@ def override_notes(
             f"the pooler has {overrides.num_pooler_heads} heads, as asked for; transformers gives it the encoder's "
             f"{config.num_attention_heads}"
         )
+    if overrides.probe_layers not in (None, (config.num_hidden_layers - 1,)):
+        layers = ", ".join(map(str, overrides.probe_layers or ()))
+        notes.append(
+            f"the pooler reads the tokens of layers {layers}, counted from 0; that of transformers reads the last alone"
+        )
     if config.num_attention_heads == native.num_attention_heads and (note := family.note(config, task)) is not None:
         notes.append(note)
     return tuple(notes)
 
 
-def _clip(config: TransformerConfig) -> str:
-    return f"{config.num_frames} frames of {_times(config.image_size)}"
+def _clip(config: TransformerConfig, joined: int = 1) -> str:
+    return f"{config.num_frames // joined} frames of {_times(config.image_size)}"
 
 
 def _times(sides: tuple[int, ...]) -> str:

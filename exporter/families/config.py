@@ -78,6 +78,7 @@ class TransformerConfig:
 
     tubelet_fields: ClassVar[tuple[str, ...]]  # those that say how large a tubelet is
     further_layers: ClassVar[Mapping[Task, tuple[str, ...]]] = {}  # those that count layers beside num_hidden_layers
+    most_tokens: ClassVar[int] = MOST_TOKENS
     hub_names: ClassVar[Mapping[str, str]] = {}  # what config.json calls those of our fields that it names otherwise
 
     image_size: tuple[int, int] = (224, 224)
@@ -109,12 +110,12 @@ class TransformerConfig:
                 f"hidden_size must be a multiple of num_attention_heads, got {self.hidden_size} and "
                 f"{self.num_attention_heads}"
             )
-        if prod(self.grid) > MOST_TOKENS:
+        if prod(self.grid) > self.most_tokens:
             height, width = self.image_size
             frames, size = self.hub_name("num_frames"), self.hub_name("image_size")
             raise CheckpointError(
                 f"clips of {frames} {self.num_frames} and {size} {height}x{width} are {prod(self.grid)} tubelets "
-                f"of {'x'.join(map(str, self.tubelet))}, at most {MOST_TOKENS}: attention compares each with "
+                f"of {'x'.join(map(str, self.tubelet))}, at most {self.most_tokens}: attention compares each with "
                 "each",
                 fix=f"correct {frames} and {size} in config.json, or give a smaller --num-frames or --image-size",
             )
@@ -199,6 +200,9 @@ def _judge(value: Any, *, like: Any) -> tuple[bool, str]:
             valid = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
             return valid, "a number from 0 to below 1"
         case tuple():
+            if not like:  # numbers of something that is counted from 0 on
+                valid = isinstance(value, tuple) and all(entry == 0 or _is_count(entry) for entry in value)
+                return valid, f"whole numbers from 0 to {MOST}"
             valid = isinstance(value, tuple) and len(value) == len(like) and all(map(_is_count, value))
             return valid, f"{len(like)} whole numbers above 0, at most {MOST}"
         case _:

@@ -101,6 +101,8 @@ class Family:
     beside_encoder:  what a classifier has beside the weights of an encoder, which are the argument, and its head
     unused:          what the names of weights begin with that no task here needs, and what those are. The family's
                      own name may stand in front
+    probe_names:     the names that our classifier has for the weights of a head that the authors publish in a file of
+                     its own, given those there. None where they publish none
     resize_stored:   turns weights that were stored with one config into those for another: positions that are learned.
                      None where no weight depends on the size of a clip
     resize_computed: gives a module of another size the positions that it was trained with, interpolated, instead of
@@ -124,6 +126,7 @@ class Family:
     stored_name: Callable[[str], str] = as_stored
     beside_encoder: Callable[[Weights], dict[str, Tensor]] = nothing_more
     unused: Mapping[str, str] = field(default_factory=dict)
+    probe_names: Callable[[Weights], dict[str, Tensor]] | None = None
     resize_stored: Callable[[Weights, TransformerConfig, TransformerConfig], dict[str, Tensor]] | None = None
     resize_computed: Callable[[nn.Module, TransformerConfig, TransformerConfig], None] | None = None
     counts_frames: bool = False

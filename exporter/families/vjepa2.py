@@ -1,7 +1,7 @@
 """V-JEPA 2 (Assran et al. 2025, arXiv:2506.09985): the classifier with an attentive pooler, and the family.
 
 The published weights are facebook/vjepa2-*; names and numbers follow `VJEPA2Model` and `VJEPA2ForVideoClassification`
-of transformers. The encoder is in vjepa2_encoder.py.
+of transformers. The encoder is in vjepa2_encoder.py, the heads that its authors publish apart in vjepa2_probe.py.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...preprocess.errors import CheckpointError
 from ...preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, Evaluation, Sampling
 from ...runtime.bundle.bundle import Readout, Task
 from .attention import Attended, Attending
 from .config import TransformerConfig
 from .family import COMMON_DEFAULTS, Family, Processor
 from .model import Model
-from .vjepa2_encoder import MLP, VJEPA2Config, VJEPA2Model, interpolate_places
+from .vjepa2_config import VJEPA2Config
+from .vjepa2_encoder import MLP, VJEPA2Model, interpolate_places
+from .vjepa2_probe import probe_names
 
 # The heads that the authors trained every pooler with (num_heads in configs/inference of facebookresearch/vjepa2).
 _POOLER_HEADS_TRAINED = 16
@@ -133,6 +136,11 @@ class VJEPA2ForVideoClassification(Model):
 
     @property
     def attention_names(self) -> tuple[str, ...]:
+        if self.config.joined_clips > 1 or self.config.probe_layers:
+            raise CheckpointError(
+                "attentions of joined clips and of several layers are no map of one clip",
+                fix="export them without --joined-clips and --probe-layers",
+            )
         pooler = (f"pooler_attentions.{i}" for i in range(self.config.num_pooler_layers + 1))
         return (*super().attention_names, *pooler)
 
@@ -165,8 +173,9 @@ def published_evaluation(config: TransformerConfig) -> Evaluation:
 
     Source: facebookresearch/vjepa2, configs/inference, and src/datasets/video_dataset.py.
     """
-    stride = 4 if config.num_frames <= 16 else 2
-    return Evaluation(Sampling("parts", stride=stride), crop_rounding="step", averages="scores", crops_of="fitted")
+    joined = cast(VJEPA2Config, config).joined_clips
+    stride = 4 if config.num_frames // joined <= 16 else 2
+    return Evaluation(Sampling("parts", stride, joined), crop_rounding="step", averages="scores", crops_of="fitted")
 
 
 def note_on_heads(config: TransformerConfig, task: Task) -> str | None:
@@ -200,6 +209,7 @@ FAMILY = Family(
     evaluation=published_evaluation,
     heads={"video-classification": ("pooler.", "classifier.")},
     unused={"predictor.": "the predictor that it was pretrained with"},
+    probe_names=probe_names,
     resize_computed=interpolate_places,
     counts_frames=True,
     label_files={174: "something-something-v2-id2label.json", 48: "diving48-id2label.json"},

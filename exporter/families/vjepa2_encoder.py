@@ -1,140 +1,21 @@
-"""V-JEPA 2's encoder (Assran et al. 2025, arXiv:2506.09985), which all of its tasks share, and its config.
+"""V-JEPA 2's encoder (Assran et al. 2025, arXiv:2506.09985), which all of its tasks share.
 
 The family is in vjepa2.py.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar, Self, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ...preprocess.errors import CheckpointError
-from ...runtime.bundle.bundle import Readout, Task
+from ...runtime.bundle.bundle import Readout
 from ...runtime.tokens import Grid
 from .attention import Attended, Attending
 from .config import ACTIVATIONS, TransformerConfig
 from .model import Model
 from .transformer import Stack, tubelet_projection, tubelet_tokens
-
-# Keys of config.json that shape nothing here: what training needs, what the predictor is, and what transformers writes
-# for any model.
-_SHAPELESS = frozenset(
-    {
-        *("initializer_range", "drop_path_rate", "pred_hidden_size", "pred_num_attention_heads"),
-        *("pred_num_hidden_layers", "pred_num_mask_tokens", "pred_zero_init_mask_tokens", "pred_mlp_ratio"),
-        *("_attn_implementation_autoset", "_name_or_path", "architectures", "auto_map", "chunk_size_feed_forward"),
-        *("dtype", "finetuning_task", "id2label", "is_encoder_decoder", "label2id", "model_type", "num_labels"),
-        *("output_attentions", "output_hidden_states", "problem_type", "return_dict", "tie_word_embeddings"),
-        *("torch_dtype", "torchscript", "transformers_version", "use_cache"),
-    }
-)
-# What V-JEPA 2.1 adds, and the values that mean none of it.
-_OF_2_1: dict[str, Any] = {
-    "use_rope_interleave": False,
-    "use_modality_embeddings": False,
-    "interpolate_rope": False,
-    "use_context_projection": False,
-    "use_image_patch_embedder": False,
-    "teacher_embed_dim": None,
-    "num_distillation_outputs": 1,
-    "hierarchical_layers": None,
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class VJEPA2Config(TransformerConfig):
-    """Defaults are those of transformers, the ViT-L that was pretrained at 256 pixels.
-
-    patch_size:         height and width of a tubelet
-    tubelet_size:       frames of a tubelet
-    intermediate_size:  hidden_size * mlp_ratio of config.json, rounded down
-    attention_dropout:  of the pooler
-    num_pooler_layers:  self-attention layers of the pooler, before the one of its query
-    num_pooler_heads:   heads of the pooler; None stands for num_attention_heads, as in transformers
-    """
-
-    tubelet_fields: ClassVar[tuple[str, ...]] = ("tubelet_size", "patch_size")
-    further_layers: ClassVar[Mapping[Task, tuple[str, ...]]] = {"video-classification": ("num_pooler_layers",)}
-    hub_names: ClassVar[Mapping[str, str]] = {
-        "image_size": "crop_size",
-        "num_frames": "frames_per_clip",
-        "num_channels": "in_chans",
-    }
-
-    image_size: tuple[int, int] = (256, 256)
-    num_frames: int = 64
-    hidden_size: int = 1024
-    num_hidden_layers: int = 24
-    num_attention_heads: int = 16
-    intermediate_size: int = 4096
-    patch_size: int = 16
-    tubelet_size: int = 2
-    attention_dropout: float = 0.0
-    num_pooler_layers: int = 3
-    num_pooler_heads: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.hidden_size % self.pooler_heads:
-            raise CheckpointError(
-                f"hidden_size must be a multiple of the pooler's heads, got {self.hidden_size} and {self.pooler_heads}"
-            )
-
-    @property
-    def tubelet(self) -> tuple[int, int, int]:
-        return self.tubelet_size, self.patch_size, self.patch_size
-
-    @property
-    def pooler_heads(self) -> int:
-        return self.num_pooler_heads or self.num_attention_heads
-
-    def large_weights(self, task: Task) -> Iterator[tuple[tuple[str, ...], int]]:
-        yield from super().large_weights(task)
-        if task == "video-classification":
-            yield ("hidden_size",), 4 * self.hidden_size**2  # an MLP of the pooler
-
-    @classmethod
-    def from_hub(cls, config: Mapping[str, Any]) -> Self:
-        """As of any family, but that a key which is not known is an error: what it means may be another model."""
-        _require_2_0(config)
-        config = dict(config)
-        size = config.pop("image_size", None)  # earlier versions of transformers wrote crop_size once more
-        if size not in (None, config.get("crop_size", 256)):
-            raise CheckpointError(f"config.json says crop_size {config.get('crop_size', 256)} and image_size {size}")
-        if "crop_size" in config:
-            config["crop_size"] = _pair(config["crop_size"])
-        width, ratio = config.get("hidden_size", cls.hidden_size), config.pop("mlp_ratio", 4.0)
-        if not all(isinstance(value, int | float) and 0 < value <= 1e6 for value in (width, ratio)):
-            raise CheckpointError(f"hidden_size and mlp_ratio must be numbers above 0, got {width!r} and {ratio!r}")
-        return super().from_hub(config | {"intermediate_size": int(width * ratio)})
-
-
-def _pair(side: Any) -> Any:
-    """(height, width) of one number; anything else as it is."""
-    return (side, side) if isinstance(side, int) else side
-
-
-def _require_2_0(config: Mapping[str, Any]) -> None:
-    """Raise CheckpointError for a config.json that says more than one of V-JEPA 2 can."""
-    later = [key for key, plain in _OF_2_1.items() if config.get(key, plain) != plain]
-    if later:
-        raise CheckpointError(
-            f"config.json has {', '.join(f'{key} {config[key]!r}' for key in later)}: this is V-JEPA 2.1 or later, "
-            "whose positions are another function, and V-JEPA 2 is supported",
-            fix="take a checkpoint of V-JEPA 2, such as facebook/vjepa2-vitl-fpc16-256-ssv2",
-        )
-    known = {VJEPA2Config.hub_name(name) for name in VJEPA2Config.__dataclass_fields__}
-    known = (known - {"num_pooler_heads"}) | {"image_size", "mlp_ratio"} | _SHAPELESS | _OF_2_1.keys()
-    unknown = sorted(config.keys() - known)
-    if unknown:
-        raise CheckpointError(
-            f"config.json has {', '.join(unknown)}, which V-JEPA 2 of transformers 5 does not: with what it means, the "
-            "same weights may be another model",
-            fix="take it out of config.json where it changes nothing of what the model computes",
-        )
+from .vjepa2_config import VJEPA2Config
 
 
 class VJEPA2Positions(nn.Module):
@@ -155,7 +36,7 @@ class VJEPA2Positions(nn.Module):
     def __init__(self, config: VJEPA2Config) -> None:
         super().__init__()
         self.width, self.heads = config.hidden_size, config.num_attention_heads
-        self.number(config.grid, config.grid)
+        self.number(config.clip_grid, config.clip_grid)
 
     def number(self, grid: Grid, trained: Grid) -> None:
         """Number the tokens of a clip of `grid` for a model trained on clips of `trained`.
@@ -277,8 +158,10 @@ class VJEPA2Encoder(Stack):
 
 
 class VJEPA2Model(Model):
-    """The encoder: (B, T, C, H, W) to normalised tokens (B, N, D). The predictor that it was trained with is not here:
-    no task needs it."""
+    """The encoder: (B, T, C, H, W) to normalised tokens (B, N, D), those of several layers where a probe reads them.
+
+    The predictor that it was trained with is not here: no task needs it.
+    """
 
     config: VJEPA2Config
 
@@ -295,19 +178,35 @@ class VJEPA2Model(Model):
         return "mean"  # without a classifier nothing is read from one token rather than another
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        x = self.encoder.embeddings(pixel_values)
-        for layer in self.encoder.layer:
+        x = self._apart(self.encoder.embeddings(pixel_values))
+        kept, layers = [], self.config.probe_layers
+        for number, layer in enumerate(self.encoder.layer):
             x, _ = layer(x)
-        return cast(Tensor, self.encoder.layernorm(x))
+            if number in layers:
+                kept.append(self.encoder.layernorm(x))
+        return self._joined(torch.cat(kept, dim=1) if kept else self.encoder.layernorm(x))
 
     def outputs(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """last_hidden_state (B, N, D), and the encoder's `States`."""
-        states = self.encoder.states(self.encoder.embeddings(pixel_values))
-        return {"last_hidden_state": self.encoder.layernorm(states.hidden_states[-1]), **states.named()}
+        """last_hidden_state (B, N, D), and the encoder's `States`; their attentions are of each clip by itself."""
+        states = self.encoder.states(self._apart(self.encoder.embeddings(pixel_values)))
+        hidden_states = tuple(map(self._joined, states.hidden_states))
+        read = [states.hidden_states[layer + 1] for layer in self.config.probe_layers] or [states.hidden_states[-1]]
+        tokens = self._joined(torch.cat([self.encoder.layernorm(state) for state in read], dim=1))
+        return {"last_hidden_state": tokens, **states._replace(hidden_states=hidden_states).named()}
+
+    def _apart(self, x: Tensor) -> Tensor:
+        """The tokens of joined clips (B, J * N, D), of each clip by itself: (B * J, N, D)."""
+        joined = self.config.joined_clips
+        return x if joined == 1 else torch.unflatten(x, 1, (joined, -1)).flatten(0, 1)
+
+    def _joined(self, x: Tensor) -> Tensor:
+        """(B * J, N, D) to (B, J * N, D)."""
+        joined = self.config.joined_clips
+        return x if joined == 1 else torch.unflatten(x, 0, (-1, joined)).flatten(1, 2)
 
 
 def interpolate_places(model: nn.Module, native: TransformerConfig, config: TransformerConfig) -> None:
     """Number the tokens of `model`, of `config`, so that the outermost rows and columns are those of `native`."""
     for module in model.modules():
         if isinstance(module, VJEPA2Positions):
-            module.number(config.grid, native.grid)
+            module.number(cast(VJEPA2Config, config).clip_grid, cast(VJEPA2Config, native).clip_grid)

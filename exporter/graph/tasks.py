@@ -47,7 +47,7 @@ class ExportedModel(nn.Module):
         self.model = sharing_weights(model)
         self.names = tuple(names)
         attend_with(self.model, sdpa_attention)
-        if set(names) & set(model.attention_names):
+        if any("attentions." in name for name in names):
             attend_with(self.model.encoding, eager_attention)
 
     def forward(self, pixel_values: Tensor, *indices: Tensor) -> tuple[Tensor, ...]:

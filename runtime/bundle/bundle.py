@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ...preprocess.errors import BundleError
-from ...preprocess.spec import Arithmetic, ClipSpec, ShortestEdge
+from ...preprocess.spec import Arithmetic, ClipSpec, Sampling, ShortestEdge
 from ..precisions import GRAPH_PRECISIONS
 from ..storage.exchange import restored, while_it_stays
 from ..storage.written import written_file
@@ -163,7 +163,7 @@ class Bundle:
         rows = [
             ("model", f"{source} ({self.architecture})"),
             ("task", f"{self.task}, {self._describe_labels()}" if self.labels else self.task),
-            ("clip", f"{spec.num_frames} frames, {sampling.policy}, stride {sampling.stride}"),
+            ("clip", f"{spec.num_frames} frames, {_describe_sampling(sampling)}"),
             ("pixels", _describe_pixels(spec)),
             *((graph.precision, text) for graph in self.graphs for text in (graph.describe(), *graph.notes)),
             ("made with", ", ".join(f"{tool} {version}" for tool, version in self.versions.items())),
@@ -261,6 +261,11 @@ _COMPUTED_AS: dict[Arithmetic, str] = {
     "pillow-13": "computed as Pillow 13 does",
     "torchvision": "computed as torchvision does",
 }
+
+
+def _describe_sampling(sampling: Sampling) -> str:
+    joined = f", {sampling.joined} clips joined to one" if sampling.joined > 1 else ""
+    return f"{sampling.policy}, stride {sampling.stride}{joined}"
 
 
 def _describe_pixels(spec: ClipSpec) -> str:

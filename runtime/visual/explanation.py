@@ -22,10 +22,12 @@ class Attentions(NamedTuple):
 
     attentions:           float32 (1, h, N, N); or (1, T, h, 1 + P, 1 + P), of models that attend within frames
     temporal_attentions:  float32 (1, P, h, T, T), of models that attend within places before; or none
+    pooler_attentions:    float32 (1, h, N, N), and last (1, h, 1, N), of models whose query reads the tokens; or none
     """
 
     attentions: Sequence[NDArray[np.float32]]
     temporal_attentions: Sequence[NDArray[np.float32]]
+    pooler_attentions: Sequence[NDArray[np.float32]] = ()
 
 
 # pixel_values float32 (1, T, C, H, W) or frames uint8 (1, T, H, W, C), as the graph takes them -> its attentions.
@@ -83,5 +85,6 @@ def explain_clip(
     if found.temporal_attentions or found.attentions[0].ndim == 5:
         heat = frame_attention_map(found.attentions, found.temporal_attentions, grid, method)
     else:
-        heat = attention_map(found.attentions, grid, readout, method, token_order=token_order)
+        layers = [*found.attentions, *found.pooler_attentions]
+        heat = attention_map(layers, grid, readout, method, token_order=token_order)
     return Explanation(clip, frames.seconds, heat, tubelet)

@@ -32,9 +32,10 @@ def attention_map(
 
     Args:
         attentions: of each layer, the first layer first: float32 (h, N, N), or (1, h, N, N). Rows ask, and sum to 1.
+            With readout "attentive" the last is that of the query alone, (h, 1, N).
         grid: T', H', W' of the clip. N is their product, and one more with a class token.
         readout: from which tokens the answer is read.
-        method: "rollout", through all layers, or "last", the last layer alone.
+        method: "rollout", through all layers, or "last", the last layer alone: with "attentive" that of the query.
         token_order: how the tokens lie.
 
     Returns:
@@ -45,6 +46,9 @@ def attention_map(
     """
     layers = [attention[0] if attention.ndim == 4 and len(attention) == 1 else attention for attention in attentions]
     num_tokens = grid.tokens + (readout == "class-token")
+    query = layers.pop() if readout == "attentive" and layers else None
+    if query is not None and (query.ndim != 3 or query.shape[1:] != (1, num_tokens)):
+        raise ValueError(f"what the query attends to must be (h, 1, {num_tokens}), got {query.shape}")
     for layer in layers:
         if layer.ndim != 3 or layer.shape[1:] != (num_tokens, num_tokens):
             raise ValueError(
@@ -53,8 +57,12 @@ def attention_map(
             )
     if not layers:
         raise ValueError("there is no layer to take attentions from")
-    weights = reading_weights(num_tokens, readout)
-    weights = rollout(layers, weights) if method == "rollout" else through_attention(layers[-1], weights)
+    if query is not None:
+        weights: Reals = query[:, 0].mean(axis=0)  # (h, 1, N) -> (N)
+        weights = rollout(layers, weights) if method == "rollout" else weights
+    else:
+        weights = reading_weights(num_tokens, readout)
+        weights = rollout(layers, weights) if method == "rollout" else through_attention(layers[-1], weights)
     tubelets = weights[num_tokens - grid.tokens :]
     if token_order == "slice-by-slice":
         return tubelets.reshape(grid)

@@ -195,7 +195,7 @@ def test_a_table_that_is_none(hub: Hub, tmp_path: Path) -> None:
 
 @pytest.mark.network
 def test_published_checkpoints() -> None:
-    """All of the script's own table: 9 GB."""
+    """All of the script's own table: 12 GB."""
     from huggingface_hub import constants
 
     address = urlsplit(constants.ENDPOINT)

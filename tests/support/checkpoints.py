@@ -16,7 +16,7 @@ from tubelet.exporter.families.config import TransformerConfig
 from tubelet.exporter.families.family import Family
 from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.registry import FAMILIES, family_named
-from tubelet.exporter.families.vjepa2_encoder import VJEPA2Config
+from tubelet.exporter.families.vjepa2_config import VJEPA2Config
 from tubelet.preprocess.spec import Evaluation
 from tubelet.runtime.bundle.bundle import Task
 
@@ -125,7 +125,8 @@ def hub_config(config: Config) -> dict[str, Any]:
     values = {config.hub_name(name): value for name, value in values.items()}
     if isinstance(config, VJEPA2Config):
         values["mlp_ratio"] = values.pop("intermediate_size") / config.hidden_size
-        del values["hidden_dropout_prob"], values["num_pooler_heads"]  # which it has not
+        for name in ("hidden_dropout_prob", "num_pooler_heads", "joined_clips", "probe_layers"):  # which it has not
+            del values[name]
     family = family_with(config)
     return {
         "architectures": [family.architecture("video-classification")],

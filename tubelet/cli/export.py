@@ -14,7 +14,7 @@ from ..runtime.bundle.parity_report import ParityReport, worst
 from ..runtime.limits import CosineLimit
 from ..runtime.precisions import GRAPH_PRECISIONS
 from ..runtime.progress import StatusLine
-from .options import Bounded, ImageSize, NameList, calibrate_option, json_option, note, print_json
+from .options import Bounded, ImageSize, LayerList, NameList, calibrate_option, json_option, note, print_json
 
 # What to do with a bundle of each task.
 COMMANDS: dict[Task, str] = {
@@ -84,6 +84,23 @@ COMMANDS: dict[Task, str] = {
     help="Heads of the pooler of a V-JEPA 2, where not those of its encoder.",
 )
 @click.option(
+    "--joined-clips",
+    type=click.IntRange(1, 16),
+    metavar="N",
+    help="Clips that a V-JEPA 2 looks at one by one and reads together, as its published evaluation does.",
+)
+@click.option(
+    "--probe",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A .pt file with a head that the authors of V-JEPA 2 publish apart from its encoder.",
+)
+@click.option(
+    "--probe-layers",
+    type=LayerList(),
+    metavar="N,...",
+    help="Layers of the encoder that such a head reads, counted from 0.",
+)
+@click.option(
     "--pixels",
     type=click.Choice(get_args(Arithmetic)),
     help="Whose pixels clips have, to the bit: those of Pillow up to version 12, of Pillow 13, or of torchvision.  "
@@ -126,7 +143,7 @@ COMMANDS: dict[Task, str] = {
 @click.option("--dry-run", is_flag=True, help="Say what would be exported, and write nothing.")
 @json_option
 def export(model: str, output: Path | None, force: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
-    """Turn a ViViT or VideoMAE checkpoint into a bundle.
+    """Turn a ViViT, VideoMAE or V-JEPA 2 checkpoint into a bundle.
 
     Ends by comparing the graph with torch on the bundle's reference clips; exits with 3, and leaves no
     bundle, when it is outside tolerance.

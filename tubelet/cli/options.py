@@ -119,6 +119,18 @@ class NameList(click.ParamType[tuple[Name, ...]], Generic[Name]):
         return tuple(dict.fromkeys(found))
 
 
+class LayerList(click.ParamType[tuple[int, ...]]):
+    """Numbers of layers from 0 on, separated by commas, in rising order; each once."""
+
+    name = "layers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        try:
+            return tuple(sorted({whole_number(number) for number in value.split(",")}))
+        except ValueError:
+            self.fail(f"{value[:40]!r} is no list of layers, such as 17,19,21,23", param, ctx)
+
+
 class ImageSize(click.ParamType[tuple[int, int]]):
     """(height, width) in pixels, as N for both or HxW."""
 

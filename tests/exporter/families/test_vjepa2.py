@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,10 @@ from tubelet.exporter.checkpoint.processor_class import choose_arithmetic
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.families.registry import family_named
 from tubelet.exporter.families.vjepa2 import VJEPA2ForVideoClassification
-from tubelet.exporter.families.vjepa2_encoder import VJEPA2Config, VJEPA2Model, VJEPA2Positions
+from tubelet.exporter.families.vjepa2_config import VJEPA2Config
+from tubelet.exporter.families.vjepa2_encoder import VJEPA2Model, VJEPA2Positions
+from tubelet.exporter.graph.tasks import exported_model
+from tubelet.exporter.options import ExportOptions
 from tubelet.exporter.plan import clip_spec
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.frames import Frames
@@ -179,7 +183,9 @@ def test_frames_are_counted_however_many_there_are(tmp_path: Path) -> None:
     theirs: Any = transformers.VJEPA2ForVideoClassification.from_pretrained(folder).eval()
     pixel_values = clips(longer.config)
     assert (longer.model(pixel_values) - theirs(pixel_values).logits).abs().max() <= LIMIT
-    assert longer.notes[0].endswith("its positions are recomputed")
+    assert longer.notes == (
+        "clips are 10 frames of 32, the checkpoint's are 4 frames of 32; their positions in time are counted on",
+    )
 
 
 # --- Files ---
@@ -393,5 +399,138 @@ def test_heads_that_no_pooler_can_have_are_refused(tmp_path: Path) -> None:
         opened(folder, overrides=Overrides(num_pooler_heads=5))
     with pytest.raises(CheckpointError, match="a pooler is part of a classifier, and this is an export for feature"):
         opened(folder, overrides=Overrides(num_pooler_heads=3), task="feature-extraction")
-    with pytest.raises(CheckpointError, match="ViViT has no pooler with heads"):
+    with pytest.raises(CheckpointError, match="ViViT has no pooler with a query"):
         opened(write_checkpoint(tmp_path / "vivit", "vivit"), overrides=Overrides(num_pooler_heads=2))
+
+
+# --- Joined clips ---
+
+
+@torch.inference_mode()
+def test_the_pooler_reads_the_tokens_of_joined_clips_together(tmp_path: Path) -> None:
+    """The authors' evaluation, of their code's steps in transformers' modules: encode each clip, join the tokens."""
+    folder = write_checkpoint(tmp_path / "vjepa2", "vjepa2")
+    joined = opened(folder, overrides=Overrides(joined_clips=3))
+    theirs: Any = transformers.VJEPA2ForVideoClassification.from_pretrained(folder).eval()
+    pixel_values = clips(joined.config)
+    assert pixel_values.shape[:2] == (2, 12)
+    tokens = [theirs.vjepa2.get_vision_features(clip) for clip in pixel_values.chunk(3, dim=1)]
+    expected = theirs.classifier(theirs.pooler(torch.cat(tokens, dim=1)))
+    assert (joined.model(pixel_values) - expected).abs().max() <= LIMIT
+    assert joined.notes == (
+        "a clip is 3 clips of 4 frames, whose tokens the pooler reads together, as in the published evaluation",
+    )
+    found = joined.model.outputs(pixel_values)
+    assert found["hidden_states.1"].shape == (2, 3 * 32, 24)
+
+
+def test_a_bundle_of_joined_clips_is_proven_and_takes_its_frames_from_parts(video: Path, tmp_path: Path) -> None:
+    checkpoint = opened(write_checkpoint(tmp_path / "vjepa2", "vjepa2"), overrides=Overrides(joined_clips=2))
+    bundle, report = export_bundle(checkpoint, tmp_path / "bundle")
+    assert report.passed
+    assert bundle.spec.evaluation.sampling == Sampling("parts", 4, joined=2)
+    assert bundle.grid.tokens == 2 * 32
+    operators = {node.op_type for node in onnx.load(bundle.path / "model.onnx").graph.node}
+    assert "Shape" not in operators
+    with load(bundle.path) as model:
+        read = model.read(video)
+        assert read.indices.tolist() == [[0, 7, 14, 14, 14, 21, 28, 28]]
+        (best, *_) = model.classify(video)
+        assert 0 < best[1] <= 1
+
+
+def test_what_cannot_be_joined_is_refused(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "vjepa2", "vjepa2")
+    with pytest.raises(CheckpointError, match="attentions of joined clips and of several layers are no map"):
+        exported_model(opened(folder, overrides=Overrides(joined_clips=2)).model, ("attentions",))
+    with pytest.raises(CheckpointError, match="a pooler is part of a classifier"):
+        opened(folder, overrides=Overrides(joined_clips=2), task="feature-extraction")
+    with pytest.raises(CheckpointError, match="ViViT has no pooler with a query\n  fix: leave --joined-clips away"):
+        opened(write_checkpoint(tmp_path / "vivit", "vivit"), overrides=Overrides(joined_clips=2))
+
+
+# --- Heads that the authors publish apart ---
+
+
+def as_the_authors_save(weights: dict[str, Tensor]) -> dict[str, Any]:
+    """The weights of our head in the names of their AttentivePooler and AttentiveClassifier, behind DDP's."""
+    theirs: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        name = name.replace("classifier.", "linear.").replace("cross_attention_layer.cross_attn", "block.xattn")
+        name = name.replace("cross_attention_layer.", "block.").replace("self_attention_layers.", "blocks.")
+        name = (
+            name.replace("layer_norm", "norm").replace("self_attn.out_proj", "attn.proj").replace("self_attn", "attn")
+        )
+        theirs[f"module.{name}".replace("block.", "cross_attention_block.").replace("_proj.", ".")] = value
+    for fused in ("qkv", "kv"):
+        for name in [name for name in theirs if f".{fused[-2]}." in name]:
+            places = [name.replace(f".{fused[-2]}.", f".{part}.") for part in fused]
+            if all(place in theirs for place in places) and (len(fused) == 3) == ("xattn" not in name):
+                joined = torch.cat([theirs.pop(place) for place in places])
+                theirs[name.replace(f".{fused[-2]}.", f".{fused}.")] = joined
+    return {"classifiers": [theirs], "opt": [{"lr": 1e-3}], "scaler": None, "epoch": 20, "batch_size": 4}
+
+
+@pytest.mark.parametrize("layers", [(1,), (0, 1)])
+@torch.inference_mode()
+def test_a_probe_of_the_authors_reads_the_layers_of_its_training(layers: tuple[int, ...], tmp_path: Path) -> None:
+    """As their code has it: each of the layers through the last norm, their tokens behind one another."""
+    folder = write_checkpoint(tmp_path / "vjepa2", "vjepa2", task="feature-extraction")
+    classifier = write_checkpoint(tmp_path / "classifier", "vjepa2", num_labels=48, seed=5)
+    head = {name: value for name, value in opened(classifier).model.state_dict().items() if "vjepa2" not in name}
+    saved = as_the_authors_save(head)
+    assert {name.split(".")[-2] for name in saved["classifiers"][0]} >= {"qkv", "kv", "linear", "q", "proj"}
+    torch.save(saved, tmp_path / "probe.pt")
+    overrides = Overrides(probe=str(tmp_path / "probe.pt"), probe_layers=layers)
+    probed = opened(folder, overrides=overrides)
+    assert (len(probed.labels), type(probed.model).__name__) == (48, "VJEPA2ForVideoClassification")
+    encoder: Any = transformers.VJEPA2Model.from_pretrained(folder).eval()
+    theirs: Any = transformers.VJEPA2ForVideoClassification.from_pretrained(classifier).eval()
+    pixel_values = clips(probed.config)
+    states = encoder(pixel_values, skip_predictor=True, output_hidden_states=True).hidden_states
+    tokens = torch.cat([encoder.encoder.layernorm(states[layer + 1]) for layer in layers], dim=1)
+    expected = theirs.classifier(theirs.pooler(tokens))
+    assert (probed.model(pixel_values) - expected).abs().max() <= LIMIT
+    assert (probed.model.outputs(pixel_values)["logits"] - expected).abs().max() <= LIMIT
+    assert probed.notes == (
+        ()
+        if layers == (1,)
+        else ("the pooler reads the tokens of layers 0, 1, counted from 0; that of transformers reads the last alone",)
+    )
+    assert export_bundle(probed, tmp_path / "bundle")[1].passed
+
+
+def test_a_probe_that_is_none_is_refused(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "vjepa2", "vjepa2")
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="which layers of the encoder a probe reads shows in none of its weights"):
+        opened(folder, overrides=Overrides(probe=str(tmp_path / "other.pt")))
+    with pytest.raises(CheckpointError, match=r"other.pt must hold the weights of heads in a list under classifiers"):
+        opened(folder, overrides=Overrides(probe=str(tmp_path / "other.pt"), probe_layers=(1,)))
+    vivit = write_checkpoint(tmp_path / "vivit", "vivit")
+    with pytest.raises(CheckpointError, match="no heads of ViViT are published apart"):
+        opened(vivit, overrides=Overrides(probe=str(tmp_path / "other.pt"), probe_layers=(1,)))
+    with pytest.raises(CheckpointError, match="probe_layers must be below num_hidden_layers, which is 2, got 1, 7"):
+        opened(folder, overrides=Overrides(probe_layers=(1, 7)))
+
+
+# --- Explained ---
+
+
+def test_a_classification_is_explained_through_the_pooler(video: Path, tmp_path: Path) -> None:
+    """Against matrices in float64: what the query attends to, through the layers of the pooler and the encoder."""
+    checkpoint = opened(write_checkpoint(tmp_path / "vjepa2", "vjepa2"))
+    bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(extras=("attentions",)))
+    assert bundle.readout == "attentive"
+    with load(bundle.path) as model:
+        outputs = model.run(model.prepare(model.read(video)))
+        found = {method: model.explain(video, method=method).heat for method in ("rollout", "last")}
+    *layers, query = [value[0].astype(np.float64).mean(axis=0) for name, value in outputs.items() if "attent" in name]
+    assert len(layers) == 4
+    weights = query[0]
+    np.testing.assert_allclose(found["last"].ravel(), weights, atol=1e-6)
+    for layer in reversed(layers):
+        mixed = layer + np.eye(len(layer))
+        weights = weights @ (mixed / mixed.sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(found["rollout"].ravel(), weights, atol=1e-6)
+    assert found["rollout"].sum() == pytest.approx(1, abs=1e-5)

@@ -135,7 +135,7 @@ def timesformer_attentions(kind: str) -> tuple[list[NDArray[np.float32]], list[N
     attend_with(model, eager_attention)
     with torch.no_grad():
         found = model.outputs(torch.randn(1, 4, 3, 12, 16))
-    rows = ([v.numpy() for name, v in found.items() if name.startswith(f"{row}.")] for row in Attentions._fields)
+    rows = ([v.numpy() for name, v in found.items() if name.startswith(f"{row}.")] for row in Attentions._fields[:2])
     space, time = rows
     return space, time
 
