@@ -60,8 +60,8 @@ test-clusters: .venv/dev-ready .venv/clusters/ready
 # The same with the newest of everything, in each Python of 3.12 and up that is here: what `pip install` gives today.
 TORCH_FREE := $(addprefix tests/,$(addsuffix .py,test_torch_free cli/test_picture_commands runtime/test_inputs \
 	runtime/test_prefetch runtime/backends/test_ort runtime/proof/test_parity runtime/visual/test_picture_files \
-	$(addprefix preprocess/test_,container convert damage decode fuzz large_frames pyav resize sampling spec tracks \
-	video_info)))
+	$(addprefix preprocess/test_,container convert damage decode fuzz large_frames pyav redaction resize sampling spec \
+	through tracks video_info) $(addprefix runtime/stream/test_,connection http rtsp source) cli/test_timeline_command))
 .PHONY: torch-free-tests
 torch-free-tests:
 	@echo $(TORCH_FREE)

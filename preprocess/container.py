@@ -18,6 +18,7 @@ from .errors import TooManyFiles, VideoError
 from .pyav import (
     UNDECODABLE,
     UNEXPECTED,
+    bytes_of,
     hide_secrets,
     listed_frames,
     open_container,
@@ -225,7 +226,7 @@ def video_stream(source: Source, container: InputContainer) -> VideoStream:
     stream = _track(source, container, tracks)
     if cast("object", stream.codec_context) is None:  # PyAV's types say that it always exists
         raise VideoError(f"{source} holds video in a codec that this build of FFmpeg cannot decode")
-    listed, size = len(listed_frames(stream)), container.size
+    listed, size = len(listed_frames(stream)), bytes_of(container)
     if listed > size > 0:  # a lie that costs gigabytes each time the file is opened
         raise VideoError(f"{source} is damaged: it lists {listed} frames in {size} bytes", fix="copy the file again")
     if source.is_url and not source.may_be_endless and is_endless(container):
@@ -247,7 +248,7 @@ def _track(source: Source, container: InputContainer, tracks: list[VideoStream])
 
 def is_endless(container: InputContainer) -> bool:
     """Whether nothing says how long it is: a stream over a network that goes on. A playlist's own size says nothing."""
-    return container.duration is None and (container.size <= 0 or container.format.name in PLAYLIST_FORMATS)
+    return container.duration is None and (bytes_of(container) == 0 or container.format.name in PLAYLIST_FORMATS)
 
 
 def _is_animated_webp(source: Source) -> bool:

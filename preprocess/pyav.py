@@ -39,6 +39,12 @@ def open_container(source: Any, **options: Any) -> InputContainer:
     return container
 
 
+def bytes_of(container: InputContainer) -> int:
+    """How large the file is; 0 where that is not known, which is below 0 before PyAV 19 and None from there on."""
+    size: int | None = container.size
+    return max(size or 0, 0)
+
+
 def listed_frames(stream: VideoStream) -> Sequence["IndexEntry"]:
     """The frames that the file lists, undecoded; none with PyAV 16, which does not tell."""
     listed: Sequence[IndexEntry] = getattr(stream, "index_entries", ())

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from .container import OpenVideo, stated_bytes
 from .errors import VideoError
-from .pyav import listed_frames, pyav
+from .pyav import bytes_of, listed_frames, pyav
 
 # To start again at a keyframe takes about as long as to decode this many frames (measured on H.264 of 340x256
 # and 1280x720), most of it to fill the decoder's queue for reordering.
@@ -74,7 +74,8 @@ def list_frames(video: OpenVideo) -> FrameIndex:
     for number, entry in enumerate(entries):
         dts[number], ends[number] = entry.timestamp, entry.pos + entry.size
         is_key[number], is_discarded[number] = entry.is_keyframe, entry.is_discard
-    held = int((ends <= container.size).sum())
+    size = bytes_of(container)
+    held = int((ends <= size).sum()) if size else count
     if held < count and not video.skips_damage:
         raise _cut_short(video, f"lists {count} frames", f"{held}")
     # A fragmented file has a list in each fragment; stream.frames is what one whole list promises. Frames are
@@ -136,8 +137,8 @@ def refuse_cut_short(video: OpenVideo) -> None:
 
 def _refuse_less_than_stated(video: OpenVideo) -> None:
     stated = stated_bytes(video)
-    if stated is not None and video.container.size < stated:
-        raise _cut_short(video, f"states {stated} bytes", f"{video.container.size}")
+    if stated is not None and 0 < bytes_of(video.container) < stated:
+        raise _cut_short(video, f"states {stated} bytes", f"{bytes_of(video.container)}")
 
 
 def _cut_short(video: OpenVideo, promise: str, held: str) -> CutShort:

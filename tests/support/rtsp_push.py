@@ -10,6 +10,7 @@ import time
 from fractions import Fraction
 
 import av
+from av.container import OutputContainer
 from av.video.stream import VideoStream
 from videos import draw
 
@@ -17,11 +18,18 @@ SIZE = (96, 64)
 PATIENCE = 60.0  # seconds until somebody listens
 
 
-def opened(url: str) -> av.container.OutputContainer:
+def opened(url: str, rate: int) -> tuple[OutputContainer, VideoStream]:
+    """A stream to somebody who listens, which shows when its head is sent."""
     begun = time.monotonic()
     while True:
+        container = av.open(url, "w", format="rtsp", options={"rtsp_transport": "tcp"})
+        stream = container.add_stream("libx264", rate=rate, options={"tune": "zerolatency"})
+        assert isinstance(stream, VideoStream)
+        stream.width, stream.height = SIZE
+        stream.pix_fmt, stream.gop_size = "yuv420p", 10
         try:
-            return av.open(url, "w", format="rtsp", options={"rtsp_transport": "tcp"})
+            container.start_encoding()
+            return container, stream
         except OSError:
             if time.monotonic() - begun > PATIENCE:
                 raise
@@ -30,11 +38,8 @@ def opened(url: str) -> av.container.OutputContainer:
 
 def main() -> None:
     url, frames, rate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    with opened(url) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"tune": "zerolatency"})
-        assert isinstance(stream, VideoStream)
-        stream.width, stream.height = SIZE
-        stream.pix_fmt, stream.gop_size = "yuv420p", 10
+    container, stream = opened(url, rate)
+    with container:
         begun = time.monotonic()
         for number in range(frames):
             frame = av.VideoFrame.from_ndarray(draw(number, SIZE), format="rgb24")

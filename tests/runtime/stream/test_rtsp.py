@@ -1,6 +1,7 @@
 """RTSP: pushed to a reader that listens, and pulled from a server of GStreamer that dies and comes back."""
 
 import functools
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ PATIENT = 30.0  # seconds: what a loaded machine may take
 
 def test_what_is_pushed_to_a_reader_that_listens():
     url = f"rtsp://127.0.0.1:{free_port()}/live"
-    sender = subprocess.Popen([sys.executable, SUPPORT / "rtsp_push.py", url, "40", "50"])
+    command = [sys.executable, SUPPORT / "rtsp_push.py", url, "40", "50"]
+    sender = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(SUPPORT)})  # of a wheel, -P leaves it out
     try:
         items = list(
             open_source(url, stall_seconds=PATIENT, retries=0, options={"rtsp_flags": "listen", "listen_timeout": "60"})
