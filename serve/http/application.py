@@ -62,7 +62,7 @@ def create_app(served: Mapping[str, VideoClassifier], limits: Limits) -> Starlet
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
-        service = Service.open(served, limits, places, counted)
+        service = Service.open(served, limits, counted)
         try:
             yield {"service": service}
         finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -16,7 +17,8 @@ class Places:
     def __init__(self, count: int) -> None:
         self.count = count
         self.held = 0
-        self.seconds_each = 0.0  # how far apart answers were lately
+        self._apart = 0.0  # seconds from one answer to the next, lately, while others waited
+        self._last = time.monotonic()
 
     @contextmanager
     def taken(self) -> Iterator[None]:
@@ -27,16 +29,16 @@ class Places:
         try:
             yield
         finally:
+            now = time.monotonic()
+            if self.held > 1:
+                self._apart += 0.05 * (now - self._last - self._apart)
+            self._last = now
             self.held -= 1
-
-    def answered(self, seconds: float) -> None:
-        """Note how long the model took for one video."""
-        self.seconds_each += 0.1 * (seconds - self.seconds_each)
 
     @property
     def retry_after(self) -> int:
         """Seconds until about half of those in the queue have been answered."""
-        return min(max(1, math.ceil(self.held * self.seconds_each / 2)), LONGEST_RETRY)
+        return min(max(1, math.ceil(self.held * self._apart / 2)), LONGEST_RETRY)
 
 
 class Room:

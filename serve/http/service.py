@@ -17,7 +17,7 @@ from ...runtime.reading import Clips, Reading, prepare_crops, read_crops
 from .batches import Batches
 from .limits import Limits
 from .metrics import Metrics
-from .places import Places, Room
+from .places import Room
 from .refusal import Refusal
 from .uploads import Upload
 
@@ -61,20 +61,18 @@ class Service:
 
     models: Mapping[str, Served]
     limits: Limits
-    places: Places
     metrics: Metrics
     bodies: asyncio.Semaphore
     room: Room
     _readers: ThreadPoolExecutor = field(repr=False)
 
     @classmethod
-    def open(cls, models: Mapping[str, VideoClassifier], limits: Limits, places: Places, metrics: Metrics) -> Self:
+    def open(cls, models: Mapping[str, VideoClassifier], limits: Limits, metrics: Metrics) -> Self:
         """Put models behind queues, in the running event loop.
 
         Args:
             models: by the names that clients call them by.
             limits: what is done at once.
-            places: whose rate of answers is kept.
             metrics: what counts.
         """
         served = {
@@ -87,7 +85,7 @@ class Service:
         }
         readers = ThreadPoolExecutor(limits.workers, thread_name_prefix="tubelet-reader")
         bodies = asyncio.Semaphore(limits.workers + limits.batch)
-        return cls(served, limits, places, metrics, bodies, Room(limits.workers + 2 * limits.batch), readers)
+        return cls(served, limits, metrics, bodies, Room(limits.workers + 2 * limits.batch), readers)
 
     @property
     def is_ready(self) -> bool:
@@ -167,7 +165,6 @@ class Service:
     async def _infer(self, served: Served, views: NDArray[Any], stages: Stages) -> NDArray[np.float32]:
         began = time.monotonic()
         inferred = await served.batches.infer(views)
-        self.places.answered(inferred.execute_seconds)
         waited = stages.seconds.get("wait", 0.0)
         stages.ended("execute")
         whole = time.monotonic() - began
@@ -184,11 +181,10 @@ class Service:
             served.model.close()
 
 
-def named(models: Sequence[VideoClassifier]) -> dict[str, VideoClassifier]:
-    """Name each model after the folder of its bundle. Raises BundleError for two of one name."""
+def named(models: Sequence[tuple[str, VideoClassifier]]) -> dict[str, VideoClassifier]:
+    """Gather models by their names. Raises BundleError for two of one name."""
     found: dict[str, VideoClassifier] = {}
-    for model in models:
-        name = model.bundle.path.resolve().name
+    for name, model in models:
         if name in found:
             raise BundleError(
                 f"two bundles are called {name}, and clients could not tell them apart: {found[name].bundle.path} and "

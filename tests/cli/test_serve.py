@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from served import Client
 
+from tubelet.cli.serve import name_of
 from tubelet.cli.tree import main
 
 
@@ -86,6 +87,19 @@ def test_what_cannot_be_served(vivit_bundle: Path, masked_bundle: Path, tmp_path
     assert "two bundles are called bundle" in refused(vivit_bundle, vivit_bundle, "--port", 0)
     assert "is for masked-modeling" in refused(masked_bundle, "--port", 0)
     assert "a bundle is a folder" in refused(tmp_path / "nothing", "--port", 0)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "name"),
+    [
+        (Path("artifacts/demo"), "demo"),
+        (Path("artifacts/demo/."), "demo"),
+        ("hf://owner/name", "name"),
+        ("hf://owner/name@v1.0", "name"),
+    ],
+)
+def test_what_clients_call_a_bundle(bundle: Path | str, name: str) -> None:
+    assert name_of(bundle) == name
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from .options import BundlePath, engine_options
 
 
 @click.command()
-@click.argument("bundles", metavar="BUNDLE...", type=BundlePath(), nargs=-1, required=True)
+@click.argument("bundles", metavar="BUNDLE...", type=BundlePath(on_hub=True), nargs=-1, required=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is all of them.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 takes one that is free."
@@ -39,7 +39,7 @@ from .options import BundlePath, engine_options
 )
 @engine_options
 def serve(
-    bundles: tuple[Path, ...],
+    bundles: tuple[Path | str, ...],
     host: str,
     port: int,
     workers: int,
@@ -57,9 +57,9 @@ def serve(
     """Serve each BUNDLE over HTTP, with a page to try it on.
 
     Videos of many clients are decoded in threads and go through the graph in
-    batches. Ctrl-C or SIGTERM ends it when what was taken has been answered.
-    Only this machine can connect unless --host says otherwise; there is no
-    password. Needs the extra serve.
+    batches. A BUNDLE is a folder or hf://owner/name@REV. Ctrl-C or SIGTERM ends
+    it when what was taken has been answered. Only this machine can connect
+    unless --host says otherwise; there is no password. Needs the extra serve.
 
     \b
     Example:
@@ -80,14 +80,23 @@ def serve(
         socket = opened.enter_context(listening(host, port))
         with StatusLine() as progress:
             progress("loading")
-            models = [
-                opened.enter_context(load(bundle, backend=backend, precision=precision, threads=threads))
-                for bundle in bundles
-            ]
-        served = named(models)
+            served = named(
+                [
+                    (
+                        name_of(bundle),
+                        opened.enter_context(load(bundle, backend=backend, precision=precision, threads=threads)),
+                    )
+                    for bundle in bundles
+                ]
+            )
         serve_until_signal(
             create_app(served, limits),
             socket,
             timeout_s=timeout_s,
             started=lambda: click.echo(f"{', '.join(served)} on {url_of(socket)}"),
         )
+
+
+def name_of(bundle: Path | str) -> str:
+    """What clients call a bundle: the name of its folder, or of its repository on the Hub."""
+    return bundle.rpartition("/")[2].partition("@")[0] if isinstance(bundle, str) else bundle.resolve().name
