@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from .refusal import Refusal
 
-IN_MEMORY = 1 << 20  # bytes of one upload; a longer one is in a temporary file without a name
+IN_MEMORY = 1 << 18  # bytes of one upload, of hundreds; a longer one is in a temporary file without a name
 
 
 @dataclass(eq=False)
