@@ -13,7 +13,7 @@ from .backends.ort import import_onnxruntime, open_session
 from .backends.ort_cuda import CUDA_PROVIDER, TENSORRT_PROVIDER, open_gpu_session
 from .backends.ort_rtx import RTX_PLUGIN
 from .backends.trt_library import library_name, load_tensorrt, load_tensorrt_rtx
-from .packages import PACKAGES, installed_version
+from .packages import PACKAGES, PLUGIN_PACKAGE, installed_version
 from .system import examine_gpus
 
 # An ONNX model, y = Identity(x) with x float32 (1,), IR version 7, opset 13: enough to see a provider start.
@@ -98,7 +98,7 @@ except TubeletError as error:
 
 def examine_plugin() -> tuple[Provider, ...]:
     """Ask ONNX Runtime's TensorRT for RTX, where it is installed, for a GPU."""
-    if installed_version("onnxruntime-ep-nv-tensorrt-rtx-cu13") is None:
+    if installed_version(PLUGIN_PACKAGE) is None:
         return ()
     asked = subprocess.run([sys.executable, "-c", _ASK_PLUGIN], capture_output=True, text=True, check=False)
     said = asked.stdout.strip() if asked.returncode == 0 else f"it ended its process: {asked.stderr.strip()[-200:]}"

@@ -2,6 +2,9 @@
 
 import importlib.metadata
 
+# ONNX Runtime's TensorRT for RTX.
+PLUGIN_PACKAGE = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
+
 # Distributions that matter, each with the extra of tubelet that brings it (None: always installed).
 PACKAGES: dict[str, str | None] = {
     "tubelet": None,
@@ -20,7 +23,7 @@ PACKAGES: dict[str, str | None] = {
     "safetensors": "export",
     "tensorrt": "tensorrt",
     "tensorrt-rtx-cu13": "rtx",
-    "onnxruntime-ep-nv-tensorrt-rtx-cu13": "rtx-ort",
+    PLUGIN_PACKAGE: "rtx-ort",
     "cuda-bindings": "tensorrt",
 }
 

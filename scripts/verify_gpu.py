@@ -5,7 +5,7 @@ and ends with PASS or FAIL.
 
 PASS means that at least one GPU backend ran, and that every one that could run computed what torch computed, in every
 precision, with both forms of input and at every batch size that was timed. What is not installed here is absent, and no
-failure. Times go from clips in host memory to logits in host memory.
+failure: engines for RTX GPUs are on a Hopper GPU, say. Times go from clips in host memory to logits in host memory.
 """
 
 import dataclasses
@@ -16,8 +16,10 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
@@ -28,23 +30,33 @@ from tubelet.preprocess.errors import MissingExtra, NotAvailable, ParityError, T
 from tubelet.preprocess.spec import LAYOUTS, InputName
 from tubelet.runtime.backends import open_backend
 from tubelet.runtime.backends.backend import Backend
+from tubelet.runtime.backends.cuda import Cuda
 from tubelet.runtime.bundle.bundle import Bundle
-from tubelet.runtime.bundle.engines import SOURCES, EngineOptions, Profile
+from tubelet.runtime.bundle.engines import EngineOptions, Profile
 from tubelet.runtime.bundle.reference import load_reference
 from tubelet.runtime.doctor import examine
-from tubelet.runtime.precisions import GraphPrecision
+from tubelet.runtime.packages import PLUGIN_PACKAGE, installed_version
+from tubelet.runtime.precisions import BackendName, GraphPrecision, graphs_for
 from tubelet.runtime.progress import StatusLine
 from tubelet.runtime.proof.parity import check_parity, limit_of
 
 # What is checked and timed with each form of input, and what with the first alone: it differs in the first node only.
-ENGINES = (
+ENGINES: tuple[tuple[BackendName, str], ...] = (
     ("onnxruntime-cuda", "fp32"),
     ("onnxruntime-cuda", "fp16"),
     ("onnxruntime-tensorrt", "fp16"),
     ("tensorrt", "fp32"),
     ("tensorrt", "fp16"),
+    ("tensorrt-rtx", "fp32"),
+    ("tensorrt-rtx", "fp16"),
 )
-ONCE = (("tensorrt", "tf32"), ("tensorrt", "bf16"), ("tensorrt", "int8-static"), ("tensorrt", "fp8"))
+ONCE: tuple[tuple[BackendName, str], ...] = (
+    *(("tensorrt", precision) for precision in ("tf32", "bf16", "int8-static", "fp8")),
+    *(("tensorrt-rtx", precision) for precision in ("tf32", "bf16", "int8-static", "fp8")),
+    ("onnxruntime-tensorrt-rtx", "fp16"),
+)
+# Brings the library of tensorrt-rtx in another build, and so is checked in a process of its own, and not timed.
+ALONE = "onnxruntime-tensorrt-rtx"
 EIGHT_BIT: tuple[GraphPrecision, ...] = ("int8-static", "fp8")
 PROFILES = (Profile(1, 1, 1), Profile(2, 4, 8), Profile(9, 32, 32))
 
@@ -81,7 +93,7 @@ def export_forms(model: str, folder: Path) -> Iterator[Bundle]:
         yield bundle
 
 
-def engines_of(bundles: list[Bundle]) -> Iterator[tuple[Bundle, str, str]]:
+def engines_of(bundles: list[Bundle]) -> Iterator[tuple[Bundle, BackendName, str]]:
     for number, bundle in enumerate(bundles):
         for backend, precision in (*ENGINES, *ONCE) if number == 0 else ENGINES:
             yield bundle, backend, precision
@@ -91,10 +103,18 @@ def name_of(bundle: Bundle, backend: str, precision: str) -> str:
     return f"{backend} {precision} {bundle.graph('fp32').inputs[0].name}"
 
 
-def check_engine(bundle: Bundle, backend: str, precision: str) -> Check:
+def check_alone(bundle: Bundle, backend: BackendName, precision: str) -> Check:
+    """`check_engine` in a process of its own."""
+    if installed_version(PLUGIN_PACKAGE) is None:
+        return Check(name_of(bundle, backend, precision), "absent", f"{PLUGIN_PACKAGE} is not installed")
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(check_engine, bundle, backend, precision).result()
+
+
+def check_engine(bundle: Bundle, backend: BackendName, precision: str) -> Check:
     """Build the engine where the backend needs one, and compare it with torch's logits."""
     name = name_of(bundle, backend, precision)
-    source = SOURCES[precision] if backend == "tensorrt" else precision
+    source = graphs_for(backend)[precision]
     if source not in {graph.precision for graph in bundle.graphs}:
         fix = f"tubelet quantize {bundle.path} --precision {source}"
         return Check(name, "absent", f"the bundle has no {source} graph\n  fix: {fix}")
@@ -112,7 +132,7 @@ def check_engine(bundle: Bundle, backend: str, precision: str) -> Check:
     return Check(name, "pass" if passed else "fail", detail + "".join(dict.fromkeys(notes)))
 
 
-def _try_engine(bundle: Bundle, backend: str, precision: str) -> tuple[bool, str]:
+def _try_engine(bundle: Bundle, backend: BackendName, precision: str) -> tuple[bool, str]:
     """Whether it computes what torch computes, and how nearly."""
     detail = ""
     if backend == "tensorrt":
@@ -122,6 +142,15 @@ def _try_engine(bundle: Bundle, backend: str, precision: str) -> tuple[bool, str
         with StatusLine() as progress:
             built = build_engine(bundle, options, fallbacks=False, force=True, progress=progress)
         detail = f"built in {built.record.build_seconds:.0f} s; {built.record.describe_layers()}; "
+    if backend == "tensorrt-rtx":
+        from tubelet.exporter.tensorrt.rtx import build_rtx_engine
+
+        capability = Cuda().device().compute_capability  # Hopper is refused for what it is
+        with StatusLine() as progress:
+            rtx = build_rtx_engine(
+                bundle, EngineOptions(precision, PROFILES), [capability], force=True, progress=progress
+            )
+        detail = f"built in {rtx.record.build_seconds:.0f} s; "
     with open_backend(backend, bundle, precision) as engine:
         reference = load_reference(bundle)
         limit = limit_of(bundle, precision, reference)
@@ -135,7 +164,7 @@ def open_subjects(bundles: list[Bundle], checks: list[Check], stack: ExitStack) 
     passed = {check.name for check in checks if check.outcome == "pass"}
     for bundle, backend, precision in engines_of(bundles):
         name = name_of(bundle, backend, precision)
-        if name in passed:
+        if name in passed and backend != ALONE:
             try:
                 engine: Backend = stack.enter_context(open_backend(backend, bundle, precision))
             except Exception:  # the GPU's memory, say
@@ -195,8 +224,9 @@ def main(model: str | None, bundle: Path | None, batches: tuple[int, ...], repor
             checks.append(check)
             click.echo(f"{check.outcome:<8}{check.name}: {check.detail}")
 
-        for engine in engines_of(bundles):
-            note(check_engine(*engine))
+        for one, backend, precision in engines_of(bundles):
+            check = check_alone if backend == ALONE else check_engine
+            note(check(one, backend, precision))
         subjects: list[Subject] = []
         for opened in list(open_subjects(bundles, checks, stack)):
             subjects.append(opened) if isinstance(opened, Subject) else note(opened)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...preprocess.errors import BackendError, MissingExtra
+from ...preprocess.errors import BackendError, MissingExtra, NotAvailable
 from ...preprocess.shortage import raise_shortage
 from .linked_graph import LinkedGraph
 from .ort import import_onnxruntime, model_for_session
@@ -41,7 +41,7 @@ def register(plugin: Plugin) -> None:
 
     Raises:
         MissingExtra: where ONNX Runtime or the plugin is not installed.
-        BackendError: with ONNX Runtime's reason, where it does not load.
+        NotAvailable: with ONNX Runtime's reason, where it does not load.
     """
     onnxruntime = import_onnxruntime()
     try:
@@ -51,7 +51,7 @@ def register(plugin: Plugin) -> None:
     try:
         onnxruntime.register_execution_provider_library(plugin.provider, package.get_library_path())
     except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
-        raise BackendError(f"ONNX Runtime cannot load {plugin.provider}: {error}", fix=plugin.fix) from error
+        raise NotAvailable(f"ONNX Runtime cannot load {plugin.provider}: {error}", fix=plugin.fix) from error
 
 
 def devices_of(plugin: Plugin) -> list[Any]:
@@ -72,7 +72,8 @@ def open_plugin_session(
         batch: the only size that the session is for; None leaves it open.
 
     Raises:
-        BackendError: where the plugin offers no device here, or does not take the whole graph.
+        NotAvailable: where the plugin offers no device here.
+        BackendError: where it does not take the whole graph.
         MissingExtra: where ONNX Runtime or the plugin is not installed.
     """
     onnxruntime = import_onnxruntime()
@@ -88,7 +89,7 @@ def open_plugin_session(
     except Exception as error:  # ONNX Runtime's own exceptions share no base but Exception
         if devices:
             raise BackendError(f"{plugin.provider} does not take its device: {error}", fix=plugin.fix) from error
-        raise BackendError(
+        raise NotAvailable(
             f"{plugin.provider} finds no device here that it supports: {error}", fix=plugin.fix
         ) from error
     model = model_for_session(graph, session_options)

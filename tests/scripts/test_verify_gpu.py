@@ -4,6 +4,7 @@ measures with, on the CPU."""
 import dataclasses
 import json
 import shutil
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,10 @@ import torch
 import verify_gpu
 from checkpoints import write_checkpoint
 from click.testing import CliRunner, Result
-from gpu import Gpu, plug_in
+from gpu import Gpu, plug_in, plug_in_rtx
 from gpu_timing import BASELINE, Failure, Subject, Timing, clips_of, goal_line, time_everything, timing_table
 from onnx import ModelProto, TensorProto
+from real_tensorrt import real_tensorrt
 from tensorrt_double import VERSIONS
 
 from tubelet.preprocess.errors import BackendError
@@ -126,6 +128,26 @@ def test_a_gpu_without_fp8_passes_without_it(bundle: Bundle, monkeypatch: pytest
     result = run("--bundle", bundle.path, "--batch", 1)
     assert result.exit_code == 0, result.output
     assert "absent  tensorrt fp8 pixel_values: fp8 needs a GPU of compute capability 8.9" in result.output
+
+
+def test_engines_for_rtx_gpus_are_built_and_checked_on_one(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in_rtx(monkeypatch, real_tensorrt())
+    result = run("--bundle", bundle.path, "--batch", 1, "--batch", 9)
+    assert result.exit_code == 0, result.output
+    for precision in ("fp32", "tf32", "bf16", "fp16", "int8-static", "fp8"):
+        assert f"pass    tensorrt-rtx {precision} pixel_values: built in " in result.output
+        assert f"absent  tensorrt {precision} pixel_values: tensorrt is not installed" in result.output
+    assert "absent  onnxruntime-tensorrt-rtx fp16 pixel_values: onnxruntime-ep-nv-tensorrt-rtx-cu13 is" in result.output
+
+
+def test_on_hopper_the_road_of_rtx_is_absent_for_a_reason(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = real_tensorrt()
+    plug_in(monkeypatch, VERSIONS[-1])
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", real)
+    result = run("--bundle", bundle.path, "--batch", 1)
+    assert result.exit_code == 0, result.output
+    reason = "TensorRT for RTX does not build for compute capability 9.0; it builds for 7.5, 8.0, 8.6, 8.9, 12.0, 12.1"
+    assert f"absent  tensorrt-rtx fp16 pixel_values: {reason}" in result.output
 
 
 @pytest.mark.usefixtures("gpu")

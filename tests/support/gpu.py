@@ -29,6 +29,7 @@ def plug_in(
     tensorrt = make_tensorrt(version, cuda, behaviour, calls_itself=calls_itself)
     patch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
     patch.setitem(sys.modules, "tensorrt", tensorrt)
+    patch.setitem(sys.modules, "tensorrt_rtx", None)  # the real one would not see this GPU
     return Gpu(cuda, behaviour, tensorrt)
 
 
