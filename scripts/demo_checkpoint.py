@@ -11,12 +11,14 @@ from safetensors.torch import save_file
 from score_demo import Score, frames_between
 
 from tubelet.exporter.checkpoint.processor import spec_from_hub
+from tubelet.exporter.checkpoint.processor_class import choose_arithmetic
 from tubelet.exporter.families.config import TransformerConfig
 from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.registry import family_named
 from tubelet.exporter.families.timesformer import TimesformerConfig
 from tubelet.exporter.families.videomae_encoder import VideoMAEConfig
 from tubelet.exporter.families.vivit import VivitConfig
+from tubelet.exporter.families.vjepa2_config import VJEPA2Config
 from tubelet.preprocess.spec import IMAGENET_MEAN, IMAGENET_STD, ClipSpec
 
 IMAGE, PATCH, TUBELET_FRAMES = 48, 12, 2
@@ -36,6 +38,9 @@ CONFIGS: dict[str, TransformerConfig] = {
     # A layer of it has two attentions, and each of its tokens one frame: narrower, and of fewer frames.
     "timesformer": TimesformerConfig(
         **SIZE | {"num_frames": 6, "hidden_size": 96, "intermediate_size": 288}, patch_size=(PATCH, PATCH)
+    ),
+    "vjepa2": VJEPA2Config(  # its pooler has layers too
+        **SIZE | {"num_hidden_layers": 3}, tubelet_size=TUBELET_FRAMES, patch_size=PATCH, num_pooler_layers=1
     ),
 }
 
@@ -72,8 +77,21 @@ PROCESSORS: dict[str, dict[str, Any]] = {
         "offset": True,
         "do_normalize": False,
     },
+    # Whose class resizes to 256 / 224 of the crop, whatever `size` says.
+    "vjepa2": _PROCESSOR
+    | {
+        "video_processor_type": "VJEPA2VideoProcessor",
+        "size": {"shortest_edge": int(IMAGE * 256 / 224)},
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
+    },
 }
 
+
+# Fields that a caller of an export sets and no config.json has.
+_OF_CALLERS = ("num_pooler_heads", "joined_clips", "probe_layers")
 
 # An empty middle frame, which half of the clips of two labels have, is one of these two; any other says nothing.
 BEST_WITHOUT_MOTION = 1.5 / len(LABELS)
@@ -108,22 +126,31 @@ def demo_spec(family: str) -> ClipSpec:
         PROCESSORS[family],
         family=family_named(family),
         num_frames=CONFIGS[family].num_frames,
-        arithmetic="pillow",
+        arithmetic=choose_arithmetic(
+            PROCESSORS[family], family=family_named(family), transformers_version=None
+        ).arithmetic,
         evaluation=family_named(family).evaluation(CONFIGS[family]),
     )
 
 
 def hub_config(model: Model, family: str) -> dict[str, Any]:
     """The config.json of the model: its config under the Hub's names, and the labels."""
-    values = asdict(model.config)
+    config = model.config
+    values = asdict(config)
     for name in list(values):
         # The length of id2label says how many labels there are; the others are of models with
         # another head, or of files that are not from the Hub.
-        if name in ("num_labels", "norm_pix_loss", "head_norm_eps") or name.startswith(("decoder_", "pooler_")):
+        if name in ("num_labels", "norm_pix_loss", "head_norm_eps", *_OF_CALLERS) or name.startswith(
+            ("decoder_", "pooler_")
+        ):
             del values[name]
     for name in ("image_size", "patch_size"):
-        if name in values:
+        if isinstance(values.get(name), tuple):
             values[name] = values[name][0]
+    values = {config.hub_name(name): value for name, value in values.items()}
+    if isinstance(config, VJEPA2Config):
+        values["mlp_ratio"] = values.pop("intermediate_size") / config.hidden_size
+        del values["hidden_dropout_prob"]
     return {
         "architectures": [type(model).__name__],
         "model_type": family,

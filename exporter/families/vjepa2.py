@@ -22,8 +22,9 @@ from .vjepa2_config import VJEPA2Config
 from .vjepa2_encoder import MLP, VJEPA2Model, interpolate_places
 from .vjepa2_probe import probe_names
 
-# The heads that the authors trained every pooler with (num_heads in configs/inference of facebookresearch/vjepa2).
-_POOLER_HEADS_TRAINED = 16
+# The heads that the authors trained every pooler with (num_heads in configs/inference of facebookresearch/vjepa2), and
+# those of the one encoder, the ViT-g, that has others and comes with poolers.
+_POOLER_HEADS_TRAINED, _GIANT_HEADS = 16, 22
 # Inside a pooler it is this factor, whatever mlp_ratio says of the encoder.
 _POOLER_MLP_RATIO = 4
 
@@ -179,16 +180,16 @@ def published_evaluation(config: TransformerConfig) -> Evaluation:
 
 
 def note_on_heads(config: TransformerConfig, task: Task) -> str | None:
-    """Say that a pooler computes with other heads than the authors trained it with."""
+    """Say that a pooler of a ViT-g computes with other heads than the authors trained theirs with."""
     config = cast(VJEPA2Config, config)
     if task != "video-classification" or config.num_pooler_heads is not None:
         return None
-    if config.num_attention_heads == _POOLER_HEADS_TRAINED or config.hidden_size % _POOLER_HEADS_TRAINED:
+    if config.num_attention_heads != _GIANT_HEADS or config.hidden_size % _POOLER_HEADS_TRAINED:
         return None
     return (
         f"the pooler has the encoder's {config.num_attention_heads} heads, as in transformers; the authors trained all "
-        f"of theirs with {_POOLER_HEADS_TRAINED}, which is another function of the same weights: --pooler-heads "
-        f"{_POOLER_HEADS_TRAINED} computes it"
+        f"of theirs with {_POOLER_HEADS_TRAINED}, which is another function of the same weights: for one of theirs, "
+        f"--pooler-heads {_POOLER_HEADS_TRAINED} computes it"
     )
 
 

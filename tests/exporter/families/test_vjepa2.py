@@ -374,7 +374,7 @@ def test_a_pooler_of_other_heads_than_it_was_trained_with_is_named() -> None:
     giant = VJEPA2Config(**TINY["vjepa2"] | {"hidden_size": 352, "num_attention_heads": 22})
     note = family_named("vjepa2").note(giant, "video-classification")
     assert note is not None
-    assert note.endswith("another function of the same weights: --pooler-heads 16 computes it")
+    assert note.endswith("another function of the same weights: for one of theirs, --pooler-heads 16 computes it")
     assert family_named("vjepa2").note(giant, "feature-extraction") is None
     assert family_named("vjepa2").note(VJEPA2Config(), "video-classification") is None
 
