@@ -61,7 +61,7 @@ class _Visit:
         try:
             await work
         except asyncio.CancelledError:
-            if self._late and not self.started:
+            if self._late:
                 raise Refusal(
                     503,
                     f"the video could not be answered for within {self._limits.timeout_s:g} seconds",
@@ -94,14 +94,19 @@ class _Visit:
         await self._arrived.wait()
         try:
             async with asyncio.timeout(self._limits.timeout_s):
-                while (await self._receive())["type"] != "http.disconnect":
-                    pass
+                await self._hang_up()
             self._gone.set()
         except TimeoutError:
-            self._late = True
-            if self.started:
-                return
+            self._late = not self.started
+            if self.started:  # a long answer may take as long as its client listens
+                await self._hang_up()
+                self._gone.set()
         work.cancel()
+
+    async def _hang_up(self) -> None:
+        """Wait until the client has gone."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def _give(self, message: Message) -> None:
         """Send a part of the answer to a client that takes it in time."""

@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,32 @@ def test_parts_come_as_they_are_known(vivit_bundle: Path, long_video: Path, monk
         assert response.read() == b""
         connection.close()
         assert client.metric("tubelet_requests_held") == 0
+
+
+def test_who_hangs_up_in_a_long_answer_holds_no_place(
+    vivit_bundle: Path, long_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also long after the time in which an answer has to begin."""
+    model = load(vivit_bundle)
+    logits, runs, may_run = model.logits, [], threading.Event()
+
+    def held(batch: Any) -> Any:
+        runs.append(len(batch))
+        assert len(runs) == 1 or may_run.wait(60)
+        return logits(batch)
+
+    monkeypatch.setattr(model, "logits", held)
+    with served({"vivit": model}, Limits(timeout_s=2)) as client:
+        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=30)
+        connection.request("POST", "/v1/timeline", long_video.read_bytes())
+        response = connection.getresponse()
+        assert json.loads(response.readline())["windows"] > 4
+        time.sleep(2.5)
+        assert client.metric("tubelet_requests_held") == 1
+        response.close()
+        connection.close()
+        end = time.monotonic() + 30
+        while client.metric("tubelet_requests_held"):
+            assert time.monotonic() < end
+        may_run.set()
+    assert len(runs) == 2
