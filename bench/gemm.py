@@ -41,8 +41,9 @@ class GemmSettings:
 
 
 def heaviest_shapes(products: Iterable[MatrixProduct]) -> tuple[Shape, ...]:
-    """The shapes that a model spends most on, of those that no side of is thin; the one it spends most on where all
-    of them are thin."""
+    """The shapes that a model spends most on, of those that no side of is thin. Where all of them are thin, it is the
+    one it spends most on.
+    """
     by_work = sorted(products, key=lambda product: product.macs, reverse=True)
     shapes = [(product.rows, product.inner, product.columns) for product in by_work]
     thick = [shape for shape in shapes if min(shape) >= THINNEST]

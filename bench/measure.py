@@ -1,8 +1,8 @@
 """The measurement itself: subjects in turn, round after round.
 
 For each batch size, every subject is started in a process of its own and stays. They are warmed up one after the
-other, and then visited in turn, A B C A B C, so that a machine whose speed drifts does so for all of them. A visit is
-at least one run, and as many as fit into VISIT_SECONDS, so that a fast subject is measured with its caches warm.
+other, and then visited in turn, A B C A B C. A machine whose speed drifts so does it for all of them. A visit is at
+least one run, and as many as fit into VISIT_SECONDS, so that a fast subject is measured with its caches warm.
 """
 
 import math

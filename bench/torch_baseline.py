@@ -1,8 +1,8 @@
 """The checkpoint in torch, measured as a bundle is, in the process of subject.py.
 
-Its settings and its answers are those of worker.py. The baselines are the very modules that bundles are
-exported from, so they too leave out of the last layer what no classifier reads; a few percent less work for ViViT than
-in transformers, which transformers_baseline.py measures.
+Its settings and its answers are those of worker.py. The baselines are the very modules that bundles are exported from,
+so they too leave out of the last layer what no classifier reads. For ViViT that is a few percent less work than in
+transformers, which transformers_baseline.py measures.
 
     torch-eager     attention step by step, its scores in memory, as attn_implementation="eager" of transformers does
     torch-sdpa      torch's fused attention, as attn_implementation="sdpa"

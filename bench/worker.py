@@ -6,7 +6,7 @@ It loads the subject, runs it once, and then does what it is asked, one request 
     stages         takes a batch through every stage      {"ms": {stage: of it}}
     memory                                                {"mb": the peak of the process}
 
-Each answer is a line of JSON on its standard output; before the first request come {"loaded": true}, when the model is
+Each answer is a line of JSON on its standard output. Before the first request come {"loaded": true}, when the model is
 loaded, and {"logits": [...]}, when it has answered for the first time. It ends when its standard input does.
 """
 

@@ -1,8 +1,8 @@
 """Decoding: exactly the frames that were asked for, upright.
 
-Frame i is the i-th picture that decoding the file from its start yields. To decode a whole file for 16 or 32
-of its frames would be slow, so seeking.py finds them by seeking and holds each against its timestamp. A file
-that does not bear this out is decoded whole and its frames are counted, which is slower and exact as well.
+Frame i is the i-th picture that decoding the file from its start yields. To decode a whole file for 16 or 32 of its
+frames would be slow. So seeking.py finds them by seeking, and holds each against its timestamp. A file that does not
+bear this out is decoded whole and its frames are counted, which is slower and exact as well.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,8 +1,9 @@
 """Frames to model input: resize, crop, rescale, normalise, lay out.
 
-Every value is the one that the processors of `transformers` compute, bit for bit: with arithmetic "pillow" those that
-resize with Pillow and normalise with numpy (`VivitImageProcessor`, `VideoMAEImageProcessorPil`), with "torchvision"
-those on tensors (`VideoMAEImageProcessor`, `VideoMAEVideoProcessor`, `VivitVideoProcessor`). See resize.py.
+Every value is the one that the processors of `transformers` compute, bit for bit. With arithmetic "pillow" those are
+the ones that resize with Pillow and normalise with numpy (`VivitImageProcessor`, `VideoMAEImageProcessorPil`). With
+"torchvision" they work on tensors (`VideoMAEImageProcessor`, `VideoMAEVideoProcessor`, `VivitVideoProcessor`). See
+resize.py.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ gives a clip of half the duration of one at 30. To choose by time, `at_rate` mak
 of its own, and a policy takes from that list. A file that is too short still gives exactly as many indices as
 were asked for, by the rule that its policy states.
 
-Several clips of one file are the views of a multi-view evaluation: each policy spreads them as its published
+Several clips of one file are the views of a multi-view evaluation. Each policy spreads them as its published
 evaluation does, and gives a single one where that evaluation has its middle.
 
 In the drawings below a digit is a frame that is taken, by its place in the clip, and a dot one that is not.

@@ -148,9 +148,9 @@ def _cut_short(video: OpenVideo, promise: str, held: str) -> CutShort:
 def _is_shown(packet: "Packet[VideoStream]") -> bool:
     """Whether decoding the packet yields a frame.
 
-    An edit list hides frames that others refer to. VP8 keeps pictures that are only referred to in packets of
-    their own, where bit 4 of the first byte, show_frame, is unset (RFC 6386, section 9.1); later codecs pack
-    them together with a frame that is shown.
+    An edit list hides frames that others refer to. VP8 keeps pictures that are only referred to in packets of their
+    own, where bit 4 of the first byte, show_frame, is unset (RFC 6386, section 9.1). Later codecs pack them together
+    with a frame that is shown.
     """
     if packet.is_discard:
         return False
@@ -243,9 +243,9 @@ def nearest_frames(
 def _frames_from(video: OpenVideo, index: FrameIndex, number: int) -> Iterator[tuple[int, VideoFrame]]:
     """Position, rising, and frame of all that decoding yields from a keyframe on.
 
-    Packets between where the seek lands and the keyframe are passed over undecoded, and frames that are shown
-    before it are dropped, because they refer to others before it. Raises UnreliableIndex for a frame out of
-    its turn, unless `video` skips damage: then it is dropped.
+    Packets between where the seek lands and the keyframe are passed over undecoded. Frames that are shown before it
+    are dropped, because they refer to others before it. Raises UnreliableIndex for a frame out of its turn, unless
+    `video` skips damage: then it is dropped.
     """
     key_pts = index.key_pts[number]
     try:

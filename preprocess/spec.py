@@ -112,7 +112,7 @@ class ClipSpec:
     and std are None. Layout TCHW is float32 after all of that; THWC is uint8 after the crop, for a graph that
     normalises inside.
 
-    `arithmetic` is the library whose results these are, bit for bit: "pillow" (up to version 12), "pillow-13"
+    `arithmetic` is the library whose results these are, bit for bit. It is "pillow" (up to version 12), "pillow-13"
     (which resizes tall frames in another order of passes), or "torchvision".
 
     Raises ValueError for a field that no model could mean.

@@ -1,7 +1,7 @@
 """Views: several clips of a file, and several crops of each, as one batch for the model.
 
-A published multi-view evaluation runs the model on each view and averages: ViViT 4 clips x 3 crops, VideoMAE
-5 x 3 on Kinetics and 2 x 3 on Something-Something v2. Which frames make the clips is in sampling.py; here are
+A published multi-view evaluation runs the model on each view and averages. ViViT takes 4 clips x 3 crops, VideoMAE 5 x
+3 on Kinetics and 2 x 3 on Something-Something v2. Which frames make the clips is in sampling.py; here are
 the crops, and the work shared between views: a frame is resized once, whatever number of clips and crops it
 is in.
 """

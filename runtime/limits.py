@@ -123,7 +123,7 @@ class CosineLimit:
 class ValueLimit:
     """The limit on the values of a regression: |difference| <= share * size for each of them.
 
-    A value counts as it is, not beside others: the cosine of one value is 1 whatever it is, and that of several says
+    A value counts as it is, not beside others. The cosine of one value is 1 whatever it is, and that of several says
     nothing of their size.
 
     share: how far a value may be off; sizes: K root mean squares of torch's values over the reference clips; others:

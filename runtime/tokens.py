@@ -1,7 +1,7 @@
 """Clips as tokens: patches and back, and the tube masks that VideoMAE is pretrained with.
 
-Tokens are numbered slice by slice, each slice row by row: token (t, row, column) of a grid (T', H', W') is number
-(t * H' + row) * W' + column.
+Tokens are numbered slice by slice, each slice row by row. Token (t, row, column) of a grid (T', H', W') is number (t *
+H' + row) * W' + column.
 """
 
 from collections.abc import Sequence

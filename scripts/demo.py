@@ -2,8 +2,8 @@
 
     python scripts/demo.py
 
-Exports the demo VideoMAE, proves it, films three generated scenes, classifies them, draws the predictions over the
-scene whose motion changes, and measures the bundle beside torch. About a minute, offline.
+Exports the demo VideoMAE, proves it, films three generated scenes and classifies them. Then it draws the predictions
+over the scene whose motion changes, and measures the bundle beside torch. About a minute, offline.
 """
 
 from dataclasses import replace

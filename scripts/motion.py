@@ -3,10 +3,10 @@
 A scene is a two-coloured shape on a patterned background, seen by a camera that shakes a little. It is a
 function of time: any frame rate, clip length and picture size can be rendered.
 
-No single frame gives the label away. Time 0 is the middle of a clip, and `random_scene` draws the look of a
-scene before it asks for the label, so that the middle frames of one seed are equal under all labels. Only, a
-shape that appears or vanishes does so as often before the middle as after it, so that half of these frames are
-empty; whether the shape is still to come or has gone they cannot tell.
+No single frame gives the label away. Time 0 is the middle of a clip. `random_scene` draws the look of a scene before
+it asks for the label, so the middle frames of one seed are equal under all labels. Only, a shape that appears or
+vanishes does so as often before the middle as after it, so that half of these frames are empty. Whether the shape is
+still to come or has gone they cannot tell.
 
 Lengths are in short sides of the picture, from its centre; x to the right, y down; angles are clockwise.
 """

@@ -3,7 +3,7 @@
     python scripts/soak.py [--count 100000] [--threads 4]
 
 Threads share models of every engine that runs here, which are opened anew now and then, and classify one video at a
-time or several together. Every tenth of the way it prints memory, open files and threads; from the second tenth on
+time or several together. Every tenth of the way it prints memory, open files and threads. From the second tenth on
 they must be flat, and every answer must be the first one for that file. Exit code 1 where they are not. Linux.
 """
 

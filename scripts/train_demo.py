@@ -83,9 +83,8 @@ def pose_targets(shape: Shape, seconds: NDArray[np.float64]) -> tuple[NDArray[np
 class PoseProbe(nn.Module):
     """Reads the shape's place, size and angle from the tokens half way through the encoder, for training only.
 
-    Labels alone soon teach where a shape goes, but which way it turns very slowly: that is a product of two
-    angles, and nothing says that angles matter. With them asked for half way, the layers behind only have to
-    compare.
+    Labels alone soon teach where a shape goes, but which way it turns very slowly. That is a product of two angles,
+    and nothing says that angles matter. With them asked for half way, the layers behind only have to compare.
     """
 
     def __init__(self, model: Model) -> None:
@@ -138,8 +137,8 @@ class TrainingRun:
 
 def initialise(model: Model) -> None:
     """Random weights: matrices so that values keep about their size from layer to layer, and a classifier that
-    starts undecided. Learned positions start as the fixed ones of VideoMAE, in which a step in space or time
-    is the same everywhere; the class token, in front of them, starts as an average over all tokens."""
+    starts undecided. Learned positions start as the fixed ones of VideoMAE, in which a step in space or time is the
+    same everywhere. The class token, in front of them, starts as an average over all tokens."""
     for name, parameter in model.named_parameters():
         if name.startswith("classifier"):
             nn.init.zeros_(parameter)

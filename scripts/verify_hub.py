@@ -4,9 +4,9 @@
     python scripts/verify_hub.py --model MCG-NJU/videomae-base-finetuned-kinetics
 
 The logits are those that the tests and conversion scripts of transformers state, for clips of the dataset
-hf-internal-testing/spaghetti-video and with the preprocessing of those tests, which is not always the checkpoint's own.
-PASS means that all of them are met, by ONNX Runtime and without torch. A checkpoint for which none are published is
-exported and proven against torch alone. All of it takes 12 GB of downloads, and as much memory as the largest needs.
+hf-internal-testing/spaghetti-video. The preprocessing is that of those tests, which is not always the checkpoint's
+own. PASS means that all of them are met, by ONNX Runtime and without torch. A checkpoint for which none are published
+is exported and proven against torch alone. All of it takes 12 GB of downloads, and as much memory as the largest needs.
 """
 
 import json

@@ -1,8 +1,8 @@
 """LoRA adapters of PEFT: a few small matrices on top of a checkpoint, which are added into its weights.
 
-For a layer of weight W, with A (r, in) and B (out, r), the adapted layer is W + s B A, where s is alpha / r, or
-alpha / sqrt(r) with rank-stabilised LoRA (Hu et al. 2021, arXiv:2106.09685; Kalajdzievski 2023, arXiv:2312.03732).
-What this does not cover is refused, and every weight of the adapter must have a place.
+For a layer of weight W, with A (r, in) and B (out, r), the adapted layer is W + s B A. There s is alpha / r, or alpha
+/ sqrt(r) with rank-stabilised LoRA (Hu et al. 2021, arXiv:2106.09685; Kalajdzievski 2023, arXiv:2312.03732). What this
+does not cover is refused, and every weight of the adapter must have a place.
 
 Reference: peft 0.21, `LoraConfig`, `LoraLayer` and `get_peft_model_state_dict`.
 """

@@ -32,8 +32,8 @@ def _wrong(problem: str) -> CheckpointError:
 def read_labels(path: Path, expected: int) -> tuple[str, ...]:
     """Read the names of the labels, by index, from a file of the caller.
 
-    It may hold one name a line; id and name in two columns, either way round, with or without a header, between
-    commas, semicolons or tabs; a JSON list of names; or a JSON object of id to name or name to id.
+    It may hold one name a line, or a JSON list of names, or a JSON object of id to name or name to id. Or it has id
+    and name in two columns, either way round, with or without a header, between commas, semicolons or tabs.
 
     Raises:
         CheckpointError: For anything else, and where it does not give `expected` names.

@@ -239,7 +239,8 @@ def _resized(wanted: _Wanted, model: Model, weights: Mapping[str, Tensor]) -> Ma
 
 
 def _without_weights(wanted: _Wanted, config: TransformerConfig, weights: Mapping[str, Tensor]) -> Model:
-    """The module on the meta device, where a parameter has a shape and no memory: nothing is drawn at random, and the
-    tensors that were read become the parameters instead of being copied into them."""
+    """The module on the meta device, where a parameter has a shape and no memory. Nothing is drawn at random, and the
+    tensors that were read become the parameters instead of being copied into them.
+    """
     with torch.device("meta"):
         return wanted.family.class_of(wanted.task).of_weights(config, weights.keys())

@@ -1,8 +1,8 @@
 """VideoMAE as its authors publish it: a .pth file of their own names, and no config.json.
 
-Such are the files of MCG-NJU/VideoMAE (fine-tuned and pretrained) and the distilled ones of OpenGVLab/VideoMAEv2; the
-weights of the latter on the Hub have the same names. Here the names become those of the Hub's VideoMAE, and the config
-is read off the shapes, with what no shape shows taken from the original code.
+Such are the files of MCG-NJU/VideoMAE (fine-tuned and pretrained) and the distilled ones of OpenGVLab/VideoMAEv2. The
+weights of the latter on the Hub have the same names. Here the names become those of the Hub's VideoMAE. The config is
+read off the shapes, and what no shape shows is taken from the original code.
 
 Reference: MCG-NJU/VideoMAE, modeling_finetune.py and modeling_pretrain.py; the renaming follows
 convert_videomae_to_pytorch.py of transformers.
@@ -82,8 +82,9 @@ def has_original_names(weights: Mapping[str, Tensor]) -> bool:
 
 
 def hub_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights under the Hub's names: of VideoMAEForVideoClassification, of VideoMAEForPreTraining where there
-    is a decoder, and with neither a head nor a decoder of the encoder, whose names begin with "videomae." all the same.
+    """The same weights under the Hub's names: those of VideoMAEForVideoClassification, or of VideoMAEForPreTraining
+    where there is a decoder. With neither a head nor a decoder they are of the encoder, whose names begin with
+    "videomae." all the same.
 
     query, key and value, which lie in one matrix here, become three. A weight that has no place keeps its name, for the
     gate to report. Raises CheckpointError for a variant with other mathematics.

@@ -81,8 +81,8 @@ _OF_POOLER = {
 def apply_overrides(family: Family, native: TransformerConfig, overrides: Overrides) -> TransformerConfig:
     """`native`, which is what config.json says, with the overrides in their places.
 
-    Raises CheckpointError for a size that its tubelets do not divide, naming the nearest that they do, for a number of
-    heads that does not divide hidden_size, and for positions that the family cannot have.
+    Raises CheckpointError for a size that its tubelets do not divide, naming the nearest that they do. Likewise for a
+    number of heads that does not divide hidden_size, and for positions that the family cannot have.
     """
     if family.resize_stored is not None and overrides.positions == "recomputed":
         raise CheckpointError(
@@ -183,7 +183,7 @@ def _times(sides: tuple[int, ...]) -> str:
 def at_size(spec: ClipSpec, size: tuple[int, int]) -> ClipSpec:
     """The contract for clips of another size, (height, width), that show as much of a frame as before.
 
-    The crop becomes `size`, and what a frame is resized to before it grows with it, to the nearest whole number: a
+    The crop becomes `size`, and what a frame is resized to before it grows with it, to the nearest whole number. A
     short side of 256 for a crop of 224 becomes one of 329 for 288. Where height and width do not grow alike, a short
     side follows the shorter of the two.
     """

@@ -1,7 +1,7 @@
 """The files that weights come in: safetensors and what torch.save writes, whole or in shards.
 
-Nothing here runs code from a file, and tensors are mapped into memory where the form of the file allows it, so that
-their shapes are known before anything of their size is allocated.
+Nothing here runs code from a file. Tensors are mapped into memory where the form of the file allows it, so their
+shapes are known before anything of their size is allocated.
 """
 
 import pickle
@@ -82,8 +82,9 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def check_plain(weights: Mapping[str, Tensor], name: str) -> None:
-    """Raise CheckpointError for a tensor that is not laid out in full: sparse, quantized, without values, or a few
-    values that stand for more, as which a small file can claim any size."""
+    """Raise CheckpointError for a tensor that is not laid out in full: sparse, quantized or without values. Likewise
+    for a few values that stand for more, as which a small file can claim any size.
+    """
     for key, tensor in weights.items():
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
         if not plain or tensor.is_nested or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():

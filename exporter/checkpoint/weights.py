@@ -21,7 +21,7 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def without_wrappers(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The same tensors without what stands in front of every name, one wrapper in another: "module." of
+    """The same tensors without what stands in front of every name, one wrapper in another. That is "module." of
     DistributedDataParallel and DataParallel, "model." of a Lightning module, "_orig_mod." of torch.compile. The last
     and its like mark a module that is wrapped by itself, too, so they go from the middle of names as well.
 
@@ -63,8 +63,9 @@ def stored_names(weights: Mapping[str, Tensor], family: Family) -> dict[str, Ten
 
 
 def of_encoder(weights: Mapping[str, Tensor], family: Family) -> tuple[dict[str, Tensor], list[str]]:
-    """What a bare encoder has of these weights, under its names, which lack the family's in front; and the names of
-    those of a head, which it has no use for."""
+    """What a bare encoder has of these weights, under its names, which lack the family's in front. Beside them come
+    the names of those of a head, which it has no use for.
+    """
     prefixes = tuple(prefix for of_task in family.heads.values() for prefix in of_task)
     heads = [name for name in weights if name.startswith(prefixes)]
     return {name.removeprefix(f"{family.name}."): weights[name] for name in weights if name not in heads}, heads

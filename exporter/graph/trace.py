@@ -170,9 +170,9 @@ def _checkpoint_name(name: str) -> str:
 
 
 def _name_after_modules(model: ir.Model) -> None:
-    """Name nodes and transposed weights after the module they came from, so that whoever meets one in a message
-    finds it in the checkpoint; and drop what else the tracer wrote beside them, such as stack traces with the
-    paths of the machine that exported."""
+    """Name nodes and transposed weights after the module they came from, so that whoever meets one in a message finds
+    it in the checkpoint. What else the tracer wrote beside them is dropped, such as stack traces with paths.
+    """
     nodes: Counter[str] = Counter()
     weights: Counter[str] = Counter()
     for node in model.graph:

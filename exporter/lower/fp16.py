@@ -9,8 +9,8 @@ one behind each block, instead of two around each norm.
 Biases and activation functions follow their product in float16, so that a reader can fuse them into it. The tanh form
 of GELU overflows in its cube for |x| > 40, harmlessly: tanh of infinity is 1.
 
-In a graph with 8-bit products, what quantizes and dequantizes follows the product too: scales and what comes out in
-float16, so that nothing lies between a product and its 8-bit operands.
+In a graph with 8-bit products, what quantizes and dequantizes follows the product too. Scales and what comes out are
+in float16, so that nothing lies between a product and its 8-bit operands.
 """
 
 from collections.abc import Mapping, Set

@@ -39,11 +39,11 @@ def join_graph(bundle: Bundle, graph: Graph, folder: Path, *, force: bool, say: 
     folder: from `graph_folder`
     say:    told who is waited for
 
-    Returns the bundle as it is now, with what others joined. It is whole at every moment in between: a graph that is
+    Returns the bundle as it is now, with what others joined. It is whole at every moment in between. A graph that is
     replaced is out of the manifest before its files are, and for that moment the bundle has none of that precision.
 
-    Raises BundleError where the bundle is no longer the one that the graph was made from, or has one of that precision
-    and `force` does not say to replace it.
+    Raises BundleError where the bundle is no longer the one that the graph was made from. Likewise where it has one of
+    that precision and `force` does not say to replace it.
     """
     with locked(bundle.path, say=say):
         now = _as_it_is_now(bundle, graph.precision)

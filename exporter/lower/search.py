@@ -5,9 +5,9 @@
     int8-static   int8.py    calibrated: what OpenVINO and TensorRT read
     fp8           fp8.py     calibrated: for TensorRT on GPUs that multiply 8-bit floats
 
-A product that a precision cannot do stays in a wider one, and is listed in the bundle: in fp16 and fp8 every one whose
-values on real clips come near the end of float16's range; then, where the logits are still outside the limit, as few of
-the most sensitive as bring them inside it. Needs onnx, onnx_ir and ONNX Runtime, and no torch.
+A product that a precision cannot do stays in a wider one, and is listed in the bundle. In fp16 and fp8 that is every
+one whose values on real clips come near the end of float16's range. Where the logits are still outside the limit, the
+most sensitive follow, as few as bring them inside it. Needs onnx, onnx_ir and ONNX Runtime, and no torch.
 """
 
 from collections.abc import Callable, Iterator, Sequence

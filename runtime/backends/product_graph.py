@@ -21,8 +21,9 @@ def product_graph(operator: str, left: NDArray[Any], right: NDArray[Any]) -> byt
 
 
 def quantized_product_graph(left: NDArray[np.float32], right: NDArray[np.int8]) -> bytes:
-    """An ONNX model of a product in int8 as engines other than ONNX Runtime want it said: in float32, between nodes
-    that quantize `left`, of values from 0 to 1, and dequantize."""
+    """An ONNX model of a product in int8 as engines other than ONNX Runtime want it said. It is in float32, between
+    nodes that quantize `left`, of values from 0 to 1, and dequantize.
+    """
     constants: dict[bytes, NDArray[Any] | np.generic] = {
         b"right": right,
         b"left_scale": np.float32(1 / 255),

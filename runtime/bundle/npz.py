@@ -145,7 +145,7 @@ def _check_directory(file: IO[bytes]) -> None:
 def _read_header(entry: IO[bytes], name: str) -> tuple[ArrayHeader, int]:
     """What numpy wrote before the values, and how many bytes of it there were.
 
-    Read here, for the one form that numpy gives to plain arrays: numpy's own reader evaluates a literal of Python, and
+    Read here, for the one form that numpy gives to plain arrays. numpy's own reader evaluates a literal of Python, and
     objects and structures are nothing that a bundle holds.
     """
     preamble = entry.read(_PREAMBLE_BYTES)

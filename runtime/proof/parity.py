@@ -33,8 +33,9 @@ _AGAIN = "export the bundle again"
 
 
 def clips_of_batch(batch: int, clips: int) -> list[int]:
-    """Which reference clips make a batch: round robin, from another one at each size, so that clips change places
-    and a graph that mixes up its batch is seen."""
+    """Which reference clips make a batch. They come round robin, from another one at each size, so that clips change
+    places and a graph that mixes up its batch is seen.
+    """
     return [(batch + i) % clips for i in range(batch)]
 
 

@@ -1,7 +1,8 @@
 """A video file on two machines, stage by stage, so that a difference can be placed.
 
-When a bundle is made with videos named, what each stage gave there is recorded: which frames were taken, their pixels,
-the model input made from them, and torch's logits. `check_video` runs the same file through the same stages here.
+When a bundle is made with videos named, what each stage gave there is recorded. That is which frames were taken, their
+pixels, the model input made from them, and torch's logits. `check_video` runs the same file through the same stages
+here.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 Where the system can, two folders change places in one step (Linux: renameat2; macOS: renamex_np), and there is no
 moment without one. Elsewhere (some network file systems) it takes two renames. Who is killed between them leaves the
-path empty, and what lay there in a scratch folder; whoever opens or writes that path next puts it back (`restored`).
+path empty, and what lay there in a scratch folder. Whoever opens or writes that path next puts it back (`restored`).
 """
 
 import ctypes

@@ -1,7 +1,8 @@
 """One writer at a time: a lock on a file, which the system takes back when its holder ends, however it ends.
 
 The lock of a bundle is the file BUNDLE/.lock. It lies inside, so that it holds by whichever path, link, mount or
-container a writer comes, and where the folder around the bundle cannot be written. It is there only while somebody
+container a writer comes. It also holds where the folder around the bundle cannot be written. It is there only while
+somebody
 writes: who held it removes it. A folder that was replaced takes its lock along, so a lock counts only while it lies at
 its path. Readers need none: what they see is whole at every moment.
 

@@ -4,7 +4,7 @@
         beside.write_text(text)             # takes the place of what lies at `path` when the block ends well
 
 What is written lies in a scratch folder, `.NAME.XXXXXXXX` beside what it will be. Its maker holds a lock on a file in
-it. A lock ends with its process, so a scratch folder that can be locked was left by a dead one, and is removed, and
+it. A lock ends with its process, so a scratch folder that can be locked was left by a dead one. It is removed, and
 said, when the same NAME is written next. Contents reach the disk before they take their place.
 """
 

@@ -70,7 +70,7 @@ def over_tubelets(heat: Reals, clip_size: tuple[int, int, int], tubelet: Tubelet
 def overlay(frames: Pixels, heat: Reals) -> Pixels:
     """Frames (T, H, W, 3) under the colours of a map (T, H, W), the more so the higher it is.
 
-    The lowest value of the whole clip is drawn as 0 and the highest as 1, so that frames can be compared; a map that
+    The lowest value of the whole clip is drawn as 0 and the highest as 1, so that frames can be compared. A map that
     is the same everywhere is drawn as 0.
     """
     low, high = heat.min(), heat.max()

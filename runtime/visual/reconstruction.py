@@ -2,7 +2,7 @@
 
 The decoder predicts patches of frames in [0, 1], as ImageNet's mean and standard deviation undo the normalisation of
 the model input, whatever the processor used. With `norm_pix_loss` it predicts them normalised, each patch and channel
-by its own mean and deviation; those are not predicted, so a picture takes them from the original, as the authors do
+by its own mean and deviation. Those are not predicted, so a picture takes them from the original, as the authors do
 (MCG-NJU/VideoMAE, run_videomae_vis.py). Formulas: VideoMAEForPreTraining of transformers.
 """
 
@@ -87,8 +87,8 @@ def to_pixels(values: Reals, spec: ClipSpec) -> Pixels:
 def patch_statistics(patches: Reals) -> tuple[Reals, Reals]:
     """Mean, and deviation + 1e-6 that a patch is divided by, of each patch and channel: (B, N, P, C) -> (B, N, 1, C).
 
-    The variance is unbiased: over P - 1. Both are computed in float64, because in float32 the mean of a flat patch is
-    not its value, and what rounding leaves of it would be divided by 1e-6.
+    The variance is unbiased: over P - 1. Both are computed in float64. In float32 the mean of a flat patch is not its
+    value, and what rounding leaves of it would be divided by 1e-6.
     """
     mean: Reals = patches.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
     deviation: Reals = patches.std(axis=2, ddof=1, keepdims=True, dtype=np.float64).astype(np.float32)

@@ -1,8 +1,8 @@
 """Attention as a map over a clip: how much each tubelet counted for what the model answered.
 
-Attention rollout is that of Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (2020, arXiv:2005.00928):
-each layer mixes its tokens by the mean of its heads, the residual connection adds the identity, rows are made to sum to
-1 again, and the layers are multiplied.
+Attention rollout is that of Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (2020, arXiv:2005.00928).
+Each layer mixes its tokens by the mean of its heads, and the residual connection adds the identity. Rows are made to
+sum to 1 again, and the layers are multiplied.
 """
 
 from collections.abc import Sequence
