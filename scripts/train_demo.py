@@ -148,7 +148,7 @@ def initialise(model: Model) -> None:
             _, tokens, width = parameter.shape
             nn.init.zeros_(parameter)
             parameter.data[:, 1:] = sinusoid_table(tokens - 1, width)
-        elif name.endswith("time_embeddings"):  # its columns the other way round, so that time is told from space
+        elif name.endswith("time_embeddings"):  # its columns the other way round, so that time differs from space
             _, times, width = parameter.shape
             parameter.data.copy_(sinusoid_table(times, width).flip(-1))
 

@@ -400,7 +400,7 @@ def published_evaluation(config: TransformerConfig) -> Evaluation:
     """One clip from the first frame on; crops are rounded up and the logits of views averaged, whose order is that of
     their sum.
 
-    On Kinetics the clip spans 256 frames, or 384 where it has 96. Of Something-Something v2 it looks at the whole file,
+    On Kinetics the clip spans 256 frames, or 384 where it has 96. On Something-Something v2 it looks at the whole file,
     and so it does here where no published model has as many frames: nothing says at which rate they were trained.
     Configurations do not name the data set, but 174 labels are the latter. Source: facebookresearch/TimeSformer,
     datasets/decoder.py, kinetics.py and ssv2.py, and TEST in configs/. There the span is in frames at 30 a second, and
