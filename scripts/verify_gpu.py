@@ -5,7 +5,8 @@ and ends with PASS or FAIL.
 
 PASS means that at least one GPU backend ran, and that every one that could run computed what torch computed. That is in
 every precision, with both forms of input and at every batch size that was timed. What is not installed here is absent,
-and no failure: engines for RTX GPUs are on a Hopper GPU, say. Times go from clips in host memory to logits in host memory.
+and no failure: engines for RTX GPUs are on a Hopper GPU, say. Times go from clips in host
+memory to logits in host memory.
 """
 
 import dataclasses

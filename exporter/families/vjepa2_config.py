@@ -100,7 +100,7 @@ class VJEPA2Config(TransformerConfig):
 
     @property
     def clip_grid(self) -> Grid:
-        """From each of the clips that are joined."""
+        """The grid of each of the clips that are joined."""
         return self.grid._replace(slices=self.grid.slices // self.joined_clips)
 
     @property
