@@ -24,6 +24,7 @@ from .progress import Progress, silent
 
 SCHEME = "hf://"
 
+_NO_ANSWER = frozenset({429, 500, 502, 503, 504})  # of a Hub that is there, and cannot say now
 # owner/name, perhaps @revision. Git allows no ".." in a revision either.
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ADDRESS = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@((?:(?!\.\.)[^\s\0])+))?", re.ASCII)
@@ -145,7 +146,11 @@ def _silence(address: HubAddress) -> str | None:
         raise MissingExtra("huggingface_hub", "hub", purpose=f"to fetch {address.repository}") from error
     try:
         HfApi().model_info(address.repository, revision=address.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    except (errors.HfHubHTTPError, errors.HFValidationError) as error:
+    except errors.HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code in _NO_ANSWER:
+            return first_line(error)
+        raise explained(error, address.repository, MANIFEST, address.revision) from error
+    except errors.HFValidationError as error:
         raise explained(error, address.repository, MANIFEST, address.revision) from error
     except Exception as error:  # of the libraries below the client, each with a tree of its own
         return first_line(error)

@@ -5,12 +5,15 @@
 
 Writes a model repository, starts the tritonserver that scripts/install_triton.py installed, and sends videos as raw
 bodies over HTTP, one connection a client. Directly, one client calls `classify` on the bytes, and more than one are
-`classify_many` with as many workers as there are cores and Triton's batch. The share is that of Triton.
+`classify_many` with as many workers as there are cores and Triton's batch. The share is that of Triton. CPU is what a
+video costs in time of the processor, the server's processes against the one that calls directly: other work on the
+machine changes it little.
 """
 
 import argparse
 import http.client
 import itertools
+import os
 import statistics
 import sys
 import tempfile
@@ -27,10 +30,18 @@ from tubelet.runtime.system import cores_allowed
 from tubelet.serve.triton.repository import TritonOptions, write_models
 
 
+def cpu_of(process: int) -> float:
+    """Seconds of the processor that a process and those below it have taken."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    below = " ".join(path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children")).split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") + sum(cpu_of(int(one)) for one in below)
+
+
 def through_triton(
     server: Triton, model: str, videos: list[bytes], clients: int, seconds: float
-) -> tuple[float, float]:
-    """Videos a second, and the median latency in ms."""
+) -> tuple[float, float, float]:
+    """Videos a second, the median latency in ms, and milliseconds of the processor for each."""
+    before = cpu_of(server.process.pid)
     end = time.perf_counter() + seconds
 
     def ask(number: int) -> list[float]:
@@ -52,11 +63,15 @@ def through_triton(
     began = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         took = [one for each in pool.map(ask, range(clients)) for one in each]
-    return len(took) / (time.perf_counter() - began), 1000 * statistics.median(took)
+    rate = len(took) / (time.perf_counter() - began)
+    return rate, 1000 * statistics.median(took), 1000 * (cpu_of(server.process.pid) - before) / len(took)
 
 
-def directly(model: tubelet.VideoClassifier, videos: list[bytes], clients: int, batch: int, seconds: float) -> float:
-    """Videos a second."""
+def directly(
+    model: tubelet.VideoClassifier, videos: list[bytes], clients: int, batch: int, seconds: float
+) -> tuple[float, float]:
+    """Videos a second, and milliseconds of the processor for each."""
+    before = time.process_time()
     began = time.perf_counter()
     end, done = began + seconds, 0
     endless = itertools.takewhile(lambda _: time.perf_counter() < end, itertools.cycle(videos))
@@ -69,7 +84,7 @@ def directly(model: tubelet.VideoClassifier, videos: list[bytes], clients: int, 
             if result.error is not None:
                 raise SystemExit(str(result.error))
             done += 1
-    return done / (time.perf_counter() - began)
+    return done / (time.perf_counter() - began), 1000 * (time.process_time() - before) / done
 
 
 def main() -> None:
@@ -96,16 +111,20 @@ def main() -> None:
         ):
             through_triton(server, name, videos, 2, 1.0)
             directly(model, videos, 1, given.batch, 1.0)
-            print("clients   directly      Triton        share    latency on Triton")
+            print("clients   directly    Triton      share   CPU directly   CPU on Triton   latency on Triton")
             for clients in map(int, given.concurrency.split(",")):
                 rows = []
                 for _ in range(given.rounds):
-                    direct = directly(model, videos, clients, given.batch, given.seconds)
-                    served, latency = through_triton(server, name, videos, clients, given.seconds)
-                    rows.append((direct, served, served / direct, latency))
-                direct, served, share, latency = (statistics.median(column) for column in zip(*rows, strict=True))
+                    direct, cost = directly(model, videos, clients, given.batch, given.seconds)
+                    served, latency, cost_served = through_triton(server, name, videos, clients, given.seconds)
+                    rows.append((direct, served, served / direct, cost, cost_served, latency))
+                direct, served, share, cost, cost_served, latency = (
+                    statistics.median(column) for column in zip(*rows, strict=True)
+                )
                 print(
-                    f"{clients:<9} {direct:7.1f} /s   {served:7.1f} /s   {share:7.2f}   {latency:9.1f} ms", flush=True
+                    f"{clients:<9} {direct:5.1f} /s   {served:5.1f} /s   {share:5.2f}   {cost:9.0f} ms   "
+                    f"{cost_served:10.0f} ms   {latency:14.0f} ms",
+                    flush=True,
                 )
 
 

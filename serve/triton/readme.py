@@ -30,6 +30,12 @@ docker run --rm -p 8000:8000 -p 8001:8001 -p 8002:8002 --shm-size 1g -v "$PWD:/m
 Take {container} or newer: up to 24.11 its python backend fails with numpy 2. Add `--gpus all` for models on a GPU. Each
 instance is a process; `--shm-size` is what they are sent batches through.
 
+{ask}## What it needs
+
+{needs}
+"""
+
+_ASK = """\
 ## Ask
 
 One video in, the best labels out:
@@ -49,15 +55,14 @@ video = np.fromfile("clip.mp4", np.uint8)[np.newaxis]  # (1, bytes)
 given = triton.InferInput("video", video.shape, "UINT8")
 given.set_data_from_numpy(video)
 answer = client.infer("{example}", [given])
-print(answer.as_numpy("labels"), answer.as_numpy("scores"))
+print({shown})
 ```
 
 What is wrong with a video is the error of its request alone (HTTP 400).
 
-## What it needs
-
-{needs}
 """
+
+_OUTPUTS = ("labels", "scores", "logits")
 
 
 def describe_repository(repository: Path) -> str:
@@ -66,11 +71,17 @@ def describe_repository(repository: Path) -> str:
     models = {name: said for name, said in found.items() if said}
     rows = ["| model | what it is |", "|---|---|", *(f"| `{name}` | {said[0]} |" for name, said in models.items())]
     needs = [f"- `{name}`: {need}" for name, said in models.items() for need in said[1:]]
-    asked = [name for name, said in models.items() if ": video " in said[0]]
+    # The model that the examples ask: one that takes videos and answers, with labels if there is one.
+    videos = {name: said[0] for name, said in models.items() if ": video " in said[0] and "logits" in said[0]}
+    asked = max(videos, key=lambda name: " labels " in videos[name], default=None)
+    ask = ""
+    if asked is not None:
+        gives = [output for output in _OUTPUTS if f" {output} " in videos[asked]]
+        ask = _ASK.format(example=asked, shown=", ".join(f'answer.as_numpy("{output}")' for output in gives))
     return _TEXT.format(
         table="\n".join(rows),
         needs="\n".join(needs),
-        example=asked[-1] if asked else "NAME",
+        ask=ask,
         container=FIRST_CONTAINER,
         version=installed_version("tubelet"),
     )

@@ -262,6 +262,19 @@ def test_offline_from_the_cache(hub: Hub, run: Run, bundle: Path, tmp_path: Path
     assert "Connection refused" in unknown.stderr
 
 
+def test_a_hub_that_cannot_say_now(hub: Hub, run: Run, bundle: Path, tmp_path: Path) -> None:
+    assert run("push", bundle, "lab/busy").code == 0
+    assert run("pull", "lab/busy", "-o", tmp_path / "first").code == 0
+    hub.overloaded = True
+    try:
+        pulled = run("pull", "lab/busy", "-o", tmp_path / "second")
+    finally:
+        hub.overloaded = False
+    assert pulled.code == 0, pulled.stderr
+    assert pulled.stderr.startswith("note: the Hub gave no answer (Server error '503 Service Unavailable'")
+    whole(tmp_path / "second")
+
+
 def test_a_push_that_broke_off_goes_on(hub: Hub, run: Run, bundle: Path) -> None:
     hub.lose_uploads = 99
     broken = run("push", bundle, "lab/broken")

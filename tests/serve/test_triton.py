@@ -67,6 +67,7 @@ def test_the_readme_says_how_and_what_is_needed(bundle: Path, tmp_path: Path) ->
     assert "| `gestures` | python: video UINT8 [-1] -> labels STRING [5], scores FP32 [5], logits FP32 [5] |" in text
     assert "| `others` | onnxruntime: pixel_values FP32 [4, 3, 32, 32] -> logits FP32 [5] |" in text
     assert "docker run --rm -p 8000:8000" in text
+    assert 'print(answer.as_numpy("labels"), answer.as_numpy("scores"), answer.as_numpy("logits"))' in text
     assert "--data-binary @clip.mp4 localhost:8000/v2/models/gestures/infer" in text
     version = Bundle.open(tmp_path / "others").versions["onnxruntime"]
     assert re.search(
@@ -108,6 +109,9 @@ def test_videos_in_front_of_another_backend(videomae_bundle: Path, tmp_path: Pat
         "gestures_graph",
         "gestures_prepare",
     ]
+    text = (repository / "README.md").read_text()
+    assert "localhost:8000/v2/models/gestures/infer" in text
+    assert 'print(answer.as_numpy("logits"))' in text
     config = config_of(repository)
     assert 'platform: "ensemble"' in config
     assert 'model_name: "gestures_prepare" model_version: -1 input_map [ { key: "video" value: "video" } ]' in config

@@ -38,7 +38,7 @@ class Hub:
 
     token: of the account that may write; forbidden: owners under which it may not. objects: what was uploaded, by its
     sha256. lose_uploads: how many of them break off. meanwhile: what someone else does just before a commit. unseen:
-    repositories that this account is not shown when it first asks for them.
+    repositories that this account is not shown when it first asks for them. overloaded: says 503 of any.
     """
 
     home: Path
@@ -52,6 +52,7 @@ class Hub:
     lose_uploads: int = 0
     meanwhile: Callable[[Repository], None] | None = None
     unseen: set[str] = field(default_factory=set)
+    overloaded: bool = False
     server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:

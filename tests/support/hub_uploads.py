@@ -68,6 +68,8 @@ def front_matter(card: str) -> Any:
 
 
 def info(hub: "Hub", _body: bytes, name: str, revision: str | None = None) -> Answer:
+    if hub.overloaded:
+        return 503, {"error": "Service Unavailable"}, {}
     entry = hub.repositories.get(name)
     if entry is None or name in hub.unseen:
         hub.unseen.discard(name)
