@@ -82,6 +82,7 @@ def test_a_run_goes_on(archive: Path) -> None:
         (("--files", "list.txt", "--json", "-o", "o.jsonl"), "--files stands in place of VIDEO"),
         (("videos/1.mp4", "-o", "o.jsonl"), "--shard, -o, --resume, --ray and --models are for an archive"),
         (("--files", "list.txt", "-o", "o.jsonl", "--models", "2"), "--models is how many a cluster has"),
+        (("--files", "list.txt", "-o", "o.jsonl", "--ray", "auto", "--workers", "2"), "--workers are threads of this"),
         (("videos/1.mp4", "--shard", "1/2"), "--shard, -o, --resume, --ray and --models are for an archive"),
         (("--files", "list.txt", "--shard", "3/2", "-o", "o.jsonl"), "shards are numbered from 1"),
         (("--files", "list.txt", "--shard", "half", "-o", "o.jsonl"), "a shard is I/N, such as 2/8"),

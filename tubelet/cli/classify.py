@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..preprocess.errors import OutOfBounds
 from ..runtime.archive.loading import Loading
@@ -124,6 +125,9 @@ def classify(
         raise click.UsageError("--files needs -o FILE, where its rows go")
     if models is not None and ray is None:
         raise click.UsageError("--models is how many a cluster has: name it by --ray")
+    asked_for = click.get_current_context().get_parameter_source("workers")
+    if ray is not None and asked_for is not ParameterSource.DEFAULT:
+        raise click.UsageError("--workers are threads of this machine; readers on --ray come and go by themselves")
     rows_of: Classify = partial(classify_here, loading, top_k=top_k, batch=batch, workers=workers)
     if ray is not None:
         rows_of = partial(classify_on_ray, loading, address=ray, models=models, top_k=top_k, batch=batch)
