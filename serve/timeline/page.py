@@ -60,7 +60,7 @@ def title(timeline: Timeline) -> str:
 def summary(timeline: Timeline) -> str:
     count = len(timeline.events)
     labels = len({event.label for event in timeline.events})
-    found = f"{count} event{'' if count == 1 else 's'}"
+    found = f"{count:,} event{'' if count == 1 else 's'}"
     found += f" of {labels} label{'' if labels == 1 else 's'}" if count else ""
     return f"{spoken(timeline.seconds)}, {found}, by {timeline.model}"
 

@@ -49,3 +49,18 @@ def test_a_leak_is_seen() -> None:
     child = run("-c", LEAKING, SCRIPTS, "--count", 40, "--threads", 2)
     assert child.returncode == 1, child.stderr[-2000:]
     assert "files grew from" in child.stdout.splitlines()[-1]
+
+
+def test_a_long_stream_takes_no_more_than_a_short_one() -> None:
+    child = run(SCRIPTS / "soak_streams.py", "--seconds", 40, "--losses", 40)
+    assert child.returncode == 0, child.stdout + child.stderr[-2000:]
+    lines = child.stdout.splitlines()
+    assert len(lines) == 24
+    assert lines[-1] == "flat"
+
+
+def test_a_stream_that_ends_early_is_seen() -> None:
+    source = "lavfi:testsrc=size=320x240:rate=30:duration=10"
+    child = run(SCRIPTS / "soak_streams.py", "--seconds", 40, "--losses", 10, "--source", source)
+    assert child.returncode == 1, child.stderr[-2000:]
+    assert "it ended after 2 of 10 parts" in child.stdout
