@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from videos import decode_whole, index_of, make_video
 
+from tubelet.exporter.families.registry import FAMILIES
 from tubelet.preprocess.errors import OutOfBounds, VideoError
 from tubelet.preprocess.sampling import sample
 from tubelet.preprocess.spec import (
@@ -220,7 +221,10 @@ def test_only_a_source_that_ends_by_itself_is_looped_or_held() -> None:
 @pytest.mark.parametrize("policy", get_args(Policy))
 @pytest.mark.parametrize("stride", [1, 2, 4, 32])
 def test_the_spacing_is_that_of_the_evaluation(policy: Policy, stride: int) -> None:
-    """Whatever the policy is: the first window of a file at 30 a second holds the frames of a clip of it."""
+    """Whatever the policy is: the first window of a file at 30 a second holds the frames of a clip of it.
+
+    But for one where an evaluation rounds on its way, as that of V-JEPA 2 does: a window has even steps.
+    """
     spec = replace(SPEC, num_frames=8, evaluation=replace(SPEC.evaluation, sampling=Sampling(policy, stride)))
     grid = grid_of(spec, fps=None, every=0.5)
     clip = sample(spec.evaluation.sampling, num_frames=8, available=100_000)
@@ -229,8 +233,8 @@ def test_the_spacing_is_that_of_the_evaluation(policy: Policy, stride: int) -> N
         assert grid.num_frames * grid.spacing == pytest.approx(4.0)
         return
     (window, *_) = shown(frames(at(30, int(clip[-1] - clip[0]) + 2)), grid)
-    start = clip[0]
-    assert [frame.number for frame in window.frames] == (clip - start).tolist()
+    apart = np.array([frame.number for frame in window.frames]) - (clip - clip[0])
+    assert np.abs(apart).max() <= (policy == "parts")
 
 
 def test_fps_says_what_the_model_was_trained_on() -> None:
@@ -293,12 +297,28 @@ def test_the_window_of_a_file_as_long_as_a_clip_is_its_clip(tmp_path: Path, resi
         assert np.array_equal(window.batch(), prepare_crops(read_crops(video, SPEC, reading), SPEC))
 
 
-@pytest.mark.parametrize("name", ["vivit_bundle", "videomae_bundle"])
-def test_a_window_says_what_classify_says(name: str, long_video: Path, request: pytest.FixtureRequest) -> None:
+def bundle_of(family: str, folder: Path, request: pytest.FixtureRequest) -> Path:
+    """A tiny bundle of a family: one that other tests use as well, or an export of its own."""
+    if family in ("vivit", "videomae"):
+        shared: Path = request.getfixturevalue(f"{family}_bundle")
+        return shared
+    from checkpoints import write_checkpoint
+
+    from tubelet.exporter.checkpoint.load import load_checkpoint
+    from tubelet.exporter.export import export_bundle
+
+    checkpoint = load_checkpoint(str(write_checkpoint(folder / family, family)), report=lambda _: None)
+    return export_bundle(checkpoint, folder / "bundle")[0].path
+
+
+@pytest.mark.parametrize("family", [family.name for family in FAMILIES])
+def test_a_window_says_what_classify_says(
+    family: str, long_video: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     whole = decode_whole(long_video)
-    with load(request.getfixturevalue(name)) as model:
+    with load(bundle_of(family, tmp_path, request)) as model:
         found = list(model.watch(long_video, every=0.2, top_k=3))
-        assert len(found) > 6
+        assert found
         for window in found:
             shown_frames = np.rint(window.frame_seconds * 30).astype(int)
             assert window.predictions == model.classify(whole[shown_frames], top_k=3)
