@@ -48,7 +48,8 @@ HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 class Classifier:
     """A published classifier, and its first logits for a clip; none where nobody states any.
 
-    processor: the preprocessor_config.json of the test, whose clips are frames as they were decoded
+    processor: the preprocessor_config.json of the test, whose clips are frames as they were decoded, the first of them
+               where the model takes fewer
     first:     which logit is the first of those
     limit:     how far from them is near enough
     """
@@ -86,7 +87,8 @@ class Encoder:
 Published = Classifier | Pretraining | Encoder
 
 # transformers: tests/models/vivit/test_modeling_vivit.py, tests/models/videomae/test_modeling_videomae.py,
-# src/transformers/models/videomae/convert_videomae_to_pytorch.py
+# src/transformers/models/videomae/convert_videomae_to_pytorch.py, tests/models/timesformer/test_modeling_timesformer.py
+# and its conversion script, which states logits of the larger TimeSformers for clips of another size, or none.
 CLASSIFIERS = (
     Classifier("google/vivit-b-16x2-kinetics400", "vivit", (-0.9498, 2.7971, -1.4049, 0.1024, -1.8353), CLIP_OF_32, {}),
     Classifier("google/vivit-b-16x2", "vivit"),
@@ -103,6 +105,15 @@ CLASSIFIERS = (
         "facebook/vjepa2-vitl-fpc16-256-ssv2", "vjepa2", (0.8814, -0.1195, -0.6389), ONES, {}, first=100, limit=1e-2
     ),
     Classifier("facebook/vjepa2-vitl-fpc32-256-diving48", "vjepa2"),
+    Classifier("facebook/timesformer-base-finetuned-k400", "timesformer", (-0.3016, -0.7713, -0.4205)),
+    Classifier("facebook/timesformer-base-finetuned-k600", "timesformer", (-0.7267, -0.7466, 3.2404)),
+    Classifier("facebook/timesformer-base-finetuned-ssv2", "timesformer", (-0.9059, 0.6433, -3.1457)),
+    Classifier("facebook/timesformer-hr-finetuned-k400", "timesformer"),
+    Classifier("facebook/timesformer-hr-finetuned-k600", "timesformer"),
+    Classifier("facebook/timesformer-hr-finetuned-ssv2", "timesformer"),
+    Classifier("facebook/timesformer-large-finetuned-k400", "timesformer"),
+    Classifier("facebook/timesformer-large-finetuned-k600", "timesformer"),
+    Classifier("facebook/timesformer-large-finetuned-ssv2", "timesformer"),
 )
 PRETRAINING = (
     Pretraining(
@@ -196,7 +207,7 @@ def published_clip(name: str, processor: Mapping[str, Any], family: str, bundle:
         evaluation=made.evaluation,
         arithmetic=made.arithmetic,
     )
-    return prepare(Frames.from_array(pixels), spec)[np.newaxis]
+    return prepare(Frames.from_array(pixels[: made.num_frames]), spec)[np.newaxis]
 
 
 def proven(model: str, bundle: Bundle) -> Outcome:

@@ -32,6 +32,7 @@ FULL_SIZE: dict[str, dict[str, Any]] = {
         "intermediate_size": 4096,
         "num_labels": 174,
     },
+    "timesformer": {"image_size": (224, 224), "num_frames": 8, "patch_size": (16, 16)},
 }
 WIDTHS: dict[str, Any] = {
     "hidden_size": 768,
@@ -54,7 +55,7 @@ def peak_mb() -> float:
 
 
 @pytest.mark.full_size
-@pytest.mark.parametrize("family", ["videomae", "vivit", "vjepa2"])
+@pytest.mark.parametrize("family", ["videomae", "vivit", "timesformer", "vjepa2"])
 def test_a_full_size_checkpoint_becomes_a_bundle_that_classifies(family: str, tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / family, family, **WIDTHS, **FULL_SIZE[family])
     start = time.perf_counter()
@@ -123,6 +124,7 @@ def test_a_full_size_checkpoint_becomes_a_bundle_of_every_task(
         ("vjepa2", "video-classification"),
         ("videomae", "feature-extraction"),
         ("videomae", "masked-modeling"),
+        ("timesformer", "video-classification"),
     ],
 )
 def test_full_size_outputs_equal_those_of_transformers(family: str, task: Task) -> None:

@@ -1,7 +1,7 @@
 """A Hub id, a folder or a file, to a model in torch with everything that a bundle has to know about it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -62,6 +62,7 @@ class _Wanted:
     """The model that is to be made: for `task`, of `config`, from weights that were stored with the config `native`.
 
     recomputed: whether positions at another size are those that the module computes for it
+    corrected: what of config.json the weights show to be otherwise, for people
     """
 
     family: Family
@@ -69,6 +70,7 @@ class _Wanted:
     native: TransformerConfig
     config: TransformerConfig
     recomputed: bool
+    corrected: str | None = None
 
 
 @shortages_named()
@@ -103,6 +105,7 @@ def load_checkpoint(
         problem_type, names = _labels(files, wanted, labels, report)
         processor = processor_of(files, wanted.native.image_size, report)
         weights = read_named_weights(files, report)
+        wanted = _as_weights_show(wanted, stored_names(weights, wanted.family), overrides)
     version = files.settings.get("transformers_version")
     return Checkpoint(
         model=_load_model(wanted, weights, report),
@@ -137,6 +140,22 @@ def _wanted(files: Files, task: Task | None, overrides: Overrides) -> _Wanted:
     if any(of_pooler) and task != "video-classification":
         raise CheckpointError(f"a pooler is part of a classifier, and this is an export for {task}")
     return _Wanted(family, task, native, config, are_recomputed(family, overrides))
+
+
+def _as_weights_show(wanted: _Wanted, weights: Mapping[str, Tensor], overrides: Overrides) -> _Wanted:
+    """`wanted`, with what weights show in the place of what config.json says; see `Family.shown`."""
+    said, shown = wanted.native, wanted.family.shown(wanted.native, weights)
+    changed = [name for name in vars(said) if getattr(said, name) != getattr(shown, name)]
+    if not changed:
+        return wanted
+    values = ", ".join(f"{said.hub_name(name)} {getattr(said, name)}" for name in changed)
+    others = ", ".join(str(getattr(shown, name)) for name in changed)
+    return replace(
+        wanted,
+        native=shown,
+        config=apply_overrides(wanted.family, shown, overrides),
+        corrected=f"config.json says {values}, and the weights are of {others}: the weights are followed",
+    )
 
 
 def _labels(
@@ -174,6 +193,8 @@ def _problem_type(settings: Mapping[str, Any], num_labels: int) -> ProblemType:
 def _notes(files: Files, wanted: _Wanted, overrides: Overrides) -> tuple[str, ...]:
     """What is unusual about the model."""
     notes = override_notes(wanted.family, wanted.native, wanted.config, overrides, wanted.task)
+    if wanted.corrected is not None:
+        notes = (wanted.corrected, *notes)
     if files.adapter is not None:
         notes = (adapter_note(files.adapter), *notes)
     if files.source.is_lone_file:

@@ -79,7 +79,7 @@ def _read_named_file(source: Source, file: Path, report: Report) -> dict[str, Te
     weights = read_original(file)
     if source.is_lone_file and not has_original_names(without_wrappers(weights)[0]):
         raise CheckpointError(
-            f"{file.name} has other names than the original VideoMAE, so what model it is of is not known",
+            f"{file.name} has names of neither the original VideoMAE nor TimeSformer, so what it is of is not known",
             fix="put the config.json of the model beside the file",
         )
     return _named_as_on_the_hub(weights, report)
@@ -118,7 +118,7 @@ def _named_as_on_the_hub(weights: dict[str, Tensor], report: Report) -> dict[str
 def processor_of(files: Files, image_size: tuple[int, int], report: Report) -> ProcessorFile:
     """What the files say, an adapter's before its base's; for a lone file of weights, the original evaluation's."""
     if files.base.is_lone_file:
-        return ProcessorFile("the original evaluation", original_processor(image_size, report))
+        return ProcessorFile("the original evaluation", original_processor(files.family.name, image_size, report))
     for place in (files.source, files.base):
         if place.commit is not None:
             fetch_processor(place.model_id, place.commit, report)

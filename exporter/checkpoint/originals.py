@@ -1,8 +1,9 @@
-"""VideoMAE as its authors publish it: a .pth file of their own names, and no config.json.
+"""Models as their authors publish them: a .pth file of their own names, and no config.json.
 
-Such are the files of MCG-NJU/VideoMAE (fine-tuned and pretrained) and the distilled ones of OpenGVLab/VideoMAEv2. The
-weights of the latter on the Hub have the same names. Here the names become those of the Hub's VideoMAE. The config is
-read off the shapes, and what no shape shows is taken from the original code.
+VideoMAE's are the files of MCG-NJU/VideoMAE (fine-tuned and pretrained) and the distilled ones of OpenGVLab/VideoMAEv2.
+The weights of the latter on the Hub have the same names. Here the names become those of the Hub's VideoMAE. The config
+is read off the shapes, and what no shape shows is taken from the original code. TimeSformer's are told apart here, and
+read in original_timesformer.py.
 
 Reference: MCG-NJU/VideoMAE, modeling_finetune.py and modeling_pretrain.py; the renaming follows
 convert_videomae_to_pytorch.py of transformers.
@@ -18,13 +19,20 @@ from torch import Tensor
 
 from ...preprocess.errors import CheckpointError
 from ...preprocess.spec import IMAGENET_MEAN, IMAGENET_STD
+from .original_timesformer import (
+    is_original_timesformer,
+    timesformer_names,
+    timesformer_note,
+    timesformer_processor,
+    timesformer_settings,
+)
 from .overrides import Overrides, check_sizes
 from .weight_files import check_plain, load_pickle, odd_entries
 
-SUFFIXES = (".pth", ".pt")
+SUFFIXES = (".pth", ".pt", ".pyth")
 
 # Under which key of the file the weights lie, beside the optimizer's state and the like; the first that there is.
-_STATE_KEYS = ("model", "module")
+_STATE_KEYS = ("model", "module", "model_state")
 
 # Parts of names, and what the Hub has for them.
 _PARTS = {
@@ -57,7 +65,7 @@ _NUM_FRAMES, _IMAGE_SIZE = 16, (224, 224)
 def read_original(path: Path) -> dict[str, Tensor]:
     """The weights in a .pth file, under the names that they have there.
 
-    They may be all that it holds, or lie under "model" or "module". What else is in it is not looked at, beyond that
+    They may be all that it holds, or lie under one of _STATE_KEYS. What else is in it is not looked at, beyond that
     it must be plain values, as the arguments of the training run are: nothing in the file is executed.
     Raises CheckpointError.
     """
@@ -84,11 +92,13 @@ def has_original_names(weights: Mapping[str, Tensor]) -> bool:
 def hub_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same weights under the Hub's names: those of VideoMAEForVideoClassification, or of VideoMAEForPreTraining
     where there is a decoder. With neither a head nor a decoder they are of the encoder, whose names begin with
-    "videomae." all the same.
+    "videomae." all the same. Those of a TimeSformer become those of TimesformerForVideoClassification.
 
     query, key and value, which lie in one matrix here, become three. A weight that has no place keeps its name, for the
     gate to report. Raises CheckpointError for a variant with other mathematics.
     """
+    if is_original_timesformer(weights):
+        return timesformer_names(weights)
     for pattern, reason in _OTHER_MATHEMATICS.items():
         found = next((name for name in weights if re.search(rf"(^|\.){pattern}$", name)), None)
         if found is not None:
@@ -136,6 +146,8 @@ def infer_settings(
     those of the original code. Each is reported in a line. Raises CheckpointError where a shape that it takes is not
     there, or the number of heads cannot be known.
     """
+    if any(weight.startswith("timesformer.") for weight in weights):
+        return timesformer_settings(weights, overrides, name, report)
     projection = _shape(weights, "videomae.embeddings.patch_embeddings.projection.weight", 5, name)
     width, channels, tubelet, *patch = projection  # (D, C, frames, height, width)
     check_sizes(overrides, (tubelet, patch[0], patch[1]))
@@ -170,6 +182,8 @@ def infer_settings(
 
 def inference_note(settings: Mapping[str, Any], *, draws: bool) -> str:
     """What a user of the bundle should know about the `settings` of `infer_settings`."""
+    if settings["model_type"] == "timesformer":
+        return timesformer_note(settings)
     size = settings["image_size"]
     height, width = (size, size) if isinstance(size, int) else size
     drawn = ""
@@ -247,8 +261,10 @@ def _original_heads(width: int, key: str, fix: str) -> int:
     return heads
 
 
-def original_processor(image_size: tuple[int, int], report: Callable[[str], None]) -> dict[str, Any]:
+def original_processor(model_type: str, image_size: tuple[int, int], report: Callable[[str], None]) -> dict[str, Any]:
     """The preprocessor_config.json of the original evaluation, as the Hub's own VideoMAE checkpoints have it."""
+    if model_type == "timesformer":
+        return timesformer_processor(image_size, report)
     height, width = image_size
     report(
         f"frames are prepared as in the original evaluation: short side {min(image_size)}, mean and std of ImageNet "

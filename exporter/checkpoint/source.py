@@ -127,7 +127,7 @@ def no_weights(folder: Path, names: str) -> CheckpointError:
     if other is not None:
         return other
     newest = _newest_checkpoint(folder)
-    original = next(iter(sorted(folder.glob("*.pth"))), None)
+    original = next(iter(sorted([*folder.glob("*.pth"), *folder.glob("*.pyth")])), None)
     fix = None
     if newest is not None:
         fix = f"name the newest checkpoint in it: --model {newest}"

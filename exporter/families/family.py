@@ -79,6 +79,11 @@ def nothing_more(_weights: Weights) -> dict[str, Tensor]:
     return {}
 
 
+def as_said(config: TransformerConfig, _weights: Weights) -> TransformerConfig:
+    """The config that weights show, where they show nothing that config.json does not say."""
+    return config
+
+
 def no_note(_config: TransformerConfig, _task: Task) -> str | None:
     """What is unusual about a published config, where nothing is known to be."""
     return None
@@ -103,6 +108,8 @@ class Family:
                      own name may stand in front
     probe_names:     the names that our classifier has for the weights of a head that the authors publish in a file of
                      its own, given those there. None where they publish none
+    shown:           the config that weights show where published files are known to say otherwise; they have the names
+                     of files, with the family's own in front or without
     resize_stored:   turns weights that were stored with one config into those for another: positions that are learned.
                      None where no weight depends on the size of a clip
     resize_computed: gives a module of another size the positions that it was trained with, interpolated, instead of
@@ -127,6 +134,7 @@ class Family:
     beside_encoder: Callable[[Weights], dict[str, Tensor]] = nothing_more
     unused: Mapping[str, str] = field(default_factory=dict)
     probe_names: Callable[[Weights], dict[str, Tensor]] | None = None
+    shown: Callable[[TransformerConfig, Weights], TransformerConfig] = as_said
     resize_stored: Callable[[Weights, TransformerConfig, TransformerConfig], dict[str, Tensor]] | None = None
     resize_computed: Callable[[nn.Module, TransformerConfig, TransformerConfig], None] | None = None
     counts_frames: bool = False

@@ -9,7 +9,7 @@ Axes beside those of transformer.py: P places of a frame, which are H' * W' patc
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import Any, ClassVar, NamedTuple, Self, cast
@@ -412,6 +412,15 @@ def published_evaluation(config: TransformerConfig) -> Evaluation:
     return Evaluation(Sampling("start-span", stride), crop_rounding="up", averages="logits")
 
 
+def shown_by_weights(config: TransformerConfig, weights: Weights) -> TransformerConfig:
+    """The config with as many frames as there are positions in time, which config.json of facebook/timesformer-large-
+    finetuned-ssv2 has otherwise: the script that converted the large ones wrote 96, and this one has 64."""
+    tables = [table for name, table in weights.items() if name.endswith("embeddings.time_embeddings")]
+    if not tables or tables[0].ndim != 3:
+        return config
+    return replace(config, num_frames=tables[0].shape[1])
+
+
 def resize_tables(weights: Weights, native: TransformerConfig, config: TransformerConfig) -> dict[str, Tensor]:
     """The weights of a model of `native`, float32, for one of `config`: positions in space and in time are interpolated
     as `interpolate_positions` does."""
@@ -456,6 +465,7 @@ FAMILY = Family(
     ),
     evaluation=published_evaluation,
     heads={"video-classification": ("classifier.",)},
+    shown=shown_by_weights,
     resize_stored=resize_tables,
     note=note_on_frames,
 )

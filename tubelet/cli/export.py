@@ -29,7 +29,7 @@ COMMANDS: dict[Task, str] = {
     "--model",
     required=True,
     metavar="ID|FOLDER|FILE",
-    help="A checkpoint on the Hub, in a folder, or in a .pth file of the original VideoMAE.",
+    help="A checkpoint on the Hub, in a folder, or in a file of the original VideoMAE (.pth) or TimeSformer (.pyth).",
 )
 @click.option(
     "-o",

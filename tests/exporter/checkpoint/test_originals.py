@@ -195,7 +195,7 @@ def test_a_vivit_in_a_pth_file_needs_its_config_and_has_it(tmp_path: Path) -> No
     assert load(folder / "vivit.pth", Overrides()).family.name == "vivit"
     (folder / "config.json").unlink()
     assert refusal(folder / "vivit.pth") == (
-        "vivit.pth has other names than the original VideoMAE, so what model it is of is not known\n"
+        "vivit.pth has names of neither the original VideoMAE nor TimeSformer, so what it is of is not known\n"
         "  fix: put the config.json of the model beside the file"
     )
 
@@ -255,7 +255,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     assert refusal(path) == "c.pth must hold a dict of tensors, got list"
     torch.save({"epoch": 3, "args": argparse.Namespace()}, path)
     assert refusal(path).startswith(
-        "c.pth must hold tensors by name, plain or under model or module, got epoch, args\n"
+        "c.pth must hold tensors by name, plain or under model or module or model_state, got epoch, args\n"
     )
     torch.save({}, path)
     assert refusal(path).startswith("c.pth must hold tensors by name, plain or under model or module, got nothing")
