@@ -18,6 +18,7 @@ from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.families.config import ACTIVATIONS
 from tubelet.exporter.families.registry import FAMILIES
+from tubelet.exporter.families.timesformer import DividedLayer, TimesformerProjections
 from tubelet.exporter.graph.tasks import exported_model
 from tubelet.exporter.graph.trace import trace
 from tubelet.exporter.lower.fp16 import to_lower
@@ -65,8 +66,14 @@ RECIPES = [
 
 
 # Linear layers and attentions of the demo models: layers of six, and the classifier. V-JEPA 2 has a pooler of a layer
-# and a query; that is the same for every clip, so its projection is folded, and none follows its attention.
-OF_DEMOS = {"vivit": (4 * 6 + 1, 4), "videomae": (4 * 6 + 1, 4), "vjepa2": (3 * 6 + 6 + 4 + 1, 5)}
+# and a query; that is the same for every clip, so its projection is folded, and none follows its attention. TimeSformer
+# attends twice in a layer.
+OF_DEMOS = {
+    "vivit": (4 * 6 + 1, 4),
+    "videomae": (4 * 6 + 1, 4),
+    "timesformer": (4 * 10 + 1, 8),
+    "vjepa2": (3 * 6 + 6 + 4 + 1, 5),
+}
 FOLDED = UNPROJECTED = {"vjepa2": 1}
 
 
@@ -89,6 +96,9 @@ def export(row: Row, work: Path) -> Exported:
         bundle, _ = add_graph(bundle, precision)
     modules = list(checkpoint.model.modules())
     linear = sum(isinstance(module, torch.nn.Linear) for module in modules) - FOLDED.get(row.family, 0)
+    # Queries, keys and values in one matrix, which a graph multiplies by its parts; and two maps that are one there.
+    linear += 2 * sum(isinstance(module, TimesformerProjections) for module in modules)
+    linear -= sum(isinstance(module, DividedLayer) for module in modules)
     attentions = sum(hasattr(module, "attend") for module in modules)
     return Exported(bundle, linear, attentions, projections=attentions - UNPROJECTED.get(row.family, 0))
 
