@@ -258,7 +258,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         "c.pth must hold tensors by name, plain or under model or module or model_state, got epoch, args\n"
     )
     torch.save({}, path)
-    assert refusal(path).startswith("c.pth must hold tensors by name, plain or under model or module, got nothing")
+    assert "plain or under model or module or model_state, got nothing" in refusal(path)
     torch.save({"blocks.0.norm1.weight": torch.zeros(3)}, path)
     assert refusal(path).startswith(
         "c.pth is no VideoMAE of the original code: videomae.embeddings.patch_embeddings.projection.weight must have 5 "
