@@ -2,8 +2,8 @@
 
 VideoMAE's are the files of MCG-NJU/VideoMAE (fine-tuned and pretrained) and the distilled ones of OpenGVLab/VideoMAEv2.
 The weights of the latter on the Hub have the same names. Here the names become those of the Hub's VideoMAE. The config
-is read off the shapes, and what no shape shows is taken from the original code. TimeSformer's are told apart here, and
-read in original_timesformer.py.
+is read off the shapes, and what no shape shows is taken from the original code. This file tells TimeSformer's from
+them; original_timesformer.py reads those.
 
 Reference: MCG-NJU/VideoMAE, modeling_finetune.py and modeling_pretrain.py; the renaming follows
 convert_videomae_to_pytorch.py of transformers.
