@@ -255,8 +255,7 @@ class VideoClassifier(VideoModel):
                 fix="load it with Reading(): crops, fps, rotate, resize, track, max_mb and on_error have a meaning for "
                 "streams",
             )
-        views = (watching.batch or len(sources)) * self.reading.crops
-        clips_at_once(self.bundle, "batch").check(views)
+        clips_at_once(self.bundle, "batch").check(watching.batch * self.reading.crops)
         asked = Asked(self.spec, self.reading, self.scoring, self.logits)
         yield from watch_sources(sources, asked, watching, threading.Event() if stop is None else stop, see)
 

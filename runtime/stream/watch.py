@@ -60,7 +60,7 @@ class Watching:
 
     every:         seconds from one window to the next
     top_k:         labels in an answer
-    batch:         windows in one run of the graph; None is one for each source
+    batch:         windows in one run of the graph
     live:          drop what is late (True), or wait (False); None: as the source is
     stall_seconds: without a frame, after which a stream is lost; None is the source's own
     retries:       how many times a lost stream is opened again; None is for ever
@@ -69,7 +69,7 @@ class Watching:
 
     every: float = 0.5
     top_k: int = 5
-    batch: int | None = None
+    batch: int = 1
     live: bool | None = None
     stall_seconds: float | None = None
     retries: int | None = None
@@ -221,7 +221,7 @@ def watch_sources(
         BackendError: where the engine fails.
     """
     grid = grid_of(asked.spec, fps=asked.reading.fps, every=watching.every)
-    batch = len(sources) if watching.batch is None else watching.batch
+    batch = watching.batch
     ready = threading.Condition()
     streams = []
     for number, source in enumerate(sources):

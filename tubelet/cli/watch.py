@@ -44,7 +44,7 @@ Line = Window | Event | SourceChange
 )
 @click.option("--seconds", type=float, help="End after this time.  [default: with the source]")
 @click.option(
-    "--batch", type=click.IntRange(min=1), help="Windows in one run of the graph.  [default: one for each SOURCE]"
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Windows in one run of the graph."
 )
 @click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Labels in a line.")
 @stream_reading_options
@@ -69,7 +69,7 @@ def watch(
     stall_seconds: float | None,
     retries: int | None,
     seconds: float | None,
-    batch: int | None,
+    batch: int,
     top_k: int,
     reading: Reading,
     json_lines: bool,

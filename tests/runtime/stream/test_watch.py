@@ -147,7 +147,7 @@ def test_lag_counts_from_the_arrival_of_the_last_frame() -> None:
 
 def test_windows_that_are_ready_together_go_through_the_model_together() -> None:
     model = Model(0.02)
-    found = windows_of(model.watch(drawn(300), drawn(300), drawn(300), every=0.5))
+    found = windows_of(model.watch(drawn(300), drawn(300), drawn(300), every=0.5, batch=3))
     assert len(found) == 60
     assert max(model.batches) == 3
     assert sum(model.batches) == 60
@@ -166,7 +166,7 @@ def test_no_stream_waits_for_a_batch_to_be_full() -> None:
         yield from drawn(1)
 
     model = Model()
-    watching = model.watch(camera(), nothing(), live=True, every=0.1)
+    watching = model.watch(camera(), nothing(), live=True, every=0.1, batch=2)
     begin = time.monotonic()
     windows = itertools.islice((item for item in watching if isinstance(item, Window)), 3)
     assert len(list(windows)) == 3
