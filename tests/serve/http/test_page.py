@@ -88,6 +88,7 @@ def test_where_the_model_looked_is_shown_where_it_is_known(watched: Watched, pla
 
 def test_by_keyboard_alone(watched: Watched, playable: Path) -> None:
     page = watched.page
+    page.on("filechooser", lambda _: None)  # from now on it is caught, and not first when one is waited for
     page.keyboard.press("Tab")  # the model
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "file"
