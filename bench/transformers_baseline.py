@@ -1,6 +1,7 @@
 """The checkpoint in transformers, measured as a bundle is, in the process of subject.py.
 
-    torch-transformers  the class of transformers with torch's fused attention, which is its default
+    torch-transformers  the class of transformers with its default attention: torch's fused one, or the eager one of a
+                        class that has no other, as TimeSformer's
 
 It is what most people run. Beside torch-sdpa (torch_baseline.py) it imports transformers, computes every token of the
 last layer, and takes ViViT's activation function step by step. Nothing else of tubelet needs transformers.
@@ -38,7 +39,7 @@ def from_pretrained(checkpoint: str) -> Any:
     name, revision = split_revision(checkpoint)
     try:
         model = transformers.AutoModelForVideoClassification.from_pretrained(
-            name, revision=revision, attn_implementation="sdpa", dtype=torch.float32
+            name, revision=revision, dtype=torch.float32
         )
     except (OSError, ValueError) as error:
         raise CheckpointError(f"transformers does not load {checkpoint}: {error}") from error
