@@ -163,7 +163,7 @@ def _check_size(source: Source, stream: VideoStream) -> None:
 
 
 def too_large(source: Source, width: int, height: int) -> VideoError:
-    """Make the error for frames of this size, which are above what one may take; 0 where the size is not known."""
+    """Make the error for frames of this size, above what one may take. A size of 0 is one that is not known."""
     size = f"{width}x{height}, {width * height * 3 / (1 << 20):.3g} MB each" if width else "a size that is not known"
     damaged = "" if width else ", or their header is damaged"
     return VideoError(
@@ -192,7 +192,7 @@ def _reason(source: Source, error: av.FFmpegError | OSError) -> str:
 
 
 def _boxes(file: Any) -> Iterator[bytes]:
-    """The kinds of the boxes that an MP4 file is made of, as far as their sizes lead (ISO/IEC 14496-12, 4.2)."""
+    """The kinds of the boxes of an MP4 file, as far as their sizes lead (ISO/IEC 14496-12, 4.2)."""
     start = 0
     while len(head := file.read(16)) >= 8:
         yield head[4:8]

@@ -33,10 +33,10 @@ _SLANT = 0.01  # the sine of the angle, half a degree, up to which a picture cou
 class Scaling:
     """Resizing while a frame is converted to RGB: fast, and close to the pixels that a model expects, not equal.
 
-    FFmpeg's swscale filters luma and chroma before they become RGB, where prepare.py filters the RGB pixels of
-    the whole frame, and it computes in fewer bits. To convert and resize 1280x720 to a short side of 224 takes
-    a fifth of the time. Values differ by 1 to 1.5 of 255 on average. One in a hundred differs by 4 to 16, and a few at
-    sharp edges of colour by up to 60 (scripts/bench_decode.py, on real clips).
+    FFmpeg's swscale filters luma and chroma before they become RGB, and computes in fewer bits. prepare.py filters the
+    RGB pixels of the whole frame. To convert and resize 1280x720 to a short side of 224 takes a fifth of the time.
+    Values differ by 1 to 1.5 of 255 on average. One in a hundred differs by 4 to 16, a few at sharp edges of colour by
+    up to 60. These were measured on real clips (scripts/bench_decode.py).
 
     Raises VideoError for a filter that swscale does not have.
     """
@@ -67,9 +67,9 @@ class Converter:
     def pixels(self, frame: VideoFrame) -> Pixels:
         """uint8 (H, W, 3), RGB, not always contiguous.
 
-        Colours are those of FFmpeg's default. They go by the matrix and range that the frame is tagged with, and are
-        BT.601 in limited range where it has no tag, at every size. More than 8 bits are cut to 8, alpha is dropped,
-        and HDR is not mapped to SDR. Raises VideoError where the file asks for a slanted picture.
+        Colours are those of FFmpeg's default. They go by the matrix and range that the frame is tagged with. Without a
+        tag they are BT.601 in limited range, at every size. More than 8 bits are cut to 8, alpha is dropped, and HDR
+        is not mapped to SDR. Raises VideoError where the file asks for a slanted picture.
         """
         matrix = display_matrix(self._name, frame) if self._rotate else np.eye(2, dtype=np.int64)
         width, height, flags = frame.width, frame.height, None
@@ -100,8 +100,8 @@ def _stored_size(frame: VideoFrame, matrix: NDArray[np.int64], rule: ShortestEdg
 def display_matrix(name: object, frame: VideoFrame) -> NDArray[np.int64]:
     """Where a frame of the video called `name` asks its axes to go on display.
 
-    int64 (2, 2), one 1 or -1 in each row and column. [[a, c], [b, d]] takes a pixel at (x, y), counted from the
-    middle, to (a x + c y, b x + d y). Raises VideoError for any other matrix than those of quarter turns
+    int64 (2, 2), one 1 or -1 in each row and column. With positions counted from the middle, [[a, c], [b, d]] takes
+    (x, y) to (ax + cy, bx + dy). Raises VideoError for any other matrix than those of quarter turns
     and mirrors: pixels do not survive it.
     """
     found = frame.side_data.get("DISPLAYMATRIX")

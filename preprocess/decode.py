@@ -2,7 +2,7 @@
 
 Frame i is the i-th picture that decoding the file from its start yields. To decode a whole file for 16 or 32 of its
 frames would be slow. So seeking.py finds them by seeking, and holds each against its timestamp. A file that does not
-bear this out is decoded whole and its frames are counted, which is slower and exact as well.
+bear this out is decoded whole and its frames are counted. That is slower and exact as well.
 """
 
 from collections.abc import Callable, Iterator
@@ -78,8 +78,9 @@ def read_frames(
 
     Args:
         video: a path, bytes, or a seekable binary file; a Source says more about how it is read.
-        choose: takes the times of all frames in the file and returns indices int64 (T,), from 0, in any order, repeats
-            kept. It is called again, with better knowledge, where the file had promised other frames than it holds.
+        choose: takes the times of all frames in the file and returns indices int64 (T,), from 0. They may come in any
+            order, and repeats are kept. It is called again, with better knowledge, where the file had promised other
+            frames than it holds.
         rotate: whether frames are turned and mirrored as the file asks a player to. Without it they are as stored, as
             many readers give them.
         on_error: what to do about corrupt packets. "raise" is VideoError with the position of the first. "skip" passes
@@ -94,8 +95,8 @@ def read_frames(
         file. They are all NaN where its timestamps are missing or do not rise.
 
     Raises:
-        VideoError: for a file that is no video, that is damaged in a part that is needed, that changes its frame size
-            between the frames taken, or that lacks a frame that is asked for. Also where the pixels are more than a
+        VideoError: for a file that is no video, or is damaged in a part that is needed. For one that changes its frame
+            size between the frames taken, or lacks a frame that is asked for. Also where the pixels are more than a
             reading may hold (`Source.max_mb`).
     """
     (frames,) = read_fitted(video, choose, lambda pixels: [pixels], rotate=rotate, on_error=on_error, scale_to=scale_to)

@@ -15,8 +15,8 @@ TubeletError
 ├── TooManyFiles    (OSError)       this process may open no more files
 └── MissingExtra    (ImportError)   an optional dependency is not installed
 
-This is the lowest floor of the house: every folder may raise these, and the command line turns them into
-messages in one place. Each is also the builtin that a caller would expect, so `except ValueError` works.
+This is the lowest floor of the house: every folder may raise these. The command line turns them into messages in one
+place. Each is also the builtin that a caller would expect, so `except ValueError` works.
 """
 
 from collections.abc import Callable

@@ -75,7 +75,7 @@ class Frames:
 
     @classmethod
     def from_array(cls, pixels: Any) -> "Frames":
-        """uint8 (T, H, W, 3) RGB pixels of unknown origin: frame i is number i, and its time is unknown (NaN)."""
+        """uint8 (T, H, W, 3) RGB pixels of unknown origin. Frame i is number i, and its time is unknown (NaN)."""
         count = len(pixels) if isinstance(pixels, np.ndarray) and pixels.ndim else 0
         return cls(pixels, np.arange(count), np.full(count, np.nan), np.zeros(count, np.bool_))
 

@@ -1,6 +1,6 @@
 """Frames on their way from the decoder into the arrays that a reading keeps.
 
-Each is converted as it arrives and fitted with others of its size, so that few large frames are ever held at once.
+Each is converted as it arrives and fitted with others of its size. So few large frames are ever held at once.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +25,9 @@ _GROUP_BYTES = 64 << 20  # of frames that are fitted together, which is faster t
 
 
 class Arrival(NamedTuple):
-    """A frame, its position in the file, and the position for which it was wanted: another one where it stands
-    in for a frame that cannot be decoded."""
+    """A frame, its position in the file, and the position for which it was wanted. They differ where it stands in for
+    a frame that cannot be decoded.
+    """
 
     wanted: int
     position: int
@@ -62,7 +63,7 @@ class _Group:
 
 
 def gather(reading: Decoding, converter: Converter, fit: Fit) -> list[Frames]:
-    """Convert each frame as it arrives, fit it with others of its size, and put it where `indices` (T,) wants it."""
+    """Convert each frame as it arrives and fit it with others of its size. Put it where `indices` (T,) wants it."""
     source, indices = reading.video.source, reading.indices
     kept: list[Pixels] = []
     stood_in = np.zeros(len(indices), np.bool_)

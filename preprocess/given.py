@@ -1,4 +1,4 @@
-"""Frames that are given as pixels: an array or tensor of any library, or a list of arrays or pictures of Pillow."""
+"""Frames given as pixels: an array or tensor of any library, or a list of arrays or Pillow's pictures."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ def given_frames(video: Any, name: str | None = None) -> Frames:
     """Take pixels of unknown origin as Frames: frame i is number i, and its time is unknown (NaN).
 
     Args:
-        video: Frames, which are returned as they are; uint8 RGB (T, H, W, 3) as a numpy array or whatever speaks
-            DLPack or `__array__`, in the memory of the CPU; or a list of such frames (H, W, 3), all of one size.
+        video: Frames, which are returned as they are. Or uint8 RGB (T, H, W, 3) in the memory of the CPU, as a numpy
+            array or whatever speaks DLPack or `__array__`. Or a list of such frames (H, W, 3), all of one size.
         name: what messages call it.
 
     Returns:

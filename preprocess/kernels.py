@@ -1,7 +1,7 @@
 """The weights of 8-bit resampling: which inputs make an output, as Pillow and torchvision compute it, to the last bit.
 
 Both stretch a filter by the ratio of the sizes and turn its values into integers. Pillow keeps 22 bits of each weight.
-torchvision keeps as many, up to 22, as let the largest weight of an axis fit in 16 bits with its sign.
+torchvision keeps up to 22: as many as let the largest weight of an axis fit in signed 16 bits.
 
 Reference: python-pillow/Pillow, src/libImaging/Resample.c (8 bits per channel) and Geometry.c (nearest);
 pytorch/pytorch, aten/src/ATen/native/cpu/UpSampleKernel.cpp (8 bits, antialias), for AVX2, AVX-512 and arm64.

@@ -89,7 +89,7 @@ def normalisation_table(spec: ClipSpec) -> NDArray[np.float32]:
     """What each of the 256 pixel values becomes in each channel: float32 (3, 256).
 
     With Pillow, the steps and their precision are those of `rescale` and `normalize` in
-    transformers/image_transforms.py: the factor in float64, everything after it in float32.
+    transformers/image_transforms.py. The factor is in float64, everything after it in float32.
     """
     if spec.arithmetic == "torchvision":
         return _torchvision_table(spec)

@@ -1,7 +1,7 @@
 """PyAV as tubelet needs it, in any version from 16 on: where they differ, and errors that are not FFmpeg's.
 
-FFmpeg's own errors, `av.FFmpegError`, tell about the file and pass through. Whatever else comes out of PyAV means
-that it and tubelet do not understand each other, and becomes a VideoError here.
+FFmpeg's own errors, `av.FFmpegError`, tell about the file and pass through. Whatever else comes out of PyAV means that
+it and tubelet do not understand each other. It becomes a VideoError here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,9 @@ def open_container(source: Any, **options: Any) -> InputContainer:
 
 
 def bytes_of(container: InputContainer) -> int:
-    """How large the file is; 0 where that is not known, which is below 0 before PyAV 19 and None from there on."""
+    """How large the file is; 0 where that is not known. PyAV then gives a value below 0 before version 19, and None
+    from there on.
+    """
     size: int | None = container.size
     return max(size or 0, 0)
 

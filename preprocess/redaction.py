@@ -19,7 +19,7 @@ _SECRET = re.compile(
 
 
 def redacted(text: str) -> str:
-    """Put *** in the place of each user, password and token in the URLs of a text; the rest stays as it is."""
+    """Put *** in the place of each user, password and token in the URLs of a text. The rest stays."""
     return _URL_IN_TEXT.sub(_without_secrets, text)
 
 
@@ -29,7 +29,7 @@ def redacted_url(url: str) -> str:
 
 
 def _without_secrets(url: re.Match[str]) -> str:
-    """A password may hold a slash, a question mark or an @: all up to the last @ is hidden where a colon is in it."""
+    """A password may hold a slash, a question mark or an @. All up to the last @ is hidden where it has a colon."""
     scheme, rest = url.groups()
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     hidden, at, shown = rest.rpartition("@")

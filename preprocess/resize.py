@@ -3,11 +3,11 @@
 Each axis is resampled in a pass of its own: every output is a weighted sum of neighbouring inputs. Both
 libraries keep the weights as integers (see kernels.py) and round to 8 bits after each pass. Here a pass is a row
 of small matrix products in floating point. They are exact in whatever order the BLAS adds, because each sum stays
-below the integers that the type holds: float64 always does, and float32 where the weights are short, as
-torchvision's are unless frames shrink much. Rounding the sum gives the library's value.
+below the integers that the type holds. That is always so with float64. It is so with float32 where the weights are
+short, as torchvision's are unless frames shrink much. Rounding the sum gives the library's value.
 
-The horizontal pass comes first in torchvision and in Pillow up to version 12. Pillow 13 takes the vertical pass
-first where the height loses more than twice as many pixels as the width, and rounds differently there.
+The horizontal pass comes first in torchvision and in Pillow up to version 12. Pillow 13 takes the vertical pass first
+where the height loses more than twice as many pixels as the width. It rounds differently there.
 """
 
 import os

@@ -1,14 +1,14 @@
 """Which frames of a file make a clip: index arithmetic, and nothing else.
 
-Every policy counts frames and knows no time, as the published evaluations do: a file at 60 frames per second
-gives a clip of half the duration of one at 30. To choose by time, `at_rate` makes a list of frames at a rate
-of its own, and a policy takes from that list. A file that is too short still gives exactly as many indices as
-were asked for, by the rule that its policy states.
+Every policy counts frames and knows no time, as the published evaluations do. So a file at 60 frames per second gives
+a clip of half the duration of one at 30. To choose by time, `at_rate` lists frames at a rate of its own, and a policy
+takes from that list. A file that is too short still gives exactly as many indices as were asked for. Each policy
+states its rule for that.
 
 Several clips of one file are the views of a multi-view evaluation. Each policy spreads them as its published
 evaluation does, and gives a single one where that evaluation has its middle.
 
-In the drawings below a digit is a frame that is taken, by its place in the clip, and a dot one that is not.
+In the drawings below a digit is a frame that is taken, by its place in the clip. A dot is a frame that is not taken.
 """
 
 import math
@@ -60,7 +60,7 @@ def centre_hold(num_frames: int, stride: int, available: int, clips: int) -> Ind
     starts on a multiple of `stride`, which is where this differs from `centre_loop`.
 
     This is VideoMAE's evaluation on Kinetics, which takes 5 clips (MCG-NJU/VideoMAE, kinetics.py), in the same
-    floating point; a single clip is the middle one.
+    floating point. A single clip is the middle one.
     """
     strided = stride * np.arange(-(-available // stride), dtype=np.int64)
     room = max(0, len(strided) - num_frames)
@@ -80,8 +80,8 @@ def segments(num_frames: int, _stride: int, available: int, clips: int) -> Indic
         2 clips, 4 frames of 12       0 . . | 1 . . | 2 . . | 3 . .
                                       . 0 . | . 1 . | . 2 . | . 3 .
 
-    This is VideoMAE's evaluation on Something-Something v2, which takes 2 clips (MCG-NJU/VideoMAE, ssv2.py),
-    in the same floating point; a single clip is the second of them. The stride plays no part.
+    This is VideoMAE's evaluation on Something-Something v2, which takes 2 clips (MCG-NJU/VideoMAE, ssv2.py), in the
+    same floating point. A single clip is the second of them. The stride plays no part.
     """
     length = available / num_frames
     parts = np.array([1 / 2]) if clips == 1 else np.arange(clips) / clips
@@ -90,13 +90,13 @@ def segments(num_frames: int, _stride: int, available: int, clips: int) -> Indic
 
 
 def start_span(num_frames: int, stride: int, available: int, clips: int) -> Indices:
-    """`num_frames` * `stride` frames from the first on, and frames in equal steps from the first of them to the last,
-    rounded down; where the file ends before, its last frame is held.
+    """`num_frames` frames in equal steps, rounded down, out of the first `num_frames` * `stride` of the file. They go
+    from the first of those to the last. Where the file ends before, its last frame is held.
 
         4 frames, stride 3, of 14     0 . . 1 . . . 2 . . . 3 . .
         4 frames, stride 3, of 6      0 . . 1 . 2+3
 
-    Several clips start evenly from the first frame on, and leave as much room behind the last as there is between them:
+    Several clips start evenly from the first frame on. Behind the last is as much room as between them:
 
         2 clips, stride 2, of 14      0 . 1 . 2 . . 3 . . . . . .
                                       . . . 0 . 1 . 2 . . 3 . . .
@@ -112,8 +112,8 @@ def start_span(num_frames: int, stride: int, available: int, clips: int) -> Indi
 
 
 def segment_middles(num_frames: int, _stride: int, available: int, clips: int) -> Indices:
-    """The way from the first frame to the last cut into `num_frames` equal parts that end on whole frames, and the
-    middle of each, rounded down.
+    """The middle of each of `num_frames` equal parts of the way from the first frame to the last. Parts end on whole
+    frames, and middles are rounded down.
 
         4 frames of 12                . 0 . . 1 . . 2 . 3 . .
         4 frames of 2                 0+1+2 3
@@ -121,7 +121,7 @@ def segment_middles(num_frames: int, _stride: int, available: int, clips: int) -
     Several clips divide each part evenly, each in the middle of its share. The stride plays no part.
 
     This is TimeSformer's evaluation on Something-Something v2, which takes one clip (facebookresearch/TimeSformer,
-    ssv2.py), in the same floating point, halves to the even frame.
+    ssv2.py), in the same floating point. Halves go to the even frame.
     """
     ends = np.round((available - 1) / num_frames * np.arange(num_frames + 1)).astype(np.int64)  # (T + 1,)
     parts = 2 * np.arange(clips)[:, None] + 1  # of twice as many as there are clips: (clips, 1)
@@ -136,27 +136,27 @@ def uniform(num_frames: int, _stride: int, available: int, clips: int) -> Indice
         4 frames of 2                 0+1+2 3
 
     This is numpy's linspace(0, available - 1, num_frames), as in the examples of the transformers
-    documentation. It has no published multi-view form; several clips here share out the frames of a finer one
-    in turn, so that each spans the file. The stride plays no part.
+    documentation. It has no published multi-view form. Here several clips share out the frames of a finer one in turn,
+    so that each spans the file. The stride plays no part.
     """
     finer = np.linspace(0, available - 1, num_frames * clips).astype(np.int64)
     return finer.reshape(num_frames, clips).T  # (num_frames * clips,) -> (clips, num_frames)
 
 
 def parts(num_frames: int, stride: int, available: int, clips: int) -> Indices:
-    """The file in as many parts as there are clips, and from the first frame of each a run of about every `stride`-th.
+    """A run of about every `stride`-th frame from the start of each part, with as many parts as clips.
 
         2 clips, 4 frames, stride 2, of 20    0 . 1 . . 2 . 3 . . . . . . . . . . . .
                                               . . . . . . . . . . 0 . 1 . . 2 . 3 . .
 
-    The pitch is a little more than the stride: the frames are spread from the first of num_frames * stride frames to
+    The pitch is a little more than the stride. The frames are spread from the first of num_frames * stride frames to
     the last. Parts that are not longer than that overlap, and a file that is not holds its last frame but one:
 
         4 frames, stride 2, of 7              0 . . 1 . 2+3 .
 
-    This is V-JEPA 2's evaluation, which takes 2 clips of Something-Something v2 and 4 of Diving48
-    (facebookresearch/vjepa2, src/datasets/video_dataset.py), in the same floating point; a single clip is where that
-    code has it, at the start of the file.
+    This is V-JEPA 2's evaluation (facebookresearch/vjepa2, src/datasets/video_dataset.py), in the same floating point.
+    It takes 2 clips of Something-Something v2 and 4 of Diving48. A single clip is where that code has it, at the start
+    of the file.
     """
     length, part = num_frames * stride, available // clips
     if part > length:

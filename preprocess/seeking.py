@@ -1,10 +1,10 @@
 """Finding frames without decoding: which frames a stream holds, and the way to each by seeking.
 
 MP4 and MOV list their frames, so that the file itself need not be read. In other containers the packets are
-read undecoded for their timestamps and keyframes, which costs little beside decoding. Either can be missing or
-wrong, so every frame that arrives must carry the timestamp that was promised for its place. Where one does
-not, UnreliableIndex is raised, and the next slower way is taken: the packets instead of the list, and last of
-all to count the frames that decoding yields. What is never decoded is taken at its word.
+read undecoded for their timestamps and keyframes, which costs little beside decoding. Either can be missing or wrong,
+so every frame that arrives must carry the timestamp promised for its place. Where one does not, UnreliableIndex is
+raised, and the next slower way is taken. That is the packets instead of the list, and last of all to count the frames
+that decoding yields. What is never decoded is taken at its word.
 """
 
 from array import array
@@ -56,9 +56,9 @@ class FrameIndex:
 def list_frames(video: OpenVideo) -> FrameIndex:
     """Read the index that an MP4 or MOV file carries, by reading one packet.
 
-    The list is in decoding order and has decoding times. Display times are the same list later by a constant, where
-    frames are evenly spaced or never reordered, and in groups of pictures that refer to no other. A file for which
-    this is not so shows it in its first packet or when it is decoded.
+    The list is in decoding order and has decoding times. Display times are the same list, later by a constant. That
+    holds where frames are evenly spaced or never reordered, and in groups of pictures that refer to no other. A file
+    for which this is not so shows it in its first packet or when it is decoded.
 
     Raises:
         UnreliableIndex: where there is no such list.
@@ -149,8 +149,8 @@ def _is_shown(packet: "Packet[VideoStream]") -> bool:
     """Whether decoding the packet yields a frame.
 
     An edit list hides frames that others refer to. VP8 keeps pictures that are only referred to in packets of their
-    own, where bit 4 of the first byte, show_frame, is unset (RFC 6386, section 9.1). Later codecs pack them together
-    with a frame that is shown.
+    own. Bit 4 of their first byte, show_frame, is unset (RFC 6386, section 9.1). Later codecs pack them together with
+    a frame that is shown.
     """
     if packet.is_discard:
         return False
@@ -202,9 +202,9 @@ def nearest_frames(
 ) -> Iterator[tuple[int, int, VideoFrame]]:
     """Decode the nearest frame to each of `wanted` that can be decoded.
 
-    Everything from the first to the last of them is decoded, or from the start of the file where nothing before the
-    first can be. A damaged file costs at most to decode it twice. A frame that arrives out of its turn, which damage
-    can do, counts as lost.
+    Everything from the first to the last of them is decoded. Where nothing before the first can be, that is from the
+    start of the file. A damaged file costs at most to decode it twice. A frame that arrives out of its turn, which
+    damage can do, counts as lost.
 
     Args:
         video: the open file.

@@ -1,8 +1,8 @@
-"""Too little memory, too few threads or files: told from what every library raises for it, and said in one way.
+"""Too little memory, too few threads or files: told from what each library raises, and said in one way.
 
-NumPy raises MemoryError, torch RuntimeError, ONNX Runtime and OpenVINO exceptions with std::bad_alloc in their text,
-the system OSError, FFmpeg its own. All of them become OutOfMemory or TooManyFiles, which are also the MemoryError and
-the OSError that a caller expects.
+NumPy raises MemoryError, torch RuntimeError, the system OSError, FFmpeg its own. ONNX Runtime and OpenVINO raise
+exceptions with std::bad_alloc in their text. All of them become OutOfMemory or TooManyFiles, which are also the
+MemoryError and the OSError that a caller expects.
 """
 
 import errno
@@ -31,7 +31,7 @@ _FILES_WORDS = ("too many open files",)
 
 
 def shortage_of(error: BaseException) -> TubeletError | None:
-    """What to raise where an error, or what caused it, is a lack of memory, threads or files; None where it is not."""
+    """What to raise where an error, or what caused it, is a lack of memory, threads or files. None otherwise."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OutOfMemory | TooManyFiles):

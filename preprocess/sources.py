@@ -1,4 +1,4 @@
-"""What a video may be given as, for FFmpeg to read: a path, bytes, a binary file, or a URL where that is allowed."""
+"""What a video may be given as, for FFmpeg: a path, bytes, a binary file, or a URL where allowed."""
 
 import io
 import os
@@ -147,7 +147,7 @@ class Source:
 
 
 class _Shared:
-    """A file object, read at a place of its own: several may read it at once, and its owner finds it as it was."""
+    """A file object, read at a place of its own. Several may read it at once, and its owner finds it as it was."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -192,8 +192,9 @@ def is_url(video: object) -> bool:
 
 
 def name_of(video: object) -> str | None:
-    """What a video is called by itself: its path, its URL without secrets, the name of a file object or Source; None
-    where it has none."""
+    """What a video is called: its path, its URL without secrets, the name of a file object or Source. None where it
+    has none.
+    """
     if isinstance(video, str | os.PathLike):
         return redacted_url(str(video))
     name = getattr(video, "name", None)

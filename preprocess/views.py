@@ -1,9 +1,8 @@
 """Views: several clips of a file, and several crops of each, as one batch for the model.
 
 A published multi-view evaluation runs the model on each view and averages. ViViT takes 4 clips x 3 crops, VideoMAE 5 x
-3 on Kinetics and 2 x 3 on Something-Something v2. Which frames make the clips is in sampling.py; here are
-the crops, and the work shared between views: a frame is resized once, whatever number of clips and crops it
-is in.
+3 on Kinetics and 2 x 3 on Something-Something v2. Which frames make the clips is in sampling.py; here are the crops,
+and the work shared between views. A frame is resized once, whatever number of clips and crops it is in.
 """
 
 import dataclasses
@@ -28,8 +27,9 @@ def crop_windows(
     One is at the centre, as `prepare` cuts it, which depends on the arithmetic. Several are evenly spaced from one end
     to the other, and at the centre of the shorter side. Three are left, centre and right, or top, middle and bottom of
     an upright frame. What is not whole pixels is rounded down, as in VideoMAE's evaluation (MCG-NJU/VideoMAE,
-    kinetics.py and ssv2.py), or up, as in ViViT's (google-research/scenic, dataset_lib/video_ops.py); or the step from
-    one to the next is, as in V-JEPA 2's (facebookresearch/vjepa2, evals/video_classification_frozen/utils.py).
+    kinetics.py and ssv2.py). Or it is rounded up, as in ViViT's (google-research/scenic, dataset_lib/video_ops.py). Or
+    the step from one to the next is rounded down, as in V-JEPA 2's (facebookresearch/vjepa2,
+    evals/video_classification_frozen/utils.py).
 
     Args:
         height: of the resized frame, in pixels.
@@ -64,7 +64,7 @@ def crop_windows(
 
 
 def spec_of_crops(spec: ClipSpec, crops: int) -> ClipSpec:
-    """Return the input contract that `crops` crops of a frame are cut by: `spec`, or one whose frames fit the crop."""
+    """Return the input contract that `crops` crops are cut by: `spec`, or one whose frames fit the crop."""
     if crops > 1 and spec.crop is not None and spec.evaluation.crops_of == "fitted":
         return dataclasses.replace(spec, resize=ShortestEdge(min(spec.crop)))
     return spec
@@ -102,8 +102,8 @@ def join_views(cut: Sequence[Pixels], spec: ClipSpec, clip_positions: NDArray[np
         clip_positions: int64 (clips, T), which of the N frames make each clip, from 0. T is spec.num_frames.
 
     Returns:
-        float32 (clips * crops, T, 3, H, W) for layout TCHW, uint8 (clips * crops, T, H, W, 3) for layout THWC,
-        contiguous.
+        Contiguous: float32 (clips * crops, T, 3, H, W) for layout TCHW. For layout THWC, uint8 (clips * crops, T, H,
+        W, 3).
 
     Raises:
         VideoError: for another number of frames in a clip.
