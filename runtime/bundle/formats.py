@@ -10,12 +10,13 @@ def upgraded(values: dict[str, Any], version: int) -> dict[str, Any]:
 
     Raises ValueError where what is to be changed is not there. All else is for whoever reads the present format.
     """
-    return _from_2(values) if version == 2 else values
+    for older in range(version, OLDEST_READ + len(_STEPS)):
+        values = _STEPS[older](values)
+    return values
 
 
 def _from_2(values: dict[str, Any]) -> dict[str, Any]:
-    """Format 2 told an evaluation from its sampling, and knew one arithmetic, Pillow's of that time, and one order of
-    tokens.
+    """Format 2 told an evaluation from its sampling, and knew one arithmetic, Pillow's of that time.
 
     It called a model of one label a classifier, whose only score is 1 whatever it sees.
     """
@@ -29,7 +30,22 @@ def _from_2(values: dict[str, Any]) -> dict[str, Any]:
         "crop_rounding": "up" if is_vivit else "down",
         "averages": "logits" if is_vivit else "scores",
     }
-    values = values | {"spec": spec | {"arithmetic": "pillow"}, "token_order": "slice-by-slice"}
+    values = values | {"spec": spec | {"arithmetic": "pillow"}}
     if values.get("problem_type") == "single_label_classification" and len(values.get("labels") or ()) == 1:
         values["problem_type"] = "regression"
     return values
+
+
+def _from_3(values: dict[str, Any]) -> dict[str, Any]:
+    """Format 3 knew one order of tokens, clips of one part, and crops of frames as they are resized for one."""
+    match values.get("spec"):
+        case {"evaluation": {"sampling": {} as sampling, **evaluation}, **spec}:
+            pass
+        case _:
+            raise ValueError("spec.evaluation.sampling is missing")
+    evaluation |= {"sampling": sampling | {"joined": 1}, "crops_of": "resized"}
+    return values | {"spec": spec | {"evaluation": evaluation}, "token_order": "slice-by-slice"}
+
+
+# Format -> what makes the next one of it.
+_STEPS = {2: _from_2, 3: _from_3}

@@ -57,11 +57,6 @@ def test_paths_may_be_text() -> None:
     )
 
 
-def test_a_task_that_there_is_none_of(vivit_bundle: Path) -> None:
-    with pytest.raises(tubelet.OutOfBounds, match=r"task must be video-classification, .*, got 'classify'"):
-        tubelet.load(vivit_bundle, task="classify")  # type: ignore[call-overload]
-
-
 def test_a_reading_that_is_none(vivit_bundle: Path) -> None:
     with pytest.raises(tubelet.OutOfBounds, match=r"reading must be a tubelet\.Reading, got 'uniform'"):
         tubelet.load(vivit_bundle, reading="uniform")  # type: ignore[call-overload]

@@ -58,7 +58,7 @@ def test_any_task(attentive_bundle: Path, vivit_bundle: Path, masked_bundle: Pat
 
 
 def test_a_task_that_there_is_not(vivit_bundle: Path) -> None:
-    with pytest.raises(tubelet.BundleError, match="is for video-classification, and a bundle for captions is needed"):
+    with pytest.raises(tubelet.OutOfBounds, match=r"task must be video-classification, .*, got 'captions'"):
         tubelet.load(vivit_bundle, task="captions")  # type: ignore[call-overload]
 
 

@@ -12,7 +12,7 @@ from tampered import mutated, sign
 
 from tubelet.preprocess.errors import BundleError
 from tubelet.runtime.bundle.bundle import Bundle
-from tubelet.runtime.bundle.formats import upgraded
+from tubelet.runtime.bundle.formats import OLDEST_READ, upgraded
 from tubelet.runtime.bundle.manifest import FORMAT_VERSION, manifest_sha256
 from tubelet.runtime.load import load
 from tubelet.runtime.reading import Reading
@@ -94,25 +94,28 @@ def test_what_is_no_bundle(tmp_path: Path, what: str, message: str) -> None:
 
 def test_a_newer_format_is_refused(copy: Path) -> None:
     edit(copy, format_version=FORMAT_VERSION + 1)
-    with pytest.raises(BundleError, match=r"is of format version 4; this version of tubelet reads up to 3\n.*upgrade"):
+    with pytest.raises(BundleError, match=r"is of format version 5; this version of tubelet reads up to 4\n.*upgrade"):
         Bundle.open(copy)
 
 
 def test_an_older_format_is_refused(copy: Path) -> None:
     edit(copy, format_version=1)
     with pytest.raises(
-        BundleError, match=r"is of format version 1, of an older tubelet; this one reads 2 to 3\n.*export it"
+        BundleError, match=r"is of format version 1, of an older tubelet; this one reads 2 to 4\n.*export it"
     ):
         Bundle.open(copy)
 
 
 @pytest.mark.parametrize("family", ["vivit", "videomae"])
-def test_a_bundle_of_format_2_is_read(family: str, request: pytest.FixtureRequest, tmp_path: Path, video: Path) -> None:
-    """The manifest is one that format 2 wrote, for files that differ from today's by machine alone."""
+@pytest.mark.parametrize("version", range(OLDEST_READ, FORMAT_VERSION))
+def test_a_bundle_of_an_earlier_format_is_read(
+    version: int, family: str, request: pytest.FixtureRequest, tmp_path: Path, video: Path
+) -> None:
+    """The manifest is one that the format's own code wrote, for files that differ from today's by machine alone."""
     today = Bundle.open(request.getfixturevalue(f"{family}_bundle"))
     old = shutil.copytree(today.path, tmp_path / "bundle")
-    values = json.loads((Path(__file__).parent / "manifests" / f"format-2-{family}.json").read_text())
-    assert values["format_version"] == 2
+    values = json.loads((Path(__file__).parent / "manifests" / f"format-{version}-{family}.json").read_text())
+    assert values["format_version"] == version
     assert values["sha256"] == manifest_sha256(values)
     values |= {name: today.to_json()[name] for name in ("graphs", "reference")}
     values["sha256"] = manifest_sha256(values)
@@ -135,6 +138,12 @@ def test_a_bundle_of_format_2_that_lacks_a_field_is_refused(copy: Path) -> None:
     (copy / "bundle.json").write_text(json.dumps(values | {"sha256": manifest_sha256(values)}))
     with pytest.raises(BundleError, match=r"bundle.json, of format 2: spec.sampling.policy is missing"):
         Bundle.open(copy)
+
+
+def test_the_present_format_is_read_as_it_is(copy: Path) -> None:
+    """A field that is new today, and a manifest of yesterday lacks, needs a format of its own."""
+    values = json.loads((copy / "bundle.json").read_text())
+    assert upgraded(values, FORMAT_VERSION) is values
 
 
 def test_a_model_of_one_label_in_format_2_gives_a_value() -> None:
@@ -309,8 +318,8 @@ def test_two_graphs_of_one_precision_or_of_other_inputs(copy: Path) -> None:
     [
         (b"[" * 100_000, "nested without end"),
         (b'{"a":' * 100_000, "nested without end"),
-        (b'{"format_version": 3, "overrides": ' + b"[" * 900 + b"]" * 900 + b"}", "changed after|nested without end"),
-        (b'{"format_version": 3, "sha256": NaN}', "is damaged"),
+        (b'{"format_version": 4, "overrides": ' + b"[" * 900 + b"]" * 900 + b"}", "changed after|nested without end"),
+        (b'{"format_version": 4, "sha256": NaN}', "is damaged"),
         (b'{"format_version": ' + b"9" * 5000 + b"}", "is damaged"),
         (b'{"format_version": 1e999}', "is damaged"),
         (b'{"format_version": true}', "has no format_version"),
