@@ -101,8 +101,8 @@ def display_matrix(name: object, frame: VideoFrame) -> NDArray[np.int64]:
     """Where a frame of the video called `name` asks its axes to go on display.
 
     int64 (2, 2), one 1 or -1 in each row and column. With positions counted from the middle, [[a, c], [b, d]] takes
-    (x, y) to (ax + cy, bx + dy). Raises VideoError for any other matrix than those of quarter turns
-    and mirrors: pixels do not survive it.
+    (x, y) to (ax + cy, bx + dy). Raises VideoError for any other matrix than those of quarter turns and mirrors:
+    pixels do not survive it.
     """
     found = frame.side_data.get("DISPLAYMATRIX")
     if found is None:

@@ -1,4 +1,4 @@
-"""A file of rows that outlives every kill: each row is a line, and what a kill left of a line is cut off."""
+"""A file of rows that outlives every kill. Each row is a line, and what a kill left of a line is cut off."""
 
 import errno
 import io
@@ -90,7 +90,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def mended(path: Path) -> set[str]:
-    """Cut off what a kill left of a row at the end of a journal, and say which videos have theirs.
+    """Cut off what a kill left of a row at a journal's end, and say which videos have theirs.
 
     Raises:
         NotWritten: for a line that is no row, for the file is then another's.

@@ -20,7 +20,7 @@ _SHARD = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 
 @dataclass(frozen=True)
 class Shard:
-    """One of several parts of an archive, told by the names alone, so that it is the same whoever asks, and whenever.
+    """One of several parts of an archive, told by the names alone. So it is the same whoever asks, and whenever.
 
     Attributes:
         number: which, from 1.
@@ -55,8 +55,8 @@ def names_of(files: str, shard: Shard) -> list[str]:
     """Say which videos are to be classified.
 
     Args:
-        files: a file with a name on each line, or a pattern (`*`, `?`, `[...]`, and `**` for folders in folders); a URL
-            of fsspec for either; or `-` for names on standard input.
+        files: a file with a name on each line, or `-` for names on standard input. Or a pattern (`*`, `?`, `[...]`,
+            and `**` for folders in folders). File and pattern may be a URL of fsspec.
         shard: which of them.
 
     Returns:

@@ -1,7 +1,7 @@
 """Where the rows of an archive go: FILE.jsonl as they come, FILE.parquet when all are there.
 
-Beside FILE lies `_FILE.run.json`, which says how its rows are made; and, while a FILE.parquet is not whole,
-`_FILE.rows.jsonl`, its rows so far. What reads a folder of Parquet passes over names that begin with `_`.
+Beside FILE lies `_FILE.run.json`, which says how its rows are made. While a FILE.parquet is not whole,
+`_FILE.rows.jsonl` has its rows so far. What reads a folder of Parquet passes over names that begin with `_`.
 """
 
 import json

@@ -19,16 +19,16 @@ class Backend(Protocol):
     """
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """batch (B, ...) of the graph's one input -> its first output, such as logits float32 (B, K),
-        which the caller owns.
+        """batch (B, ...) of the graph's one input -> its first output, such as logits float32 (B, K). The caller owns
+        it.
 
         Raises BackendError where the engine fails.
         """
         ...
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """Everything that the graph takes, (B, ...) each by name -> everything that it gives, float32 (B, ...) each by
-        name, which the caller owns.
+        """Everything that the graph takes, (B, ...) each by name -> what it gives, float32 (B, ...) each by name. The
+        caller owns it.
 
         Raises BackendError where the engine fails, and where it runs nothing but graphs of one input and one output.
         """

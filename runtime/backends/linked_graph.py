@@ -1,9 +1,10 @@
-"""Graphs whose files are links: in the Hub's cache, where all lead into one folder and to other names, and with DVC or
-Nix, where each leads into a folder of its own.
+"""Graphs whose files are links. In the Hub's cache all lead into one folder and to other names. With DVC or Nix each
+leads into a folder of its own.
 
-Engines look for weights beside the graph and refuse those that a link leads elsewhere, because a graph could so have
-any file read. The files of a bundle are known by their checksums. So an engine is given the graph from memory, which is
-small without its weights, changed so that it finds them; they are mapped from where they are, as ever.
+Engines look for weights beside the graph and refuse those that a link leads elsewhere. Otherwise a graph could have
+any file read. The files of a bundle are known by their checksums. So an engine is given the graph from memory, where
+it is small without its weights. It is changed so that the weights are found, and they are mapped from where they are,
+as ever.
 """
 
 from collections.abc import Callable
@@ -86,7 +87,7 @@ class LinkedGraph:
 
 
 def find_graph(bundle: Bundle, graph: Graph) -> Path | LinkedGraph:
-    """Say where the files of a graph are: its path, or, where weights are beside it and a file is a link, both."""
+    """Say where a graph's files are: its path, or both where weights are beside it and one is a link."""
     path, *beside = [bundle.path / file.name for file in graph.files]
     if not beside or not any(file.is_symlink() for file in (path, *beside)):
         return path

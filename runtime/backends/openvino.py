@@ -209,8 +209,9 @@ def integer_products_saturate() -> bool:
 
 
 def require_precision(compiled: "openvino.CompiledModel", wanted: Precision) -> None:
-    """Raise BackendError where `compiled` computes in another precision: a hint that it cannot follow, OpenVINO
-    replaces in silence (float16 by bfloat16, for one)."""
+    """Raise BackendError where `compiled` computes in another precision. OpenVINO replaces a hint that it cannot
+    follow in silence (float16 by bfloat16, for one).
+    """
     floats = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     kinds = set()
     for op in compiled.get_runtime_model().get_ops():

@@ -102,8 +102,9 @@ def import_onnxruntime() -> ModuleType:
 def integer_products_saturate() -> bool:
     """Say whether ONNX Runtime's products of uint8 by int8 lose what exceeds 16 bits on this CPU.
 
-    They do on x86 without VNNI, whose instruction adds two products in 16 bits: 255 x 127 + 255 x 127 becomes 32767. No
-    call of ONNX Runtime tells which instructions it takes, so a product of the largest operands is computed: 1 ms.
+    They do on x86 without VNNI, where the instruction adds two products in 16 bits. So 255 x 127 + 255 x 127 becomes
+    32767. No call of ONNX Runtime tells which instructions it takes. So a product of the largest operands is computed,
+    in 1 ms.
 
     Raises MissingExtra where ONNX Runtime is absent.
     """
@@ -120,8 +121,8 @@ def multiply_integers_exactly(options: "onnxruntime.SessionOptions") -> None:
     """Set what a session on this CPU needs so that its products of integers are those of every other CPU.
 
     Where they would saturate, ONNX Runtime makes weights unsigned and takes a slower instruction that is exact. With
-    VNNI that would only cost time: a product of 1568 x 768 by 768 x 3072 took 2.7 times as long. The alternatives lose:
-    weights of 7 bits half of their levels on every CPU, signed activations the fused kernels.
+    VNNI that would only cost time. A product of 1568 x 768 by 768 x 3072 took 2.7 times as long. The alternatives
+    lose: weights of 7 bits half of their levels on every CPU, signed activations the fused kernels.
     """
     if integer_products_saturate():
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -148,8 +149,8 @@ def open_session(
 
     weights_as_they_lie: multiply by weights where their file is mapped into memory, not by a copy in another order
 
-    ONNX Runtime drops a provider that cannot start with no more than a line of log; what it really gave is
-    therefore asked for afterwards. Raises BackendError, or MissingExtra where ONNX Runtime is absent.
+    ONNX Runtime drops a provider that cannot start with no more than a line of log. So it is asked afterwards what it
+    really gave. Raises BackendError, or MissingExtra where ONNX Runtime is absent.
     """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()

@@ -226,8 +226,9 @@ def require_provider(name: str) -> None:
 def open_gpu_session(
     graph: Path | LinkedGraph | bytes, providers: list[tuple[str, dict[str, str]]]
 ) -> "onnxruntime.InferenceSession":
-    """A session on the first of `providers`, and on nothing but those and, for what every graph computes there, the
-    CPU. Raises BackendError where ONNX Runtime gives something else, MissingExtra where it is absent."""
+    """A session on the first of `providers`, and on nothing but those. The CPU alone is added, for what every graph
+    computes there. Raises BackendError where ONNX Runtime gives something else, MissingExtra where it is absent.
+    """
     onnxruntime = import_onnxruntime()
     wanted = providers[0][0]
     require_provider(wanted)

@@ -1,8 +1,8 @@
 """ONNX Runtime's execution providers that come as packages of their own: registered, and asked by device.
 
-Never by name: given the name of a plugin, ONNX Runtime warns and computes on the CPU, and its policies, such as
-PREFER_GPU, take the CPU without a word. So a session is given devices, may not fall back, and is asked afterwards which
-provider each part of the graph was given to.
+Never by name: given the name of a plugin, ONNX Runtime warns and computes on the CPU. Its policies, such as
+PREFER_GPU, take the CPU without a word. So a session is given devices and may not fall back. It is asked afterwards
+which provider each part of the graph was given to.
 """
 
 import functools
@@ -55,7 +55,7 @@ def register(plugin: Plugin) -> None:
 
 
 def devices_of(plugin: Plugin) -> list[Any]:
-    """The devices that a plugin offers here: an empty list where there is none, which is no error to ONNX Runtime."""
+    """The devices that a plugin offers here. An empty list where there is none, which is no error to ONNX Runtime."""
     register(plugin)
     return [device for device in import_onnxruntime().get_ep_devices() if device.ep_name == plugin.provider]
 

@@ -32,8 +32,9 @@ SMALLEST, TUNED, LARGEST = 1, 4, 8
 
 
 def rtx_devices() -> list[Any]:
-    """The RTX GPUs that the plugin finds. Raises BackendError where it cannot be loaded, as beside TensorRT for RTX:
-    both bring the same library, in two builds; MissingExtra where it is not installed."""
+    """The RTX GPUs that the plugin finds. Raises MissingExtra where it is not installed, BackendError where it cannot
+    be loaded. It cannot beside TensorRT for RTX: both bring the same library, in two builds.
+    """
     if "tensorrt_rtx" in sys.modules:
         raise BackendError(
             "ONNX Runtime's TensorRT for RTX cannot be loaded beside TensorRT for RTX itself, which is in this process",
@@ -43,7 +44,9 @@ def rtx_devices() -> list[Any]:
 
 
 class RtxSessions(Backend):
-    """A session for any batch, and one for a single clip, whose shapes are fixed so that it runs as a CUDA graph."""
+    """A session for any batch, and one for a single clip. That one's shapes are fixed, so that it runs as a CUDA
+    graph.
+    """
 
     def __init__(self, bundle: Bundle, graph: Path | LinkedGraph, precision: str, cache: Path) -> None:
         self._graph = graph
@@ -87,7 +90,7 @@ class RtxSessions(Backend):
 
 
 def profile_options(given: Any, batch: int | None) -> dict[str, str]:
-    """The batch sizes of an engine in the provider's words; of one size alone it is run as a CUDA graph."""
+    """The batch sizes of an engine in the provider's words. With one size alone it is run as a CUDA graph."""
     sizes = (SMALLEST, TUNED, LARGEST) if batch is None else (batch, batch, batch)
     shapes = ("x".join(map(str, (size, *given.shape[1:]))) for size in sizes)
     options = {
@@ -100,8 +103,8 @@ def profile_options(given: Any, batch: int | None) -> dict[str, str]:
 def open_onnxruntime_tensorrt_rtx(bundle: Bundle, precision: str, threads: int | None) -> RtxSessions:
     """The bundle's graph of that precision on ONNX Runtime's TensorRT for RTX, and on nothing else.
 
-    What it compiles is kept in the bundle's engines/, for the user alone. Raises BackendError where the plugin does not
-    load, finds no GPU or does not take the whole graph; MissingExtra where it is not installed.
+    What it compiles is kept in the bundle's engines/, for the user alone. Raises BackendError where the plugin does
+    not load, finds no GPU or does not take the whole graph. Raises MissingExtra where it is not installed.
     """
     graph = usable_graph(bundle, precision, threads)
     if not rtx_devices():  # said by a session in ONNX Runtime's own words, before anything is made

@@ -1,4 +1,4 @@
-"""ONNX models of one matrix product: what an engine is asked about this CPU, and what its speed is measured on."""
+"""ONNX models of one matrix product. With them an engine is asked about this CPU, and its speed is measured."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Protobuf by hand, as far as ONNX models need it: a machine that runs bundles need not have the onnx package."""
+"""Protobuf by hand, as far as ONNX models need it. So a machine that runs bundles need not have the onnx package."""
 
 from collections.abc import Iterator
 from typing import Any

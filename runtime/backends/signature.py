@@ -1,4 +1,4 @@
-"""What a loaded graph takes and gives, held against what the manifest says: an engine runs whatever is in the file."""
+"""What a loaded graph takes and gives, held against what the manifest says. An engine runs whatever is in the file."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING

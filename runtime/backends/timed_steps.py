@@ -1,4 +1,4 @@
-"""What an engine with memory of its own can say beside the logits: when each step of a batch was done."""
+"""What an engine with its own memory can say beside the logits: when each step of a batch was done."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -12,8 +12,9 @@ Timed = Callable[[str], None]
 
 @runtime_checkable
 class RunsInSteps(Protocol):
-    """An engine that computes elsewhere than where clips and logits lie. Engines on the CPU are none: they read a batch
-    where it is, and a copy that they may make of it is within what they compute."""
+    """An engine that computes elsewhere than where clips and logits lie. Engines on the CPU are none: they read a
+    batch where it is. A copy that they may make of it is within what they compute.
+    """
 
     def infer_in_steps(self, batch: NDArray[Any], timed: Timed) -> NDArray[np.float32]:
         """As `Backend.infer`, waiting for the end of each step; so somewhat slower in all."""

@@ -34,9 +34,8 @@ class BatchPart:
 def split_batch(clips: int, profiles: Sequence[Profile]) -> list[BatchPart]:
     """How a batch of any size goes through an engine.
 
-    As many parts of the largest batch as fit, then one for the rest: by the profile that takes it and was tuned
-    nearest to it, or, where the rest is smaller than any profile takes or falls between two, padded to the next
-    size that one takes.
+    As many parts of the largest batch as fit, then one for the rest. That goes to the profile that takes it and was
+    tuned nearest to it. Where none takes it (below all or between two), it is padded to the next size that one takes.
     """
     largest = max(range(len(profiles)), key=lambda i: profiles[i].max)
     full, rest = divmod(clips, profiles[largest].max)
@@ -102,18 +101,19 @@ class LoadedEngine:
 
 @dataclass
 class PreparedPart:
-    """A context whose profile, shapes and addresses are set, and all of its work as one captured graph, or None where
-    that cannot be captured."""
+    """A context whose profile, shapes and addresses are set, and all of its work as one captured graph. The graph is
+    None where that cannot be captured.
+    """
 
     context: Any
     graph: CapturedGraph | None
 
 
 class Lane:
-    """What one thread at a time needs to run an engine: a stream, buffers for the largest batch, scratch memory, and
-    a context for each batch size that was seen.
+    """What one thread at a time needs to run an engine. That is a stream, buffers for the largest batch, scratch
+    memory, and a context for each batch size seen.
 
-    A context for each size, because a captured graph is void once the context that it came from has changed; they
+    A context for each size, because a captured graph is void once the context that it came from has changed. They
     share the scratch memory, because they never run at the same time.
     """
 
@@ -242,7 +242,7 @@ class TensorRtBackend(Backend):
         return [taken], [TensorInfo(engine.output_name, "float32", ("batch", engine.labels))]
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """batch (B, ...) of the graph's one input, B of any size -> logits float32 (B, K), which the caller owns."""
+        """batch (B, ...) of the graph's one input, B of any size -> logits float32 (B, K). The caller owns them."""
         return self._run_all(batch, Lane.infer)
 
     def infer_in_steps(self, batch: NDArray[Any], timed: Timed) -> NDArray[np.float32]:

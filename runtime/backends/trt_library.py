@@ -25,8 +25,9 @@ def tensorrt_version(trt: ModuleType) -> tuple[int, int]:
 
 
 def is_rtx(trt: ModuleType) -> bool:
-    """Whether this is TensorRT for RTX, which has versions of its own, builds for GPUs that are not here, compiles the
-    last step where a plan is loaded, and so keeps no times of kernels from builds."""
+    """Whether this is TensorRT for RTX, which has versions of its own and builds for GPUs that are not here. It
+    compiles the last step where a plan is loaded, and so keeps no times of kernels from builds.
+    """
     return hasattr(trt, "ComputeCapability")
 
 
@@ -58,7 +59,8 @@ def load_tensorrt() -> ModuleType:
 
 def load_tensorrt_rtx() -> ModuleType:
     """The module of TensorRT for RTX. Raises MissingExtra where it is not installed, BackendError where it cannot be
-    used, which is so beside ONNX Runtime's plugin: both bring the same library, in two builds."""
+    used. It cannot beside ONNX Runtime's plugin: both bring the same library, in two builds.
+    """
     if PLUGIN in sys.modules:
         raise BackendError(
             "TensorRT for RTX cannot be loaded beside ONNX Runtime's own, which is in this process already",
@@ -81,7 +83,8 @@ def load_tensorrt_rtx() -> ModuleType:
 @functools.cache
 def tensorrt_log(trt: ModuleType) -> Any:
     """The one logger of the process, which keeps the latest errors. TensorRT reports to the first logger that it was
-    given for as long as anything made with it lives, so that a second one would stay empty."""
+    given for as long as anything made with it lives. A second one would stay empty.
+    """
 
     class Log(trt.ILogger):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """TensorRT for RTX: an engine that was built anywhere, on an RTX GPU.
 
-Its machine code is made here, when a batch size is first run, and kept beside the plan for the next process. Code is a
-program as a plan is one, and so lies in the same private folder.
+Its machine code is made here, when a batch size is first run. It is kept beside the plan for the next process. Code is
+a program as a plan is one, and so lies in the same private folder.
 """
 
 import warnings
@@ -22,7 +22,7 @@ from .trt_library import load_tensorrt_rtx, this_machine
 
 
 class RtxEngine(LoadedEngine):
-    """A plan for RTX GPUs, and the code that was made of it here, which is in the file at `cache`."""
+    """A plan for RTX GPUs, and the code that was made of it here, in the file at `cache`."""
 
     def __init__(self, trt: ModuleType, plan: bytes, cache: Path) -> None:
         super().__init__(trt, plan)
@@ -111,8 +111,8 @@ class RtxBackend(TensorRtBackend):
 def open_tensorrt_rtx(bundle: Bundle, precision: str, threads: int | None) -> RtxBackend:
     """The engine of that precision which `tubelet build --target rtx` left in the bundle.
 
-    Raises BackendError, with the command that builds it, where there is none; MissingExtra where TensorRT for RTX or
-    cuda.bindings is not installed.
+    Raises BackendError, with the command that builds it, where there is none. Raises MissingExtra where TensorRT for
+    RTX or cuda.bindings is not installed.
     """
     if threads is not None:
         raise BackendError("TensorRT computes on the GPU, so a number of CPU threads has no meaning for it")

@@ -4,8 +4,8 @@
       sm90-trt11.4-fp16-b1-4-8.plan     the engine: machine code for one kind of GPU and one version of TensorRT
       sm90-trt11.4-fp16-b1-4-8.json     what it was made from, on what, and how far it is from torch
 
-A plan is a program: TensorRT runs what it finds in it. Plans are therefore built on the machine that runs them, never
-fetched, and loaded only from a folder that belongs to the user and that nobody else can write.
+A plan is a program: TensorRT runs what it finds in it. Plans are therefore built on the machine that runs them and
+never fetched. They are loaded only from a folder that belongs to the user and that nobody else can write.
 """
 
 import dataclasses
@@ -179,7 +179,7 @@ class EngineRecord:
         return f"of {total} layers, by what they take in: {', '.join(shown)}"
 
     def save(self, folder: Path) -> None:
-        """Write the JSON of the plan that lies in `folder`; it is the last file of an engine to be written."""
+        """Write the JSON of the plan that lies in `folder`. It is the last file of an engine to be written."""
         text = json.dumps(dataclasses.asdict(self), indent=2) + "\n"
         with written_file(record_path(folder / self.plan.name)) as beside:
             beside.write_text(text, encoding="utf-8")

@@ -38,8 +38,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         Its fields as the present format has them, types unchecked.
 
     Raises:
-        BundleError: for a folder without one, for one that is no JSON or was changed, and for a format that is not read
-            here.
+        BundleError: for a folder without one, and for one that is no JSON or was changed. Also for a format that is
+            not read here.
     """
     if not path.is_dir():
         found = "is a file" if path.is_file() else "does not exist"

@@ -10,8 +10,9 @@ from .bundle import Bundle
 
 
 def clips_at_once(bundle: Bundle, name: str) -> Bound:
-    """How many clips a batch may be of, by the memory there is: half of it, because the model and what it computes need
-    more than the clips. name: of the number that is bounded."""
+    """How many clips a batch may be of, by the memory there is. They may take half of it, because the model and what
+    it computes need more than the clips. name: of the number that is bounded.
+    """
     clip = bundle.graphs[0].inputs[0]
     size = prod(side for side in clip.shape[1:] if isinstance(side, int)) * np.dtype(clip.dtype).itemsize
     memory = usable_memory_bytes()

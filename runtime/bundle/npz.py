@@ -1,8 +1,8 @@
-"""Arrays out of an .npz file that anyone may have written: nothing is unpacked before its size is known and allowed.
+"""Arrays out of an .npz file that anyone may have written. Nothing is unpacked before its size is known and allowed.
 
 A few kilobytes of a zip can stand for gigabytes of zeros, and numpy unpacks what it finds. Here the headers are read
-first: what each array is, and how many bytes that takes. The caller refuses what it does not expect, and only then are
-the arrays read, each to its stated size and no further.
+first: what each array is, and how many bytes that takes. The caller refuses what it does not expect. Only then are the
+arrays read, each to its stated size and no further.
 """
 
 import math

@@ -27,8 +27,8 @@ class BatchParity:
     """One output of one batch of reference clips: the largest difference, where it was, and what was allowed.
 
     at_label is the number of the value among those that are compared, which are the logits of a classifier.
-    excess is how much of the limit is used up: 1 or less is within it; None where values are NaN or infinite. cosine is
-    None for the values of a regression as well, which have no direction.
+    excess is how much of the limit is used up; 1 or less is within it. It is None where values are NaN or infinite.
+    cosine is None for the values of a regression as well, which have no direction.
     """
 
     batch: int

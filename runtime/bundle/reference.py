@@ -55,8 +55,7 @@ def load_reference(bundle: Bundle) -> Reference:
     """Read the reference of `bundle`, which then holds all that the manifest declares, and nothing else.
 
     Returns:
-        At least one clip, and a row for each of every output that the graphs give and of every input that they take
-        beside clips.
+        At least one clip. For each clip a row of every output that the graphs give and of every input beside clips.
 
     Raises:
         BundleError: for a file that was changed, that is no reference, or that lacks any of it. What is not there

@@ -5,8 +5,8 @@
       rtx1.7-sm89+120-fp16-b1-4-8.plan    for these alone
       the same with .json                 what it was made from, and on which GPUs it computed what torch computed
 
-The GPU's machine code is made where a plan is loaded. So a plan fits any GPU that it was built for, but only the
-version of TensorRT for RTX that built it, and what it computes is known of a GPU once it was checked there.
+The GPU's machine code is made where a plan is loaded. So a plan fits any GPU that it was built for. It fits only the
+version of TensorRT for RTX that built it. What it computes is known of a GPU once it was checked there.
 """
 
 import dataclasses
@@ -149,7 +149,7 @@ class RtxRecord:
         return replace(self, proofs=(*others, proof))
 
     def save(self, folder: Path) -> None:
-        """Write the JSON of the plan that lies in `folder`; it is the last file of an engine to be written."""
+        """Write the JSON of the plan that lies in `folder`. It is the last file of an engine to be written."""
         with written_file(record_path(folder / self.plan.name)) as beside:
             beside.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
 

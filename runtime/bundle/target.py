@@ -11,8 +11,8 @@ from .manifest import MANIFEST
 def check_target(output: Path, *, force: bool) -> None:
     """Raise BundleError where `output` exists and may not be replaced.
 
-    That is what is not a bundle, and a bundle that is a mount point, whose place nothing can take; without `force`, any
-    bundle.
+    That is what is not a bundle, and a bundle that is a mount point, whose place nothing can take. Without `force` it
+    is any bundle.
     """
     if not os.path.lexists(output):
         return

@@ -1,6 +1,6 @@
 """JSON that anyone may have written, as the dataclasses that it stands for.
 
-The one place where types are checked: each field is what its dataclass declares, none is missing and there is none too
+The one place where types are checked. Each field is what its dataclass declares, none is missing and there is none too
 many. What a type cannot say, such as that a number is above 0, each dataclass checks for itself in `__post_init__`.
 What it computes there, such as whether a report passed, must be what the JSON says.
 """
@@ -124,7 +124,7 @@ def _value_at(values: Any, path: str) -> Any:
 
 
 def _type_at(kind: Any, path: str) -> Any:
-    """The type of the field at that path, through tuples of one type, but for None where it may be that."""
+    """The type of the field at that path, through tuples of one type. None is left out where it may be that."""
     for step in _steps(path):
         kind = get_args(kind)[0] if isinstance(step, int) else get_type_hints(kind)[step]
         options = [option for option in get_args(kind) if option is not NoneType]

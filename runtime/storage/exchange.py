@@ -1,6 +1,6 @@
 """Folders that take another's place whole.
 
-Where the system can, two folders change places in one step (Linux: renameat2; macOS: renamex_np), and there is no
+Where the system can, two folders change places in one step (Linux: renameat2; macOS: renamex_np). Then there is no
 moment without one. Elsewhere (some network file systems) it takes two renames. Who is killed between them leaves the
 path empty, and what lay there in a scratch folder. Whoever opens or writes that path next puts it back (`restored`).
 """
@@ -89,7 +89,7 @@ def exchange(fresh: Path, path: Path, *, aside: Path) -> None:
 
 
 def is_mount_point(path: Path) -> bool:
-    """Whether a file system, or a folder of one, is mounted at `path`, so that it can be neither moved nor replaced."""
+    """Whether a file system, or a folder of one, is mounted at `path`. Then it can be neither moved nor replaced."""
     mounts = Path("/proc/self/mountinfo")
     if not mounts.exists():
         return path.is_mount()

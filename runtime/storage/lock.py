@@ -1,14 +1,14 @@
-"""One writer at a time: a lock on a file, which the system takes back when its holder ends, however it ends.
+"""One writer at a time: a lock on a file, which the system takes back however its holder ends.
 
 The lock of a bundle is the file BUNDLE/.lock. It lies inside, so that it holds by whichever path, link, mount or
 container a writer comes. It also holds where the folder around the bundle cannot be written. It is there only while
-somebody
-writes: who held it removes it. A folder that was replaced takes its lock along, so a lock counts only while it lies at
-its path. Readers need none: what they see is whole at every moment.
+somebody writes: who held it removes it. A folder that was replaced takes its lock along, so a lock counts only while
+it lies at its path. Readers need none: what they see is whole at every moment.
 
 The lock is the system's own (flock; LockFileEx on Windows), as `filelock` takes it, and no file whose mere existence
-counts: that would outlive a holder who was killed. Over NFS it holds between hosts where the server keeps locks (NFSv4;
-NFSv3 with lockd), and only within a host that mounted with nolock or local_lock. Where there are no locks, it is said.
+counts: that would outlive a holder who was killed. Over NFS it holds between hosts where the server keeps locks
+(NFSv4; NFSv3 with lockd). On a host that mounted with nolock or local_lock it holds within that host alone. Where
+there are no locks, it is said.
 """
 
 import errno

@@ -88,7 +88,8 @@ def scratch(parent: Path, name: str, *, say: Progress = silent) -> Iterator[Path
 
 @contextmanager
 def written_file(path: Path, *, follow_link: bool = False, say: Progress = silent) -> Iterator[Path]:
-    """Give a path to write a file to, which takes its place at `path` when the block ends well, and is gone when not.
+    """Give a path to write a file to. The file takes its place at `path` when the block ends well, and is gone when
+    not.
 
     Args:
         path: where the file goes.

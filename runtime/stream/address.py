@@ -42,8 +42,8 @@ def source_of(
     """Find out what a source is, without opening it.
 
     Args:
-        named: a path, bytes, a binary file, a URL, `-` for standard input, the path of a device such as /dev/video0,
-            `camera:0`, or FORMAT:NAME for a device of FFmpeg: v4l2, avfoundation, dshow or lavfi.
+        named: a path, bytes, a binary file, a URL, or `-` for standard input. A device is its path such as
+            /dev/video0, `camera:0`, or FORMAT:NAME for one of FFmpeg: v4l2, avfoundation, dshow or lavfi.
         stall_seconds: how long to wait for each packet of a stream.
         options: of FFmpeg, for a stream.
         track: which of its video tracks is read.

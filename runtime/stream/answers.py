@@ -1,4 +1,6 @@
-"""What is said of a stream: windows, each what the model says of one clip, events, and what became of the source."""
+"""What is said of a stream: windows, events, and what became of the source. A window is what the model says of one
+clip.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -45,7 +47,7 @@ class Window:
     Attributes:
         source: what the stream is called, without its password.
         stream: its number among the sources that are watched together, from 0.
-        segment: a number that changes where the stream began anew: after it was lost, or where its time or size jumped.
+        segment: a number that changes where the stream began anew: after a loss, or where time or size jumped.
         frame_seconds: float64 (T,), the stream's own time of each frame that the model was shown. It rises, with
             repeats where a frame is on show for long.
         logits: float32 (views, K).
@@ -108,8 +110,8 @@ class Window:
 class Event:
     """A label that began, and perhaps ended, in a stream.
 
-    Begin and end are known to one hop between windows: they are the middle of the first and of the last window that
-    carried the label, and where scores are smoothed, the middle of the windows that are averaged.
+    Begin and end are known to one hop between windows. They are the middle of the first and of the last window that
+    carried the label. Where scores are smoothed, they are the middle of the windows that are averaged.
 
     Attributes:
         source: what the stream is called.

@@ -11,7 +11,7 @@ class BackOff:
     Attributes:
         first: seconds before the first attempt.
         longest: seconds that no wait is longer than, but for its jitter.
-        jitter: which part of itself a wait is longer or shorter by, by chance: many who lost one server do not come
+        jitter: which part of itself a wait is longer or shorter by, by chance. So many who lost one server do not come
             back at the same moment.
     """
 

@@ -47,7 +47,7 @@ def connected(
         Its states and frames.
 
     Raises:
-        VideoError: where it cannot be opened for a reason that waiting does not heal, and where one that is not live
+        VideoError: where it cannot be opened for a reason that waiting does not heal. Also where one that is not live
             cannot be read to its end.
     """
     segments, attempt = Segments(), 0
@@ -130,7 +130,7 @@ def _live_frames(video: OpenVideo, stall_seconds: float, segments: Segments, sto
 
 
 class _Gate:
-    """Leaves out frames that refer to what was lost: up to the first key frame, and from damage to the next."""
+    """Leaves out frames that refer to what was lost: up to the first key frame, from damage to the next."""
 
     def __init__(self, *, is_open: bool) -> None:
         self.left_out = 0  # since a frame was let through

@@ -1,7 +1,8 @@
 """Windows become events: a label that begins, lasts and ends.
 
-Scores of single windows flicker. A label begins where its score reaches `on` and lasts while it stays at `off` or above
-(hysteresis, as in the detection of voices and sounds); times are seconds of the stream, never a count of windows.
+Scores of single windows flicker. A label begins where its score reaches `on` and lasts while it stays at `off` or
+above. That is hysteresis, as in the detection of voices and sounds. Times are seconds of the stream, never a count of
+windows.
 """
 
 import difflib
@@ -31,7 +32,7 @@ class EventRule:
         gap_seconds: where it comes back within this time, it is one event.
         smooth_seconds: scores are averaged over the windows of this time, as the family averages its views.
         labels: the only ones that can be events. None is all of them.
-        min_margin: how far its score must be above that of every other label for it to begin; 0 asks for nothing.
+        min_margin: how far its score must be above that of every other label to begin. 0 asks for nothing.
         cooldown_seconds: from the moment that an event of a label opens, no other of that label begins for this time.
 
     Raises:

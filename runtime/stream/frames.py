@@ -94,10 +94,10 @@ class Pace:
         self._begin: float | None = None  # when second 0 was
 
     def wait(self, seconds: float | None) -> None:
-        """Return when a frame of this media time is due, or `stop` is set; at once where it has no time.
+        """Return when a frame of this media time is due, or `stop` is set. Without a time it returns at once.
 
-        One that is late by more than a second, or too far ahead to be of the same run, is due now, and those behind it
-        follow from there.
+        One late by more than a second, or too far ahead to be of the same run, is due now. Those behind it follow from
+        there.
         """
         if seconds is None:
             return

@@ -4,8 +4,8 @@
         if isinstance(item, SourceState): ...      # connected, lost, ended
         else: ...                                  # a SourceFrame
 
-It is read on the thread that iterates. A read that is under way can be ended by its time-out alone, so that a caller
-who must be prompt iterates on a thread of its own, which does not keep the process alive.
+It is read on the thread that iterates. A read that is under way can be ended by its time-out alone. A caller who must
+be prompt iterates on a thread of its own, which does not keep the process alive.
 """
 
 import math
@@ -52,8 +52,9 @@ def open_source(
     left out. A file is read once, every frame of it.
 
     Args:
-        source: a path, bytes or binary file; "-" for standard input; a URL (rtsp, http, HLS, MPEG-TS over tcp or udp);
-            "/dev/video0" or "camera:0"; "lavfi:testsrc" and other devices of FFmpeg; or pairs of frame and seconds.
+        source: a path, bytes or binary file, or "-" for standard input. A URL: rtsp, http, HLS, or MPEG-TS over tcp
+            and udp. A camera: "/dev/video0" or "camera:0". Or "lavfi:testsrc" and other devices of FFmpeg, or pairs of
+            frame and seconds.
         live: whether it is live. None: streams and cameras are, files and pairs are not, nor is a URL that says how
             long it is. A file that is live is read at its own speed.
         stall_seconds: without a frame, after which a stream is lost. None is 10, and 30 for HLS.

@@ -1,7 +1,7 @@
-"""Streams on one model: each source is read, converted and prepared on a thread of its own, beside the model.
+"""Streams on one model. Each source is read, converted and prepared on a thread of its own, beside the model.
 
-A file waits for the model and loses nothing. A live stream keeps up: where the model takes longer than the time from
-one window to the next, it is asked about the newest window alone, and what was passed over is counted in the answer.
+A file waits for the model and loses nothing. A live stream keeps up. The model may take longer than the time from one
+window to the next. It is then asked about the newest window alone, and what was passed over is counted in the answer.
 """
 
 import threading
@@ -64,7 +64,7 @@ class Watching:
     live:          drop what is late (True), or wait (False); None: as the source is
     stall_seconds: without a frame, after which a stream is lost; None is the source's own
     retries:       how many times a lost stream is opened again; None is for ever
-    seconds:       after which watching ends, by the time of a file and by the clock of a stream; None is never
+    seconds:       after which watching ends, by a file's time and by the clock of a stream; None is never
     """
 
     every: float = 0.5
@@ -96,7 +96,7 @@ def preparer(spec: ClipSpec, reading: Reading, name: str) -> Prepare:
 
 
 def until(coming: Iterable[SourceFrame | SourceState], seconds: float) -> Iterator[SourceFrame | SourceState]:
-    """End a source after `seconds`: of its own time where it is a file, by the clock where it is live."""
+    """End a source after `seconds`. Its own time counts where it is a file, the clock where it is live."""
     live, begin = False, None
     for item in coming:
         if isinstance(item, SourceState):

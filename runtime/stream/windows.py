@@ -1,8 +1,8 @@
 """Frames by timestamp become windows: a ring of prepared frames, and the clips that are taken from it.
 
 A window is seconds, not frames. Its frames lie as far apart as those that the model was trained on, whatever rate the
-stream has, and at most half a second of it is repeated where a frame stays on show. All windows take their frames at
-the points of one grid, so that each frame is converted and prepared once, however many of them share it:
+stream has. At most half a second of it is repeated where a frame stays on show. All windows take their frames at the
+points of one grid, so that each frame is converted and prepared once, however many of them share it:
 
     frames of the stream     |  |  |  |    |  |  |  |  |  |
     grid                     .     .     .     .     .
@@ -84,7 +84,7 @@ class Grid:
         return max(GAP_SECONDS, 2 * self.spacing)
 
     def points(self, window: int) -> range:
-        """The points of a window, by its number in the run; it ends at the last one not after its time is due."""
+        """The points of a window, by its number in the run. It ends at the last one not after its time is due."""
         last = (self.num_frames - 1) * self.parts + math.floor(window * self.every / self.step + _ROUNDING)
         return range(last - (self.num_frames - 1) * self.parts, last + 1, self.parts)
 
@@ -197,7 +197,7 @@ class _Run:
         yield from self._until(self.seconds + _TICK + _ROUNDING)
 
     def whole(self, sampling: Sampling) -> DueWindow:
-        """A run that is too short for a window as one, looped or held as the family does with a short file."""
+        """A run too short for a window as one, looped or held as the family does with a short file."""
         taken = [frame for point, frame in sorted(self._ring.items()) if point % self._grid.parts == 0]
         sampling = replace(sampling, stride=1)  # the ring has every stride-th frame
         (positions,) = clip_views(sampling, num_frames=self._grid.num_frames, available=len(taken), clips=1)
