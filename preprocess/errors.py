@@ -66,7 +66,7 @@ class HubUnreachable(HubError):
 
 
 class NotWritten(TubeletError, OSError):
-    """Raised when what is to be written is refused: by the system, `errno` says which way, or for what lies there."""
+    """Raised when a file or folder is refused: by the system, `errno` says which way, or for what lies there."""
 
     def __init__(self, message: str, *, fix: str | None = None, errno: int | None = None) -> None:
         super().__init__(message, fix=fix)

@@ -1,4 +1,4 @@
-"""How large a number may be that a caller gives, and why no larger: the same on the command line and in Python."""
+"""How large a number from a caller may be, and why no larger. It is the same on the command line and in Python."""
 
 import operator
 from collections.abc import Sequence

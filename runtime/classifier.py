@@ -69,7 +69,7 @@ class Classification:
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """A video on its way to the model: its clips and the model input of its views, or the error instead."""
+    """A video on its way to the model: its clips and its views' model input, or the error instead."""
 
     video: Video
     name: str
@@ -85,7 +85,7 @@ class VideoClassifier(VideoModel):
         """Run prepared clips through the graph.
 
         Args:
-            batch: float32 (B, T, C, H, W), or uint8 (B, T, H, W, C) where the graph takes frames; see `prepare`.
+            batch: float32 (B, T, C, H, W). Where the graph takes frames, uint8 (B, T, H, W, C); see `prepare`.
 
         Returns:
             float32 (B, K), finite.
@@ -190,9 +190,9 @@ class VideoClassifier(VideoModel):
     ) -> Iterator[Window]:
         """Say what happens in a stream, or in a long file, window by window.
 
-        The frames of a window lie as far apart as those that the model was trained on, for which `reading.fps` says how
-        many frames a second its files had. A file is read ahead of the model and loses nothing; a live stream is
-        followed, and what could not be looked at is counted.
+        The frames of a window lie as far apart as those that the model was trained on. `reading.fps` says how many
+        frames a second its files had. A file is read ahead of the model and loses nothing. A live stream is followed,
+        and what could not be looked at is counted.
 
         Args:
             source: a path, bytes, a seekable binary file, or "-" for standard input. A URL: rtsp, http, HLS, or MPEG-TS

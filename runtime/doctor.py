@@ -25,8 +25,8 @@ _IDENTITY_MODEL = (
 
 @dataclass(frozen=True)
 class Provider:
-    """An execution provider that ONNX Runtime lists (or ONNX Runtime itself, where it does not load), or a library of
-    NVIDIA's. error is None where a session on it, or the library, really started.
+    """An execution provider that ONNX Runtime lists, or a library of NVIDIA's. Or ONNX Runtime itself, where it does
+    not load. error is None where a session on it, or the library, really started.
     """
 
     name: str

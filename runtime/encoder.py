@@ -13,8 +13,9 @@ class VideoEncoder(VideoModel):
     def features(self, video: Video) -> dict[str, NDArray[np.float32]]:
         """Turn a video into features: what the graph gives for each of its views.
 
-        The tokens N run along the width first, then the height, then time, or along time first where
-        `bundle.token_order` says so; behind the class token where there is one (`bundle.grid`, `bundle.readout`).
+        The tokens N run along the width first, then the height, then time. They run along time first where
+        `bundle.token_order` says so. A class token, where there is one, comes before them (`bundle.grid`,
+        `bundle.readout`).
 
         Args:
             video: what is read; see `read_clips`.

@@ -3,8 +3,8 @@
     hf://owner/name          the bundle at the default branch
     hf://owner/name@REV      at a branch, tag or commit
 
-The client keeps each file under snapshots/<commit>/, serves from there when the Hub is out of reach, and moves a file
-there when it is whole. Nothing but the files that a manifest names is fetched, so no engines ever are.
+The client keeps each file under snapshots/<commit>/, and moves it there when it is whole. It serves from there when
+the Hub is out of reach. Nothing but the files that a manifest names is fetched, so no engines ever are.
 """
 
 import contextlib
@@ -88,7 +88,7 @@ def fetch_bundle(
         address: where it lies.
         precisions: of the graphs that are fetched. None fetches all.
         progress: called with a line for each file.
-        say: called where the Hub gives no answer, and the commit that the cache last knew of a branch is taken.
+        say: called where the Hub gives no answer. The commit that the cache last knew of a branch is taken then.
 
     Returns:
         The bundle in the cache, with those graphs alone, and the commit SHA. Sizes are checked; checksums are when a
@@ -281,7 +281,7 @@ def bars_on_a_terminal() -> Iterator[None]:
 
 @contextlib.contextmanager
 def retries_said(report: Callable[[str], None]) -> Iterator[None]:
-    """Say once within the block that the Hub does not answer, in the place of the client's own log of its retries."""
+    """Say once within the block that the Hub does not answer. This replaces the client's own log of its retries."""
     said: list[str] = []
 
     def is_for_the_log(record: logging.LogRecord) -> bool:

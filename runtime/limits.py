@@ -40,8 +40,7 @@ class Limit(Protocol):
 class ElementLimit:
     """The limit for a graph in float32.
 
-    |difference| <= absolute + relative * |torch| for each logit, and the same labels in the same order among the best
-    `top`.
+    |difference| <= absolute + relative * |torch| for each logit. The best `top` are the same labels in the same order.
     """
 
     absolute: float
@@ -58,8 +57,9 @@ class ElementLimit:
         return replace(self, top=0)
 
     def of_size(self, torch_values: NDArray[np.float64], /) -> "ElementLimit":
-        """The absolute part is meant for logits, which are about as large as 1. It is taken times the root mean square
-        of the values, or attention weights of 1 / N would agree with anything."""
+        """The absolute part is meant for logits, which are about as large as 1. It is multiplied by the root mean
+        square of the values. Otherwise attention weights of 1 / N would agree with anything.
+        """
         size = float(np.sqrt(np.mean(torch_values**2)))
         return replace(self, absolute=self.absolute * (size or 1))
 
@@ -80,12 +80,12 @@ class ElementLimit:
 class CosineLimit:
     """The limit for a graph in lower precision.
 
-    It is on the cosine between logits and torch's for each clip. The best label must be the same wherever torch's
-    margin between its best two is larger than the limit lets logits move apart.
+    It is on the cosine between logits and torch's for each clip. torch's margin is that between its best two logits.
+    Where it is larger than the limit lets logits move apart, the best label must be the same.
 
-    Two logits move apart by up to twice the root mean square difference that the cosine stands for,
-    |torch| * sqrt(2 * (1 - cosine) / K). Measured differences cannot take its place: a margin of more than twice the
-    largest of them never changes the best label.
+    The cosine stands for a root mean square difference of |torch| * sqrt(2 * (1 - cosine) / K). Two logits move apart
+    by up to twice as much. Measured differences cannot take the place of this. A margin of more than twice the largest
+    of them never changes the best label.
     """
 
     cosine: float
@@ -126,8 +126,8 @@ class ValueLimit:
     A value counts as it is, not beside others. The cosine of one value is 1 whatever it is, and that of several says
     nothing of their size.
 
-    share: how far a value may be off; sizes: K root mean squares of torch's values over the reference clips; others:
-    the limit on other outputs of the graph
+    share: how far a value may be off. sizes: K root mean squares of torch's values over the reference clips. others:
+    the limit on other outputs of the graph.
     """
 
     share: float

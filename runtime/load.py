@@ -84,7 +84,7 @@ def load(
 ) -> VideoModel:
     """Open a bundle and load one of its graphs into an engine.
 
-    The model is a context manager. It can be pickled, and then opens the bundle again by its path, or from the Hub at
+    The model is a context manager. It can be pickled. It then opens the bundle again by its path, or from the Hub at
     the same commit.
 
     Args:

@@ -1,4 +1,4 @@
-"""Where a bundle lies: in a folder, or on the Hub, from where the files that an engine needs are fetched."""
+"""Where a bundle lies: in a folder, or on the Hub. From there the files that an engine needs are fetched."""
 
 from dataclasses import dataclass
 from pathlib import Path

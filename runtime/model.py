@@ -91,8 +91,9 @@ class VideoModel:
 
     @property
     def attentions(self) -> list[str]:
-        """The outputs that are attentions over whole clips, a layer each, those of a pooler last; none where it was
-        exported without."""
+        """The outputs that are attentions over whole clips, a layer each, those of a pooler last. None where it was
+        exported without.
+        """
         if self.bundle.task == "masked-modeling":  # which attends to a few tokens only
             return []
         return [name for row in self._attention_rows() for name in row]

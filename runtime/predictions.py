@@ -18,7 +18,7 @@ class Prediction(NamedTuple):
 
 
 class Value(NamedTuple):
-    """What a regression says of a label: the logit as it is, in the units that the model was trained with."""
+    """What a regression says of a label: the logit as it is, in the units of the model's training."""
 
     label: str
     value: float

@@ -44,7 +44,7 @@ class Reading:
         on_error: "raise" for damaged packets, or "skip" them and let the nearest good frame stand in.
         resize: "exact", bit for bit as the checkpoint's processor, or "fast", FFmpeg's scaler while it decodes.
         track: which video track of a file, from 0. None is the one that FFmpeg takes for the best.
-        max_mb: MiB of pixels that may be held while one video is read, and a quarter of it for one decoded frame.
+        max_mb: MiB of pixels that may be held while one video is read. A quarter of it is for one decoded frame.
         allow_url: whether a URL, given as str, is opened. FFmpeg decides which protocols there are.
         max_seconds: how long a video may last, by the times of its frames. None is as long as it likes.
         timeout_seconds: how long the reading of one video may take. None is as long as it takes.
@@ -150,12 +150,12 @@ class AlreadyRead:
 def read_clips(video: Video, spec: ClipSpec, reading: Reading, *, name: str | None = None) -> Clips:
     """Read the frames of a video that make its clips, as decoded.
 
-    Frames and pixels are taken as the one clip where there are exactly spec.num_frames of them, and as a whole video to
-    sample from otherwise.
+    Frames and pixels are taken as the one clip where there are exactly spec.num_frames of them. Otherwise they are a
+    whole video to sample from.
 
     Args:
         video: a path, bytes, a seekable binary file, or a URL where `reading` allows it. Or frames already read: uint8
-            RGB pixels (T, H, W, 3) as an array or tensor of any library, or a list of frames (H, W, 3) or pictures of
+            RGB pixels (T, H, W, 3), an array or tensor of any library. Or a list of frames (H, W, 3) or pictures of
             Pillow.
         spec: the input contract.
         reading: which frames, and how they are read.
@@ -172,10 +172,10 @@ def read_clips(video: Video, spec: ClipSpec, reading: Reading, *, name: str | No
 
 
 def read_crops(video: Video, spec: ClipSpec, reading: Reading, *, name: str | None = None) -> list[Clips]:
-    """Read the clips of a video as each of its crops shows them, resized and cut as the model takes them.
+    """Read the clips of a video as each of its crops shows them, resized and cut for the model.
 
-    Large frames are resized as they arrive, each by itself where the size changes midway, so that only a few are held
-    at once. `prepare_crops` makes the model input of it. Arguments and errors are those of `read_clips`.
+    Large frames are resized as they arrive, so that only a few are held at once. Where the size changes midway, each
+    is resized by itself. `prepare_crops` makes the model input of it. Arguments and errors are those of `read_clips`.
 
     Returns:
         The clips for each crop.

@@ -1,7 +1,7 @@
 """Clips as tokens: patches and back, and the tube masks that VideoMAE is pretrained with.
 
-Tokens are numbered slice by slice, each slice row by row. Token (t, row, column) of a grid (T', H', W') is number (t *
-H' + row) * W' + column.
+Tokens are numbered slice by slice, each slice row by row. Token (t, row, column) is number (t * H' + row) * W' +
+column. The grid is (T', H', W').
 """
 
 from collections.abc import Sequence
@@ -38,14 +38,14 @@ class Grid(NamedTuple):
 
 
 class TubeMask(NamedTuple):
-    """Which tokens of each clip the encoder sees and which it does not: int64 (B, V) and (B, M), both rising."""
+    """Which tokens of each clip the encoder sees and which not: int64 (B, V) and (B, M), both rising."""
 
     visible: Indices
     masked: Indices
 
 
 def token_grid(clip_size: tuple[int, ...], tubelet: TubeletSize) -> Grid:
-    """Count the tokens of a clip of (T, H, W) pixels; what is left over at the ends is in none of them.
+    """Count the tokens of a clip of (T, H, W) pixels. What is left over at the ends is in none of them.
 
     Raises:
         ValueError: for a clip smaller than a tubelet.
@@ -91,7 +91,7 @@ def unpatchify(patches: NDArray[Any], grid: Grid, tubelet: TubeletSize) -> NDArr
 
 
 def masked_tokens(grid: Grid, ratio: float = 0.9) -> int:
-    """Count the tokens of a clip that a tube mask hides: `ratio` of each slice, rounded down; 0.9 is the authors'.
+    """Count the tokens of a clip that a tube mask hides: `ratio` of each slice, rounded down. 0.9 is the authors'.
 
     Raises:
         ValueError: where that hides nothing, or leaves nothing to see.

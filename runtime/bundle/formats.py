@@ -37,7 +37,7 @@ def _from_2(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_3(values: dict[str, Any]) -> dict[str, Any]:
-    """Format 3 knew one order of tokens, clips of one part, and crops of frames as they are resized for one."""
+    """Format 3 knew one order of tokens, clips of one part, and crops of frames resized as for one."""
     match values.get("spec"):
         case {"evaluation": {"sampling": {} as sampling, **evaluation}, **spec}:
             pass

@@ -27,7 +27,7 @@ class Share(NamedTuple):
 
 
 def wilson_interval(share: float, total: float) -> tuple[float, float]:
-    """Give the 95 % score interval of a share (Wilson 1927), which stays within 0 to 1 and holds near both ends."""
+    """Give the 95 % score interval of a share (Wilson 1927). It stays within 0 to 1 and holds near both ends."""
     weight = _Z * _Z / total
     middle = (share + weight / 2) / (1 + weight)
     half = _Z / (1 + weight) * math.sqrt(share * (1 - share) / total + weight / (4 * total))
@@ -131,8 +131,8 @@ class Accuracy:
 def beside(one: Accuracy, other: Accuracy) -> Share:
     """How much more of the same videos `one` has right than `other`: top-1, and its 95 % interval.
 
-    Both saw the same videos, so only those count that one of them has right and the other wrong (Bonett and Price
-    2012, the adjusted Wald interval for paired shares).
+    Both saw the same videos, so only those count that one has right and the other wrong. This is the adjusted Wald
+    interval for paired shares (Bonett and Price 2012).
     """
     only_one, only_other = int((one.right & ~other.right).sum()), int((other.right & ~one.right).sum())
     total = one.videos

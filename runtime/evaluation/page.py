@@ -29,7 +29,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class LabelRow:
-    """A label in the list of all: how many videos it has, the share that is right, what it is most often taken for."""
+    """A label's row: how many videos it has, the share that is right, what it is most often taken for."""
 
     label: str
     videos: int
@@ -56,7 +56,7 @@ def page(report: EvaluationReport) -> str:
 
 
 def matrix_of(name: str, accuracy: Accuracy) -> Matrix:
-    """Lay out one subject's matrix: a row for each label of the set, a column for each label that is said."""
+    """Lay out one subject's matrix: a row for each label of the set, a column for each label said."""
     labels, size = accuracy.labels, _SIDE / len(accuracy.labels)
     totals = accuracy.confusion.sum(axis=1)
     cells = [

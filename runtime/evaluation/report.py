@@ -21,7 +21,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """How often a bundle is right on a labelled set, by backend and precision; all of them on the same videos.
+    """How often a bundle is right on a labelled set, by backend and precision, all on the same videos.
 
     Attributes:
         bundle: its folder.

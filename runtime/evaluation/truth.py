@@ -35,8 +35,8 @@ def read_truth(path: Path, labels: Sequence[str], *, root: str | None = None) ->
     """Read a labelled set from a file of lines.
 
     A line is a video and its label, which a comma, a tab or spaces part. A first line of names says which columns they
-    are in: `video` or `path`, and `label`; or those of Kinetics' own files, `label`, `youtube_id`, `time_start` and
-    `time_end`, of a video that is called ID_START_END.mp4, with six digits each.
+    are in: `video` or `path`, and `label`. Or it has those of Kinetics' own files: `label`, `youtube_id`, `time_start`
+    and `time_end`. Their videos are called ID_START_END.mp4, with six digits each.
 
     Args:
         path: the file.

@@ -1,8 +1,8 @@
 """A backend against what torch answered: the proof that a bundle carries with it.
 
 The reference (reference.py) holds clips of different shapes with real motion, and what torch computed for them in
-float32. Checking therefore covers the preprocessing, bit for bit, and the graph, within a stated limit, on the machine
-where it runs.
+float32. Checking therefore covers the preprocessing, bit for bit, and the graph, within a stated limit. It does so on
+the machine where it runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +33,8 @@ _AGAIN = "export the bundle again"
 
 
 def clips_of_batch(batch: int, clips: int) -> list[int]:
-    """Which reference clips make a batch. They come round robin, from another one at each size, so that clips change
-    places and a graph that mixes up its batch is seen.
+    """Which reference clips make a batch. They come round robin, from another one at each size. So clips change
+    places, and a graph that mixes up its batch is seen.
     """
     return [(batch + i) % clips for i in range(batch)]
 

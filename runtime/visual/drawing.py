@@ -1,4 +1,4 @@
-"""Frames beside one another, and maps over them: arrays to arrays, each uint8 (T, H, W, 3) unless it says otherwise."""
+"""Frames beside one another, and maps over them. Each array is uint8 (T, H, W, 3) unless it says otherwise."""
 
 from collections.abc import Sequence
 
@@ -44,8 +44,9 @@ def enlarged(pixels: Pixels, least: int) -> Pixels:
 
 
 def bilinear(maps: Reals, height: int, width: int) -> Reals:
-    """Maps (T, H', W') enlarged to (T, height, width): values lie at the middle of their cell, the outermost go on to
-    the border."""
+    """Maps (T, H', W') enlarged to (T, height, width). Values lie at the middle of their cell, the outermost go on to
+    the border.
+    """
     rows, columns = _between(maps.shape[1], height), _between(maps.shape[2], width)
     large: Reals = np.matmul(np.matmul(rows, maps), columns.T)  # (H, H') by (T, H', W') by (W', W) -> (T, H, W)
     return large
@@ -59,8 +60,9 @@ def _between(cells: int, size: int) -> Reals:
 
 
 def over_tubelets(heat: Reals, clip_size: tuple[int, int, int], tubelet: TubeletSize) -> Reals:
-    """A map of tokens (T', H', W') as one of pixels, (T, H, W) of a clip: each time slice on all of its frames, and
-    smooth within a frame. What tubelets leave over at the ends is as the nearest that they cover."""
+    """A map of tokens (T', H', W') as one of pixels, (T, H, W) of a clip. Each time slice is on all of its frames, and
+    smooth within a frame. What tubelets leave over at the ends is as the nearest that they cover.
+    """
     _, rows, columns = heat.shape
     smooth = bilinear(heat, rows * tubelet.height, columns * tubelet.width).repeat(tubelet.frames, axis=0)
     left = [(0, whole - covered) for whole, covered in zip(clip_size, smooth.shape, strict=True)]
@@ -68,10 +70,10 @@ def over_tubelets(heat: Reals, clip_size: tuple[int, int, int], tubelet: Tubelet
 
 
 def overlay(frames: Pixels, heat: Reals) -> Pixels:
-    """Frames (T, H, W, 3) under the colours of a map (T, H, W), the more so the higher it is.
+    """Frames (T, H, W, 3) under the colours of a map (T, H, W), the stronger the higher it is.
 
-    The lowest value of the whole clip is drawn as 0 and the highest as 1, so that frames can be compared. A map that
-    is the same everywhere is drawn as 0.
+    The lowest value of the whole clip is drawn as 0, the highest as 1. So frames can be compared. A map that is the
+    same everywhere is drawn as 0.
     """
     low, high = heat.min(), heat.max()
     scaled = (heat - low) / (high - low) if high > low else np.zeros_like(heat)

@@ -20,9 +20,9 @@ from .rollout import Method, attention_map
 class Attentions(NamedTuple):
     """The attention weights of one clip, of each layer, the first layer first.
 
-    attentions:           float32 (1, h, N, N); or (1, T, h, 1 + P, 1 + P), of models that attend within frames
+    attentions:           float32 (1, h, N, N); or (1, T, h, 1 + P, 1 + P), for attention within frames
     temporal_attentions:  float32 (1, P, h, T, T), of models that attend within places before; or none
-    pooler_attentions:    float32 (1, h, N, N), and last (1, h, 1, N), of models whose query reads the tokens; or none
+    pooler_attentions:    float32 (1, h, N, N), last (1, h, 1, N), of models whose query reads the tokens; or none
     """
 
     attentions: Sequence[NDArray[np.float32]]

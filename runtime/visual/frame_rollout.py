@@ -1,9 +1,9 @@
 """Attention as a map over a clip, where tokens attend within their frame, and perhaps within their place first.
 
-Rollout is that of rollout.py, with the residual connections where these models have them. In divided attention
-(TimeSformer, arXiv:2102.05095, section 3) a patch mixes with those of its place, at all times, and then with its frame.
-The class token takes part in every frame and keeps the mean. Without the first of the two each frame has a class token
-of its own, and the answer is the mean of theirs.
+Rollout is that of rollout.py, with the residual connections where these models have them. In divided attention a patch
+mixes with those of its place, at all times, and then with its frame. That is TimeSformer's (arXiv:2102.05095, section
+3). The class token takes part in every frame and keeps the mean. Without the first of the two each frame has its own
+class token. The answer is then the mean of theirs.
 
 Axes: T frames, P places in each, h heads.
 """
@@ -22,7 +22,7 @@ def frame_attention_map(
     """Compute how much the answer, read from the class token, attends to each tubelet of one clip.
 
     Args:
-        attentions: within frames, of each layer, the first first: float32 (T, h, 1 + P, 1 + P), or (1, T, ...). Rows
+        attentions: within frames, of each layer, the first first. float32 (T, h, 1 + P, 1 + P), or (1, T, ...). Rows
             ask, and sum to 1.
         temporal_attentions: within places, of each layer: float32 (P, h, T, T), or (1, P, ...). Empty where there are
             none.
@@ -65,8 +65,9 @@ def _of_one_clip(layer: Reals, leading: tuple[int, int]) -> Reals:
 
 
 def _mixed(layer: Reals, weights: Reals) -> Reals:
-    """weights (G, M) of the tokens that leave a layer (G, h, M, M) to those that enter it, which is attention and the
-    residual connection beside it."""
+    """weights (G, M) of the tokens that leave a layer (G, h, M, M) to those that enter it. A layer is attention and
+    the residual connection beside it.
+    """
     weights = weights / (layer.sum(axis=-1).mean(axis=1) + 1)
     mixed: Reals = _attended(layer, weights) + weights
     return mixed

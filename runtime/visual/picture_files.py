@@ -54,8 +54,9 @@ def check_picture(path: Path, *, force: bool) -> None:
 
 
 def frame_rate(seconds: NDArray[np.float64]) -> int:
-    """Frames a second to show frames at that were taken at `seconds` (T,): their own speed, kept within what a viewer
-    can follow."""
+    """Frames a second to show frames at that were taken at `seconds` (T,). It is their own speed, kept within what a
+    viewer can follow.
+    """
     steps = np.diff(seconds)
     steps = steps[steps > 0]  # a short video is held or looped; NaN is not above 0
     return round(np.clip(1 / np.median(steps), SLOWEST, FASTEST)) if len(steps) else UNTIMED
@@ -72,9 +73,9 @@ def write_png(path: Path, picture: Pixels) -> None:
 
 
 def write_video(path: Path, pixels: Pixels, rate: int, *, crf: int = 23) -> None:
-    """Write uint8 RGB pixels (T, H, W, 3) as H.264 of `rate` frames a second; the lower `crf`, the fewer artefacts.
+    """Write uint8 RGB pixels (T, H, W, 3) as H.264 of `rate` frames a second. The lower `crf`, the fewer artefacts.
 
-    Its colours are at half resolution, so that every player shows it; an odd side is made even by repeating the last
+    Its colours are at half resolution, so that every player shows it. An odd side is made even by repeating the last
     row or column.
     """
     height, width = pixels.shape[1:3]
@@ -127,7 +128,7 @@ def write_panels(
     """Write panels of one clip as the suffix of `path` says.
 
     Args:
-        path: a .png for a sheet of `shown` frames spread over the clip, each panel in a row of its own. A .mp4 or .gif
+        path: a .png for a sheet of `shown` frames spread over the clip, each panel in its own row. A .mp4 or .gif
             for all frames, panels side by side, at the speed of the video.
         panels: each uint8 (T, H, W, 3).
         seconds: float64 (T,), when the frames are shown, NaN where that is not known.

@@ -1,9 +1,9 @@
-"""What a pretrained VideoMAE makes of a clip of which it sees a tenth: its predictions as pixels, and their loss.
+"""What a pretrained VideoMAE makes of a clip of which it sees a tenth: predictions as pixels, and their loss.
 
-The decoder predicts patches of frames in [0, 1], as ImageNet's mean and standard deviation undo the normalisation of
-the model input, whatever the processor used. With `norm_pix_loss` it predicts them normalised, each patch and channel
-by its own mean and deviation. Those are not predicted, so a picture takes them from the original, as the authors do
-(MCG-NJU/VideoMAE, run_videomae_vis.py). Formulas: VideoMAEForPreTraining of transformers.
+The decoder predicts patches of frames in [0, 1]. These are the model input, its normalisation undone by ImageNet's
+mean and standard deviation, whatever the processor used. With `norm_pix_loss` it predicts them normalised, each patch
+and channel by its own mean and deviation. Those are not predicted, so a picture takes them from the original, as the
+authors do (MCG-NJU/VideoMAE, run_videomae_vis.py). Formulas: VideoMAEForPreTraining of transformers.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ GREY = 128
 class Pretraining:
     """How a masked model was trained, and its graph made.
 
-    masked: tokens of a clip that are hidden, a number that is fixed in the graph; norm_pix_loss: whether patches are
+    masked: tokens of a clip that are hidden, a number that is fixed in the graph. norm_pix_loss: whether patches are
     predicted normalised, each by its own mean and deviation.
     """
 
@@ -67,8 +67,9 @@ class Reconstruction:
 
 
 def targets(clips: Pixels, spec: ClipSpec) -> Reals:
-    """The frames that the reference loss compares with: uint8 (B, T, H, W, 3) -> float32 of that shape, in [0, 1]
-    where the processor normalises as ImageNet does."""
+    """The frames that the reference loss compares with: uint8 (B, T, H, W, 3) -> float32 of that shape. They are in
+    [0, 1] where the processor normalises as ImageNet does.
+    """
     pixel_values = normalise(clips, spec)  # (B, T, C, H, W)
     frames: Reals = np.moveaxis(pixel_values, 2, -1) * STD + MEAN
     return frames
@@ -85,10 +86,10 @@ def to_pixels(values: Reals, spec: ClipSpec) -> Pixels:
 
 
 def patch_statistics(patches: Reals) -> tuple[Reals, Reals]:
-    """Mean, and deviation + 1e-6 that a patch is divided by, of each patch and channel: (B, N, P, C) -> (B, N, 1, C).
+    """Mean of each patch and channel: (B, N, P, C) -> (B, N, 1, C). Likewise deviation + 1e-6, which it is divided by.
 
     The variance is unbiased: over P - 1. Both are computed in float64. In float32 the mean of a flat patch is not its
-    value, and what rounding leaves of it would be divided by 1e-6.
+    value. What rounding leaves of it would be divided by 1e-6.
     """
     mean: Reals = patches.mean(axis=2, keepdims=True, dtype=np.float64).astype(np.float32)
     deviation: Reals = patches.std(axis=2, ddof=1, keepdims=True, dtype=np.float64).astype(np.float32)

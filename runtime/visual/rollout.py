@@ -26,7 +26,7 @@ def attention_map(
     *,
     token_order: TokenOrder = "slice-by-slice",
 ) -> Reals:
-    """Compute how much the answer attends to each tubelet of one clip, where each token attends to all of the clip.
+    """Compute how much the answer attends to each tubelet of a clip, where each token attends to all of it.
 
     No layer is copied: those of ViViT-B take 472 MB a clip, each.
 
@@ -80,12 +80,13 @@ def reading_weights(num_tokens: int, readout: Readout) -> Reals:
 
 
 def rollout(layers: Sequence[Reals], weights: Reals) -> Reals:
-    """weights (N,) of the tokens that leave the last of `layers`, (h, N, N) each, to those of the tokens that enter the
-    first: w R of the rollout R = A_L ... A_2 A_1, A = (M + I) with its rows made to sum to 1, M the mean of heads.
+    """weights (N,) of the tokens that leave the last of `layers` to those of the tokens that enter the first. Layers
+    are (h, N, N) each. The result is w R of the rollout R = A_L ... A_2 A_1. A is (M + I) with its rows made to sum to
+    1, M the mean of heads.
 
     Multiplied from the left, ((w A_L) ... A_2) A_1: a vector by a matrix a layer, which takes as long as reading the
-    attentions does. R itself would take N times as many products, N = 3,137 for ViViT-B, and all but one of its rows
-    would be thrown away.
+    attentions does. R itself would take N times as many products, N = 3,137 for ViViT-B. All but one of its rows would
+    be thrown away.
     """
     for layer in reversed(layers):
         weights = weights / (layer.sum(axis=-1).mean(axis=0) + 1)  # the rows of M + I sum to this
@@ -94,7 +95,6 @@ def rollout(layers: Sequence[Reals], weights: Reals) -> Reals:
 
 
 def through_attention(layer: Reals, weights: Reals) -> Reals:
-    """weights (N,) of the tokens that leave an attention (h, N, N) to those of the tokens that enter it, the mean of
-    its heads."""
+    """weights (N,) of the tokens that leave an attention (h, N, N) to those that enter it, its heads' mean."""
     entering: Reals = (weights @ layer).mean(axis=0)  # (N) by (h, N, N) -> (h, N) -> (N)
     return entering
