@@ -1,6 +1,6 @@
 """The process in which files become labels: python -m tubelet.bench.files_subject SETTINGS
 
-It answers as worker.py says; a run takes every file once, and its "logits" are the number of each file's first label.
+It answers as worker.py says. A run takes every file once, and its "logits" are the number of each file's first label.
 """
 
 from collections.abc import Callable, Sequence

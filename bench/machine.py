@@ -63,7 +63,7 @@ def examine_machine() -> Machine:
 
 
 def default_threads() -> int:
-    """As many as this process may use cores: those it may run on, and no more than its cgroup gives time for."""
+    """One for each core this process may use: those it may run on, within the time its cgroup gives."""
     allowed = len(cores_allowed())
     quota = cpu_quota()
     return allowed if quota is None else max(1, min(allowed, int(quota)))

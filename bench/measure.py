@@ -2,7 +2,7 @@
 
 For each batch size, every subject is started in a process of its own and stays. They are warmed up one after the
 other, and then visited in turn, A B C A B C. A machine whose speed drifts so does it for all of them. A visit is at
-least one run, and as many as fit into VISIT_SECONDS, so that a fast subject is measured with its caches warm.
+least one run, and as many as fit into VISIT_SECONDS. So a fast subject is measured with its caches warm.
 """
 
 import math

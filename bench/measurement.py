@@ -32,8 +32,9 @@ class Subject:
 
 @dataclass(frozen=True)
 class Distribution:
-    """What all the values are like: none is taken away as an outlier. Percentiles lie between the two nearest values
-    where they fall between them, so p99 of fewer than 100 values is close to the largest."""
+    """What all the values are like: none is taken away as an outlier. A percentile is interpolated between the two
+    nearest values. So p99 of fewer than 100 values is close to the largest.
+    """
 
     count: int
     p50: float

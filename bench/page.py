@@ -198,7 +198,7 @@ def _limit(report: LatencyReport) -> Section:
 
 
 def _drift(report: LatencyReport) -> Section:
-    """The median of each round, beside the median of all: what the machine did to everyone shows in all the lines."""
+    """The median of each round, beside the median of all. What the machine did to everyone shows in all the lines."""
     batch = report.batches[0]
     series = []
     for one in report.at(batch):

@@ -1,7 +1,7 @@
 """Plots: rows of dots, bars, lines and points, laid out by hand because a page needs no more.
 
-A plot is a list of shapes in the order that they are drawn in; page.html writes them as SVG. Their `kind` is a class of
-its style, so that a plot follows the light and the dark of its page.
+A plot is a list of shapes in the order that they are drawn in; page.html writes them as SVG. Their `kind` is a class
+of its style, so a plot follows the light and dark of its page.
 """
 
 import itertools
@@ -206,7 +206,7 @@ def bars(rows: Sequence[Series], unit: str, label: str) -> Plot:
 
 
 def stacked_bars(rows: Sequence[Sequence[Series]], names: Sequence[str], unit: str, label: str) -> Plot:
-    """A bar for each row, made of parts of one value each, one after the other, with their sum behind them."""
+    """A bar for each row: parts of one value each, one after the other, with their sum behind them."""
     sums = [sum(part.values[0] for part in row) for row in rows]
     scale = Scale(0, max(sums) * 1.02, LABELS, WIDTH - RIGHT)
     bottom = ROW * len(rows) + 4
@@ -270,7 +270,7 @@ def _apart(places: Sequence[float], bottom: float) -> list[float]:
 
 
 def points(series: Sequence[Series], unit: str, upward: str, label: str) -> Plot:
-    """A point for each series, at its two values: across, and up on a logarithmic axis with the small values on top."""
+    """A point for each series at its two values: across, and up a logarithmic axis with small values on top."""
     across_high = max(one.values[0] for one in series) * 1.08
     heights = [one.values[1] for one in series]
     bottom = LINE_HEIGHT - LINE_BOTTOM

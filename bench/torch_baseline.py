@@ -1,7 +1,7 @@
 """The checkpoint in torch, measured as a bundle is, in the process of subject.py.
 
-Its settings and its answers are those of worker.py. The baselines are the very modules that bundles are exported from,
-so they too leave out of the last layer what no classifier reads. For ViViT that is a few percent less work than in
+Its settings and its answers are those of worker.py. The baselines are the very modules that bundles are exported from.
+So they too leave out of the last layer what no classifier reads. For ViViT that is a few percent less work than in
 transformers, which transformers_baseline.py measures.
 
     torch-eager     attention step by step, its scores in memory, as attn_implementation="eager" of transformers does

@@ -3,8 +3,8 @@
     torch-transformers  the class of transformers with its default attention: torch's fused one, or the eager one of a
                         class that has no other, as TimeSformer's
 
-It is what most people run. Beside torch-sdpa (torch_baseline.py) it imports transformers, computes every token of the
-last layer, and takes ViViT's activation function step by step. Nothing else of tubelet needs transformers.
+It is what most people run. Unlike torch-sdpa (torch_baseline.py) it imports transformers and computes every token of
+the last layer. It also takes ViViT's activation function step by step. Nothing else of tubelet needs transformers.
 """
 
 from pathlib import Path

@@ -1,13 +1,13 @@
 """What a measured process does, whose subject subject.py names, and gemm.py for the machine's limit.
 
-It loads the subject, runs it once, and then does what it is asked, one request a line on its standard input:
+It loads the subject, runs it once, then does what it is asked, a request a line on standard input:
 
     run SECONDS    runs, for so long and at least once    {"ms": [of each run]}
     stages         takes a batch through every stage      {"ms": {stage: of it}}
     memory                                                {"mb": the peak of the process}
 
-Each answer is a line of JSON on its standard output. Before the first request come {"loaded": true}, when the model is
-loaded, and {"logits": [...]}, when it has answered for the first time. It ends when its standard input does.
+Each answer is a line of JSON on its standard output. Before the first request comes {"loaded": true}, when the model
+is loaded. Then comes {"logits": [...]}, when it has answered for the first time. It ends when its standard input does.
 """
 
 import dataclasses

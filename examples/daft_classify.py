@@ -2,8 +2,8 @@
 
     python daft_classify.py BUNDLE 'VIDEOS/*.mp4' OUT
 
-Needs `pip install 'tubelet[cpu,archive]' daft`. The pattern may be one of s3://, gs:// or hf:// as well: Daft fetches
-the files, and the model is given their bytes.
+Needs `pip install 'tubelet[cpu,archive]' daft`. The pattern may be one of s3://, gs:// or hf:// as well. Daft fetches
+the files, and the model gets their bytes.
 """
 
 import sys

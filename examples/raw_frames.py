@@ -1,4 +1,5 @@
-"""Write the frames that a bundle takes for a video, raw: uint8 RGB, one frame after the other, resized and cropped.
+"""Write the frames that a bundle takes for a video, resized and cropped. They are raw uint8 RGB, one frame after the
+other.
 
     python examples/raw_frames.py artifacts/demo-videomae-frames grows.mp4 grows.rgb
 

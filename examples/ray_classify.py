@@ -2,7 +2,7 @@
 
     python ray_classify.py BUNDLE VIDEOS OUT [--actors 2]
 
-Needs `pip install 'tubelet[cpu,ray]'`. A pool of actors holds a model each; an actor that dies is started again, and
+Needs `pip install 'tubelet[cpu,ray]'`. A pool of actors holds a model each. An actor that dies is started again, and
 its work is done again. `tubelet classify --ray` is the same with readers in a pool of their own, and resumes.
 """
 

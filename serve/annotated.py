@@ -156,7 +156,7 @@ class AnnotatedVideo:
 
 @contextmanager
 def annotated_video(path: Path, *, rotate: bool, force: bool) -> Iterator[AnnotatedVideo]:
-    """Open an annotated copy that is at `path` when the block ends well, whole, and not there when it does not.
+    """Open an annotated copy that is at `path`, whole, when the block ends well, and not there otherwise.
 
     Args:
         path: an .mp4.

@@ -19,7 +19,7 @@ PATH, BYTES, PREDICTIONS, ERROR = "path", "bytes", "predictions", "error"
 class Classifier:
     """Classifies the videos of a table: what Ray Data, Daft and Spark hand to a class, batch after batch.
 
-    It can be pickled, and loads the bundle in the process where it is first called, so the bundle has to be there.
+    It can be pickled. It loads the bundle in the process where it is first called, so the bundle has to be there.
 
         dataset.map_batches(
             Classifier,

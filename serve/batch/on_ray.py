@@ -1,9 +1,9 @@
-"""An archive on a cluster of Ray: readers and models in pools of their own, and rows in order on the driver.
+"""An archive on a cluster of Ray: readers and models in separate pools, and rows in order on the driver.
 
 names -> actors that fetch, decode and cut -> actors that hold a model -> rows
 
-Readers and models scale apart: there are as many models as was said, and readers come and go on the cores that those
-leave free, on any machine. What an actor was doing when it died is done again by another.
+Readers and models scale apart. There are as many models as were asked for. Readers come and go on the cores that the
+models leave free, on any machine. What an actor was doing when it died is done again by another.
 """
 
 import json
@@ -73,7 +73,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Pools:
-    """How the cores of a cluster are shared: models, cores and GPUs of each, and at most so many readers of a core."""
+    """How a cluster is shared: models, cores and GPUs of each, and at most so many readers of a core."""
 
     models: int
     cores: int
@@ -112,7 +112,8 @@ def classify_on_ray(
 ) -> Iterator[Row]:
     """Make the rows of videos on a cluster of Ray, in order.
 
-    The bundle has to be at the same path on every machine, or on the Hub; and so have videos that are files.
+    The bundle has to be at the same path on every machine, or on the Hub. Videos that are files must be at the same
+    path everywhere, too.
 
     Args:
         loading: the model, and how it reads. Without threads a model computes with one.

@@ -101,7 +101,7 @@ class Batches:
                 return
 
     async def _collected(self) -> None:
-        """Wait for a first request, and then until there are clips for a run or the first has waited long enough."""
+        """Wait for a first request, then until there are clips for a run or the first has waited long enough."""
         while not self._waiting and not self._closing:
             self._arrived.clear()
             await self._arrived.wait()

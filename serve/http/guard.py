@@ -1,4 +1,4 @@
-"""The guard of every request that means work: it takes a place, and holds the client to what a body may be."""
+"""The guard of every request that means work: it takes a place, and holds the client to a body's limits."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from .refusal import Refusal, refusal_of
 
 
 class Guard:
-    """A layer around a route (ASGI): a place for the request, bytes and seconds for its body, seconds for its answer.
+    """A layer around a route (ASGI): a place for a request, bytes and seconds for its body, seconds to answer.
 
     A request is given up as soon as its client has gone.
     """

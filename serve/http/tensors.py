@@ -1,7 +1,7 @@
 """Tensors on the wire, as the Open Inference Protocol has them: in JSON, or as raw bytes behind it.
 
-A body with binary tensors is JSON of as many bytes as the header Inference-Header-Content-Length says, and then the
-little-endian values of each tensor whose parameters have a binary_data_size, in their order.
+A body with binary tensors begins with JSON of as many bytes as the header Inference-Header-Content-Length says. Then
+come the little-endian values of each tensor whose parameters have a binary_data_size, in their order.
 """
 
 import json

@@ -1,5 +1,7 @@
-"""POST /v1/timeline: what happens in each part of a video, a line of JSON as soon as it is known; and
-POST /v1/explain: where the model looked in one of them."""
+"""POST /v1/timeline: what happens in each part of a video, a line of JSON as soon as it is known.
+
+POST /v1/explain: where the model looked in one of those parts.
+"""
 
 import asyncio
 import json

@@ -21,7 +21,7 @@ class Trace:
 
     @classmethod
     def of(cls, traceparent: str | None) -> Self:
-        """Take up the caller's trace with a span of its own; or begin one, where none or no valid one is given."""
+        """Take up the caller's trace with a span of its own, or begin one where no valid one is given."""
         found = None if traceparent is None else _FORM.fullmatch(traceparent.strip())
         own = cls(secrets.token_hex(16), secrets.token_hex(8), "00")
         if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):

@@ -1,4 +1,4 @@
-"""Windows: a video cut into equal parts, and of each the clip that a model would be shown of it alone."""
+"""Windows: a video cut into equal parts, and for each the clip that a model would see of it alone."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -39,7 +39,7 @@ def window_starts(frames: int, span: int, most: int) -> NDArray[np.int64]:
 def read_windows(content: bytes | BinaryIO, spec: ClipSpec, reading: Reading, *, most: int, until: float) -> Windows:
     """Read a clip of each window of a video, in one pass.
 
-    A window is as long as the clip that the published evaluation takes, or longer where there would be too many.
+    A window is as long as the clip of the published evaluation, or longer where there would be too many.
 
     Args:
         content: a video file.

@@ -41,9 +41,9 @@ def pull(
 ) -> Pulled:
     """Pull a bundle from the Hub into a folder.
 
-    Only the files that its manifest names are fetched, through the Hub's cache, so that a pull that broke off goes on
-    where it was. Each is verified by its sha256 in the folder itself. The manifest there has the graphs that were asked
-    for alone. A folder that holds the same already stays as it is.
+    Only the files that its manifest names are fetched. They come through the Hub's cache, so a pull that broke off
+    goes on where it was. Each is verified by its sha256 in the folder itself. The manifest there has the graphs that
+    were asked for alone. A folder that holds the same already stays as it is.
 
     Args:
         address: the repository, and a branch, tag or commit of it.

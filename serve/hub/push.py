@@ -1,4 +1,4 @@
-"""push: a bundle goes to the Hub in one commit, every checksum verified before, with a card that says what it is."""
+"""push: a bundle goes to the Hub in one commit, with a card that says what it is. Every checksum is verified before."""
 
 import re
 from collections.abc import Iterator

@@ -31,7 +31,7 @@ def page(timeline: Timeline, pictures: Sequence[bytes | None], *, link: str | No
     Args:
         timeline: what is shown.
         pictures: a JPEG for each event, None where there is none.
-        link: the address of the video, relative to the page, so that a reader can go to a moment of it.
+        link: the video's address, relative to the page, so that a reader can go to a moment of it.
 
     Returns:
         HTML. All that the page shows is in it.
@@ -167,7 +167,7 @@ def _bends(scores: "np.ndarray[tuple[int], np.dtype[np.float32]]") -> list[int]:
 def _lanes(
     timeline: Timeline, events: Sequence[tuple[int, Event]], colour: dict[str, str], first: float, last: float
 ) -> Iterator[str]:
-    """Bars of the events, those of a label in a lane of their own, in the order of labels on the whole page."""
+    """Bars of the events, a lane for each label, in the order of labels on the whole page."""
     for label, of_label in lanes(timeline, events):
         yield '<div class="lane">'
         for number, event in of_label:

@@ -91,8 +91,7 @@ class Timeline:
 
 
 class _Recorder:
-    """Takes windows as they come, in memory that does not grow with the length of a video but for a few numbers a
-    window."""
+    """Takes windows as they come. Its memory does not grow with the length of a video, but for a few numbers a window."""
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k

@@ -69,8 +69,9 @@ def write_timeline(
 
 
 def best_events(timeline: Timeline, most: int) -> list[int]:
-    """The numbers, from 0, of the events that get a picture, by their begin: the best of each label, the second best
-    of each, and so on."""
+    """The numbers, from 0, of the events that get a picture, by their begin. Pictures go to the best of each label
+    first, then to the second best of each, and so on.
+    """
     by_label: dict[str, list[int]] = {}
     for number in sorted(range(len(timeline.events)), key=lambda number: -timeline.events[number].score):
         by_label.setdefault(timeline.events[number].label, []).append(number)

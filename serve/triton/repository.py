@@ -52,7 +52,7 @@ class TritonOptions:
     """How a bundle is served.
 
     Attributes:
-        input: video, the bytes of a file; frames, RGB of any size; clips, what the graph takes, prepared by the client.
+        input: video, a file's bytes; frames, RGB of any size; clips, what the graph takes, prepared by the client.
         backend: of Triton. Behind another than python, videos and frames are prepared by a model of its own.
         precision: what the backend computes in.
         instances: how many of the model.
@@ -305,7 +305,7 @@ def _graph_files(bundle: Bundle, graph: Graph) -> dict[str, Path | bytes]:
 
 
 def _engine(bundle: Bundle, options: TritonOptions) -> EngineRecord:
-    """The engine that was built last of that precision, from the bundle as it is, and takes batches of that size."""
+    """The engine of that precision that was built last from the bundle as it is, for batches of that size."""
     build = EngineOptions(options.precision).command(bundle.path)
     if options.precision not in SOURCES:
         raise BackendError(f"there are no engines of precision {options.precision!r}; there are {', '.join(SOURCES)}")

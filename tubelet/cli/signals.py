@@ -59,7 +59,7 @@ def exit_interrupted() -> NoReturn:
 
 @contextmanager
 def stopped_by_signals(stop: threading.Event) -> Iterator[list[int]]:
-    """Let the first signal set `stop`, so that what is open can be closed in order; a second one ends the command.
+    """Let the first signal set `stop`, so that what is open can be closed in order. A second one ends the command.
 
     Yields:
         The signals that came.
