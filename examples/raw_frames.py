@@ -1,5 +1,6 @@
-"""Write the frames that a bundle takes for a video, resized and cropped. They are raw uint8 RGB, one frame after the
-other.
+"""Write the frames that a bundle takes for a video, resized and cropped.
+
+They are raw uint8 RGB, one frame after the other.
 
     python examples/raw_frames.py artifacts/demo-videomae-frames grows.mp4 grows.rgb
 

@@ -1,6 +1,6 @@
 """The Open Inference Protocol (v2): what `tritonclient` and KServe's clients speak.
 
-A model takes one of two inputs: `video`, UINT8 [-1], the bytes of a video file, or what its graph takes. A graph takes
+A model takes one of two inputs: `video`, UINT8 [-1], the bytes of a video file, or its graph's input. That is
 `pixel_values`, FP32 [-1, T, 3, H, W], or `frames`, UINT8 [-1, T, H, W, 3]. Every model gives `logits` and `scores`,
 FP32 [-1, K].
 """

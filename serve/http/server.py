@@ -63,7 +63,7 @@ class Server(uvicorn.Server):
 def impatient(seconds: float) -> type[asyncio.Protocol]:
     """The protocol of uvicorn, which closes a connection that brings no whole request in `seconds`.
 
-    uvicorn itself waits for ever: for the head of a request, and for the rest of a body that was refused.
+    uvicorn itself waits for ever: for a request's head, and for the rest of a body that was refused.
     """
 
     class Impatient(H11Protocol):

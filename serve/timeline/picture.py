@@ -198,7 +198,7 @@ def _plot(
 
 
 def _lines(steps: Steps, label: int, first: float, last: float) -> list[NDArray[np.float64]]:
-    """(n, 2), time and score, of each run of steps without a missing one, cut at the ends of the row."""
+    """(n, 2), time and score, of each unbroken run of steps, cut at the ends of the row."""
     inside = np.flatnonzero((steps.seconds >= first) & (steps.seconds <= last))
     runs = np.split(inside, np.flatnonzero(~steps.follows[inside[1:]]) + 1) if len(inside) else []
     lines = []

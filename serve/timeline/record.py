@@ -91,7 +91,7 @@ class Timeline:
 
 
 class _Recorder:
-    """Takes windows as they come. Its memory does not grow with the length of a video, but for a few numbers a window."""
+    """Takes windows as they come. Its memory grows with the length of a video by a few numbers a window alone."""
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
