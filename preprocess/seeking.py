@@ -45,7 +45,7 @@ class FrameIndex:
     key_pts:     int64 (K,), those of the packets at which decoding can start, rising; the first is not later
                  than the first frame
     key_seek_to: int64 (K,), the earlier of the two timestamps of each, because formats seek by one or by the
-                 other, and to be sent to an earlier keyframe costs little, but to a later one everything
+                 other. To be sent to an earlier keyframe costs little, but to a later one everything.
     """
 
     pts: NDArray[np.int64]

@@ -263,7 +263,7 @@ def prepare_clips(clips: Clips, spec: ClipSpec, reading: Reading) -> NDArray[Any
     """Prepare the model input of every view, clip by clip.
 
     Returns:
-        float32 (clips * crops, T, C, H, W), or uint8 (clips * crops, T, H, W, C) for layout THWC.
+        float32 (clips * crops, T, C, H, W). For layout THWC, uint8 (clips * crops, T, H, W, C).
 
     Raises:
         VideoError: for frames that cannot become a clip.

@@ -124,7 +124,7 @@ def _value_at(values: Any, path: str) -> Any:
 
 
 def _type_at(kind: Any, path: str) -> Any:
-    """The type of the field at that path, through tuples of one type. None is left out where it may be that."""
+    """The type of the field at that path, through tuples of one type. An optional one is given without its None."""
     for step in _steps(path):
         kind = get_args(kind)[0] if isinstance(step, int) else get_type_hints(kind)[step]
         options = [option for option in get_args(kind) if option is not NoneType]
