@@ -187,7 +187,7 @@ def draw_timeline(canvas: Pixels, track: ScoreTrack, top: int) -> None:
 
 
 def draw_now(canvas: Pixels, track: ScoreTrack, now: float, best: int, top: int) -> None:
-    """A line at the time `now`, the clip around it as a thin bar above the rows, and the best label in bright."""
+    """A line at time `now`, the clip around it as a thin bar above the rows, the best label bright."""
     left = MARGIN + LABEL_WIDTH
     width: int = canvas.shape[1] - MARGIN - left
     bottom = top + len(track.labels) * ROW_HEIGHT

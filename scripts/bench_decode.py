@@ -1,4 +1,4 @@
-"""What it costs to read a clip from a long file, to resize frames while they are read, and to prepare them.
+"""What it costs to read a clip from a long file, to resize frames while reading, and to prepare them.
 
     python scripts/bench_decode.py [--minutes 60] [--folder build/decode]
 

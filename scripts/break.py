@@ -3,7 +3,7 @@
     python scripts/break.py [KIND...] [--seed 0] [--minutes 5 | --count 100] [--keep build/break]
 
 Every case is a run of `tubelet` that may succeed or end with a message. A traceback, a hang, a crash, too much memory
-or a temporary file left behind is wrong: the exit code is then 1, and the input is kept with the command that it was
+or a temporary file left behind is wrong. The exit code is then 1, and the input is kept with the command that it was
 for. The kinds are tests/support/break_*.py; what a case is stands in tests/support/breaking.py. Runs on Linux.
 """
 

@@ -1,11 +1,11 @@
-"""A crowd: many clients at once, good and bad, against one `tubelet serve`, and whether it answers each as it should.
+"""A crowd: many clients at once, good and bad, against one `tubelet serve`. Does it answer each as it should?
 
     python scripts/crowd.py [BUNDLE] [--clients 200] [--minutes 5] [--seed 0]
 
-Each client asks again and again over a connection of its own: most send a whole video and must hear what the library
-says of it; others send a broken or a huge file, send slowly, never finish, or hang up while they send or wait. A client
-that hears 503 comes back after as long as that says. Nothing may be lost (a whole request without an answer) or wrong
-(an answer of another video, another status), and the memory of the server must be flat over the second half. Exit
+Each client asks again and again over a connection of its own. Most send a whole video and must hear what the library
+says of it. Others send a broken or a huge file, send slowly, never finish, or hang up while they send or wait. A
+client that hears 503 comes back after as long as that says. Nothing may be lost (a whole request without an answer) or
+wrong (an answer of another video, another status). The memory of the server must be flat over the second half. Exit
 code 1 where it is not so. Linux; everything stays on the loopback address.
 """
 

@@ -72,8 +72,9 @@ def torch_device() -> str | None:
 
 
 def torch_baselines(model: str, bundle: Bundle, device: str) -> list[Subject]:
-    """Our own torch modules in half precision: attention step by step, fused, and compiled; of the checkpoint that
-    `bundle`, which takes pixel_values, was exported from."""
+    """Our own torch modules in half precision: attention step by step, fused, and compiled. They have the weights of
+    the checkpoint that `bundle`, which takes pixel_values, was exported from.
+    """
     import torch
 
     from tubelet.exporter.checkpoint.load import load_checkpoint
@@ -194,8 +195,9 @@ def _time_in_turn(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def clips_of(bundle: Bundle, batch: int) -> NDArray[Any]:
-    """The reference clips, prepared, one after the other until the batch is full; from the second on, as it is with
-    other batches that are checked."""
+    """The reference clips, prepared, one after the other until the batch is full. They start with the second, as in
+    the other batches that are checked.
+    """
     reference = load_reference(bundle)
     prepared = [prepare(Frames.from_array(clip), bundle.spec) for clip in reference.clips]
     return np.stack([prepared[i] for i in clips_of_batch(batch, len(prepared))])
@@ -212,7 +214,7 @@ def timing_table(rows: Sequence[Timing]) -> str:
 
 
 def goal_line(rows: Sequence[Timing]) -> str:
-    """Whether an fp16 engine reaches GOAL at batches 1 and 8; no part of PASS, since it is a goal for Hopper alone."""
+    """Whether an fp16 engine reaches GOAL at batches 1 and 8. It is no part of PASS: the goal is for Hopper alone."""
     reached = []
     for batch in (1, 8):
         ratios = [

@@ -2,10 +2,10 @@
 
 python scripts/install_triton.py
 
-Both go to triton/ in the environment of this Python: server/ is tritonserver 2.51 out of the wheel of nvidia-pytriton,
-which carries a whole one with the python backend alone; python/ is an environment with tubelet, editable, for the
+Both go to triton/ in the environment of this Python. server/ is tritonserver 2.51 out of the wheel of nvidia-pytriton,
+which carries a whole one with the python backend alone. python/ is an environment with tubelet, editable, for the
 backend, and with tritonclient. Its numpy is older than 2, because the pybind11 of that server reads no newer arrays.
-Where the wheel has no platform, or no shared libpython is here, that is said, and the tests that need it are skipped.
+It says so where the wheel has no platform, or no shared libpython is here. The tests that need it are then skipped.
 """
 
 import json

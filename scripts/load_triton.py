@@ -3,10 +3,10 @@
     python scripts/load_triton.py BUNDLE VIDEO... [--precision P] [--instances N] [--batch N] [--delay-ms N]
                                   [--concurrency 1,4,16] [--seconds S] [--rounds N]
 
-Writes a model repository, starts the tritonserver that scripts/install_triton.py installed, and sends videos as raw
-bodies over HTTP, one connection a client. Directly, one client calls `classify` on the bytes, and more than one are
-`classify_many` with as many workers as there are cores and Triton's batch. The share is that of Triton. CPU is what a
-video costs in time of the processor, the server's processes against the one that calls directly: other work on the
+Writes a model repository, and starts the tritonserver that scripts/install_triton.py installed. Sends it videos as raw
+bodies over HTTP, one connection a client. Directly, one client calls `classify` on the bytes. More than one are
+`classify_many` with as many workers as there are cores, and with Triton's batch. The share is that of Triton. CPU is a
+video's cost in time of the processor, the server's processes against the one that calls directly. Other work on the
 machine changes it little.
 """
 

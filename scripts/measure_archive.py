@@ -3,7 +3,7 @@
     python scripts/measure_archive.py speed BUNDLE 'videos/*.mp4' --rounds 3 --copies 20 --ray
     python scripts/measure_archive.py memory BUNDLE --rows 100000 --ray
 
-speed visits its subjects in turn, so that a machine whose speed drifts does so for all of them, and prints medians of
+speed visits its subjects in turn, so that a machine whose speed drifts does so for all of them. It prints medians of
 the rounds. Each model computes with one thread. On a busy machine core-seconds hold as well, and videos a second do
 not. memory classifies names of videos that are not there, so that nothing but rows goes through. Linux.
 """

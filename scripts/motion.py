@@ -4,9 +4,9 @@ A scene is a two-coloured shape on a patterned background, seen by a camera that
 function of time: any frame rate, clip length and picture size can be rendered.
 
 No single frame gives the label away. Time 0 is the middle of a clip. `random_scene` draws the look of a scene before
-it asks for the label, so the middle frames of one seed are equal under all labels. Only, a shape that appears or
-vanishes does so as often before the middle as after it, so that half of these frames are empty. Whether the shape is
-still to come or has gone they cannot tell.
+it asks for the label. So the middle frames of one seed are equal under all labels. Only, a shape that appears or
+vanishes does so as often before the middle as after it. So half of these frames are empty. Whether the shape is still
+to come or has gone they cannot tell.
 
 Lengths are in short sides of the picture, from its centre; x to the right, y down; angles are clockwise.
 """
@@ -222,7 +222,7 @@ def _pixel_centres(length: int, side: int) -> FloatArray:
 
 
 def _draw_background(background: Background, rows: FloatArray, columns: FloatArray) -> FloatArray:
-    """(C, T, H, W). sin(a + b) = sin a cos b + cos a sin b, so a plane wave is a product of rows and columns."""
+    """(C, T, H, W). sin(a + b) = sin a cos b + cos a sin b. So a plane wave is a product of rows and columns."""
     along_rows = rows[..., np.newaxis] * background.waves[:, 0] + background.phases  # (T, H, n)
     along_columns = columns[..., np.newaxis] * background.waves[:, 1]  # (T, W, n)
     left = np.concatenate([np.sin(along_rows), np.cos(along_rows)], axis=-1)  # (T, H, 2n)

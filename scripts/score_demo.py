@@ -88,7 +88,7 @@ def frames_between(spec: ClipSpec) -> float:
 
 
 def rendered_frames(spec: ClipSpec, seed: int, *, single_frame: bool = False) -> Frames:
-    """The clip that the spec would take from a video of the scene with that seed, drawn at the model's size.
+    """The clip that the spec would take from a video of that seed's scene, drawn at the model's size.
 
     single_frame: the middle frame, repeated, in which no motion is left.
     """

@@ -2,9 +2,9 @@
 
     python scripts/score_events.py artifacts/demo-videomae --minutes 10
 
-Films shapes that go from motion to motion, at times that are known, as H.264, and watches them: one that moves
-sideways, one that moves up and down, one that changes its size; each turns as well. Needs no torch.
-Exit code 1 where a motion is missed, an event is invented, or a time is off by more than a hop and half a window.
+Films shapes that go from motion to motion, at times that are known, as H.264, and watches them. One moves sideways,
+one moves up and down, one changes its size; each turns as well. Needs no torch. Exit code 1 where a motion is missed,
+an event is invented, or a time is off too far. That is by more than a hop and half a window.
 """
 
 import dataclasses
@@ -56,7 +56,7 @@ def film(seed: int, seconds: float, labels: Sequence[str]) -> tuple[Scene, list[
     """A scene of `seconds` in which something moves every few seconds, and what does.
 
     Between two motions the shape stands still, which is the background that no event is of. What travels goes from one
-    end of its way to the other and back; in all else the shape is as the models were trained on.
+    end of its way to the other and back. In all else the shape is as the models were trained on.
     """
     random = np.random.default_rng(seed)
     scene = random_scene(STILL, seed)
@@ -153,7 +153,9 @@ class Score:
 
 
 def compare(truths: Sequence[Truth], events: Sequence[Event], limit: float) -> Score:
-    """Hold closed events against the truth: each is of the motion of its label that it overlaps most, one of each."""
+    """Hold closed events against the truth. Each motion takes the event of its label that overlaps it most; no event
+    counts twice.
+    """
     left = [event for event in events if not event.open]
     begins, ends, missed, late = [], [], [], []
     for truth in truths:

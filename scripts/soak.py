@@ -2,9 +2,9 @@
 
     python scripts/soak.py [--count 100000] [--threads 4]
 
-Threads share models of every engine that runs here, which are opened anew now and then, and classify one video at a
-time or several together. Every tenth of the way it prints memory, open files and threads. From the second tenth on
-they must be flat, and every answer must be the first one for that file. Exit code 1 where they are not. Linux.
+Threads share models of every engine that runs here. They open them anew now and then, and classify one video at a time
+or several together. Every tenth of the way it prints memory, open files and threads. From the second tenth on they
+must be flat, and every answer must be the first one for that file. Exit code 1 where they are not. Linux.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Use:
 
 
 def write_files(folder: Path) -> list[Path]:
-    """Videos that are good, and some that are broken in each of the ways that take another turn through the reader."""
+    """Good videos, and some that are broken in each of the ways that take another turn through the reader."""
     make = partial(make_video, frames=12, size=(64, 48), keyframe_every=4)
     good = [make(folder / f"good.{suffix}") for suffix in ("mp4", "mkv", "ts")]
     lost = damage(make(folder / "lost.mp4", codec_options={"bf": "0"}), [4, 5, 6])

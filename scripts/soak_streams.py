@@ -1,11 +1,11 @@
-"""A long stream: watches an hour of it as fast as it goes, loses it a thousand times, and sees whether anything grows.
+"""A long stream: watches an hour at full speed, loses it a thousand times, and sees whether anything grows.
 
     python scripts/soak_streams.py [--seconds 3600] [--losses 1000] [--source SOURCE]
 
-The first part watches a generated stream of 30 frames a second with a tiny model, windows and events together, by the
-time of the stream. The second part reads a sender on the loopback address that closes each connection, so that the
-source is opened again and again. Every tenth of each it prints memory, open files and threads; from the second tenth on
-they must be flat. Exit code 1 where they are not. Linux.
+The first part watches a generated stream of 30 frames a second with a tiny model. It takes windows and events
+together, by the time of the stream. The second part reads a sender on the loopback address that closes each
+connection. So the source is opened again and again. Every tenth of each it prints memory, open files and threads; from
+the second tenth on they must be flat. Exit code 1 where they are not. Linux.
 """
 
 import argparse

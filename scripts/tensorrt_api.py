@@ -1,7 +1,7 @@
 """Cuts the part of TensorRT's Python API that the tests' double stands on out of a full listing of it.
 
-A full listing is JSON: {"tensorrt": version, "api": {class: {"bases", "methods", "properties"} or {"enum"}}}, with the
-signatures that the binding's own docstrings give.
+A full listing is JSON: {"tensorrt": version, "api": {class: {"bases", "methods", "properties"} or {"enum"}}}. It has
+the signatures that the binding's own docstrings give.
 
     python scripts/tensorrt_api.py 11.4.0.106.json --output tests/support/tensorrt_api
 """

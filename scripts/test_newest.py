@@ -1,4 +1,4 @@
-"""The tests that need no torch, from the wheel, with the newest release of everything, in each Python that is here.
+"""The tests that need no torch, from the wheel, with the newest release of everything, in each Python here.
 
 python scripts/test_newest.py FOLDER WHEEL TEST...
 

@@ -45,8 +45,9 @@ HELD_OUT_CLIPS = 1000
 
 
 class TrainingClips(Dataset[tuple[Tensor, int, Tensor, Tensor]]):
-    """Clips `first` to `count` - 1 of a training run: pixel_values float32 (T, C, H, W), the label's index, and
-    the shape's pose float32 (T', 5) with whether it is visible (T'), in the middle of each tubelet.
+    """Clips `first` to `count` - 1 of a training run. Each is pixel_values float32 (T, C, H, W), the label's index,
+    and the shape's pose. The pose, float32 (T', 5), is that in the middle of each tubelet, with whether it is visible
+    (T').
 
     The clip's middle and its frame rate vary a little, as files do.
     """
@@ -72,8 +73,9 @@ class TrainingClips(Dataset[tuple[Tensor, int, Tensor, Tensor]]):
 
 
 def pose_targets(shape: Shape, seconds: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What PoseProbe is to read at `seconds` (T',), each value scaled to about 1: (T', 5), and 1 or 0 (T',) for
-    where it is to be seen at all."""
+    """What PoseProbe is to read at `seconds` (T',): (T', 5), each value scaled to about 1. With it, (T',): 1 where the
+    shape is to be seen at all, or 0.
+    """
     y, x, log_radius, angle = pose(shape, seconds.astype(np.float32))
     values = np.stack([4 * y, 4 * x, 3 * (log_radius - np.log(0.22)), np.cos(angle), np.sin(angle)], axis=-1)
     visible = (seconds >= shape.visible[0]) & (seconds < shape.visible[1])
@@ -137,8 +139,8 @@ class TrainingRun:
 
 def initialise(model: Model) -> None:
     """Random weights: matrices so that values keep about their size from layer to layer, and a classifier that
-    starts undecided. Learned positions start as the fixed ones of VideoMAE, in which a step in space or time is the
-    same everywhere. The class token, in front of them, starts as an average over all tokens."""
+    starts undecided. Learned positions start as VideoMAE's fixed ones, in which a step in space or time is the same
+    everywhere. The class token, in front of them, starts as an average over all tokens."""
     for name, parameter in model.named_parameters():
         if name.startswith("classifier"):
             nn.init.zeros_(parameter)

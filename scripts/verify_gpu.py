@@ -1,5 +1,5 @@
-"""One command for a machine with a GPU: exports, builds, checks and times whatever is installed there, writes a report,
-and ends with PASS or FAIL.
+"""One command for a machine with a GPU: exports, builds, checks and times whatever is installed there. It writes a
+report, and ends with PASS or FAIL.
 
     python scripts/verify_gpu.py --model google/vivit-b-16x2-kinetics400 --report gpu.json
 
@@ -175,8 +175,7 @@ def open_subjects(bundles: list[Bundle], checks: list[Check], stack: ExitStack) 
 
 
 def torch_part(model: str | None, bundles: list[Bundle]) -> tuple[list[Subject], float | None, Check | None]:
-    """torch's baselines and the GPU's matrix peak, as far as torch is here and starts; what is wrong where it does
-    not."""
+    """torch's baselines and the GPU's matrix peak, as far as torch is here and starts; otherwise what is wrong."""
     device = gpu_timing.torch_device()
     if device is None:
         return [], None, Check("torch", "absent", "it is not installed, or sees no GPU")

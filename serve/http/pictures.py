@@ -17,7 +17,7 @@ _QUALITY = 3  # of 1 to 31, best first
 
 
 def strip(pixels: NDArray[np.uint8]) -> str:
-    """Put at most MOST_FRAMES of the frames (T, H, W, 3) side by side, in time, as a JPEG's data URL."""
+    """Put at most MOST_FRAMES frames of (T, H, W, 3) side by side, in time, as a JPEG's data URL."""
     shown = enlarged(pixels[spread(len(pixels), MOST_FRAMES)], LEAST_SIDE)
     row = np.concatenate(list(shown), axis=1)  # (T, H, W, 3) -> (H, T * W, 3)
     return f"data:image/jpeg;base64,{base64.b64encode(_jpeg(row)).decode()}"
