@@ -60,7 +60,7 @@ class Settings:
     inputs: str
     video: str | None
     model: str | None
-    made: str | None
+    made: str | None = None
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

@@ -22,10 +22,13 @@ from ...preprocess.errors import OutOfBounds, VideoError
 from ...preprocess.live import LiveSource
 from ...preprocess.sources import MAX_MB, FileLike, Source, is_file_like
 from ...preprocess.through import read_through
+from ..bounds import shown
 from .address import source_of
 from .back_off import BackOff
 from .connection import connected
 from .frames import Pace, Picture, Segments, SourceFrame, SourceState
+
+MOST_STALL_SECONDS = 86_400.0
 
 __all__ = ["BackOff", "GivenFrames", "SourceFrame", "SourceState", "open_source"]
 
@@ -74,8 +77,10 @@ def open_source(
         OutOfBounds: for numbers that make no sense.
     """
     stop = Event() if stop is None else stop
-    if stall_seconds is not None and not (stall_seconds > 0 and math.isfinite(stall_seconds)):
-        raise OutOfBounds(f"stall_seconds must be above 0, got {stall_seconds!r}")
+    if stall_seconds is not None and not 0 < stall_seconds <= MOST_STALL_SECONDS:
+        raise OutOfBounds(
+            f"stall_seconds must be above 0 and at most {MOST_STALL_SECONDS:g} (a day), got {shown(stall_seconds)}"
+        )
     if retries is not None and retries < 0:
         raise OutOfBounds(f"retries must be 0 or more, got {retries!r}")
     if not is_file_like(source):

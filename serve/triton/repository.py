@@ -17,6 +17,7 @@ from typing import Literal
 
 from ...preprocess.errors import BackendError, BundleError, OutOfBounds
 from ...runtime.backends import DEFAULT_BACKEND, graph_for
+from ...runtime.bounds import shown
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.engines import FOLDER as ENGINES
 from ...runtime.bundle.engines import SOURCES, EngineOptions, EngineRecord, graph_sha256, read_plan, read_records
@@ -47,6 +48,9 @@ _TEMPLATES = Path(__file__).parent
 _IR_VERSION = 8  # how onnx.proto begins: field 1, a number
 
 
+MOST_DELAY_MS = 60_000  # a minute, after which no client waits
+
+
 @dataclass(frozen=True)
 class TritonOptions:
     """How a bundle is served.
@@ -59,6 +63,9 @@ class TritonOptions:
         batch: clips in one run at most.
         delay_ms: how long the first request waits for others.
         threads: of the CPU for each instance. None shares the cores among the instances, where the backend can.
+
+    Raises:
+        OutOfBounds: for a delay that makes no sense.
     """
 
     input: InputKind = "video"
@@ -68,6 +75,10 @@ class TritonOptions:
     batch: int = 8
     delay_ms: float = 2.0
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.delay_ms <= MOST_DELAY_MS:
+            raise OutOfBounds(f"delay_ms must be from 0 to {MOST_DELAY_MS}, got {shown(self.delay_ms)}")
 
 
 @dataclass(frozen=True)

@@ -67,14 +67,35 @@ TRIED: Mapping[str, list[str]] = {
     "image size": [*PAIRS, *WHOLE],
     "profile": [*PROFILES, *WHOLE],
 }
-NOT_NUMBERS = {"text", "path", "choice", "boolean", "names", "file"}
+NOT_NUMBERS = {
+    "text",
+    "path",
+    "choice",
+    "boolean",
+    "names",
+    "file",
+    "directory",
+    "capabilities",
+    "I/N",
+    "layers",
+    "address",
+}
 # Where a number may be as large as one likes: more labels or frames than there are is all of them, and any seed seeds.
 LARGE = ("99999999999", str(2**31), str(2**63), "9" * 30)
-ENDLESS = {*product(("--top-k", "--frames", "--seed"), LARGE), ("--seed", "0"), ("--track", "0")}
+# Of an event: how long it lasts, may pause, is averaged and is not sent again.
+SECONDS = ("--min-seconds", "--gap-seconds", "--smooth-seconds", "--cooldown")
+ENDLESS = {
+    *product(("--top-k", "--frames", "--seed", "--retries"), LARGE),
+    *product((*SECONDS, "--min-margin", "--seed", "--track", "--retries", "--delay-ms"), ("0",)),
+    *product((*SECONDS, "--seconds"), ("1e300", "1e6")),
+}
+# A server that is given what it may be serves; Limits has its bounds (tests/serve/http/test_classify.py).
+SERVES = "serve"
 
 NUMERIC = [
     pytest.param(name, option, id=f"{name} {option.opts[-1]}")
     for name, command in sorted(main.commands.items())
+    if name != SERVES
     for option in command.params
     if isinstance(option, click.Option) and not option.is_flag and option.type.name in TRIED
 ]
@@ -99,6 +120,8 @@ def needed(
     """What each command is given beside the option that is tried."""
     folder = tmp_path_factory.mktemp("bounds")
     checkpoint = write_checkpoint(folder / "tiny", "vivit")
+    truth = folder / "truth.csv"
+    truth.write_text(f"video,label\n{video},activity 0\n")
     picture = ["-o", str(folder / "picture.png"), "--force"]
     return {
         "bench": [str(vivit_bundle)],
@@ -109,7 +132,11 @@ def needed(
         "export": ["--model", str(checkpoint), "-o", str(folder / "bundle"), "--dry-run"],
         "features": [str(attentive_bundle), str(video)],
         "info": [str(video)],
+        "evaluate": [str(vivit_bundle), "--labels-csv", str(truth)],
         "reconstruct": [str(masked_bundle), str(video), *picture],
+        "timeline": [str(vivit_bundle), str(video), "-o", str(folder / "line.json"), "--force"],
+        "triton": [str(vivit_bundle), "-o", str(folder / "models"), "--force"],
+        "watch": [str(vivit_bundle), str(video)],
     }
 
 

@@ -455,11 +455,13 @@ def test_safetensors_must_be_installed(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_an_unknown_architecture_lists_what_is_supported(tmp_path: Path) -> None:
     folder = checkpoints.write_checkpoint(tmp_path, "vivit")
-    change_config(folder, model_type="timesformer", architectures=["TimesformerForVideoClassification"])
+    change_config(folder, model_type="swin3d", architectures=["Swin3dForVideoClassification"])
     assert refusal(folder) == (
-        "model_type 'timesformer' with architectures ['TimesformerForVideoClassification'] is not supported; "
+        "model_type 'swin3d' with architectures ['Swin3dForVideoClassification'] is not supported; "
         "supported are vivit (VivitForVideoClassification, VivitModel), "
-        "videomae (VideoMAEForVideoClassification, VideoMAEModel, VideoMAEForPreTraining)"
+        "videomae (VideoMAEForVideoClassification, VideoMAEModel, VideoMAEForPreTraining), "
+        "timesformer (TimesformerForVideoClassification, TimesformerModel), "
+        "vjepa2 (VJEPA2ForVideoClassification, VJEPA2Model)"
     )
 
 

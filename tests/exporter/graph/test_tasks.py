@@ -365,7 +365,11 @@ def test_other_inputs_are_refused_by_name(masked_bundle: Path, attentive_bundle:
     ):
         encoder.run(np.zeros((1, 4, 3, 32, 31), np.float32))
     with pytest.raises(BackendError, match="the backend is closed"):
-        model.run(np.zeros((1, 4, 3, 32, 32), np.float32))
+        model.run(
+            np.zeros((1, 4, 3, 32, 32), np.float32),
+            visible=np.zeros((1, 4), np.int64),
+            masked=np.zeros((1, 28), np.int64),
+        )
 
 
 def test_every_clip_needs_all_that_the_graph_takes(masked_bundle: Path) -> None:
