@@ -11,6 +11,6 @@ def test_the_probe_reads_a_pose_for_each_tubelet_in_time(family: str) -> None:
     run = start(family, steps=100)
     clips = torch.zeros(2, *run.model.config.clip_shape)
     logits, poses = run.model(clips), run.probe()
-    assert poses.shape == (2, 8, 5)
+    assert poses.shape == (2, run.model.config.grid.slices, 5)
     (logits.sum() + poses.sum()).backward()
     assert all(parameter.grad is not None for parameter in run.probe.parameters())
