@@ -22,7 +22,7 @@ def test_a_film_rests_between_motions_and_stays_in_the_picture(pair: tuple[str, 
     assert {truth.label for truth in truths} == set(labels)
     for before, after in itertools.pairwise(truths):
         assert OTHER_SECONDS[0] <= after.begin - before.end <= OTHER_SECONDS[1]
-    y, x, log_radius, _ = pose(scene.shape, np.arange(0, 600, 0.5, np.float32))
+    y, x, log_radius, _ = pose(scene.shape, (np.arange(1200) / 2).astype(np.float32))
     assert max(np.abs(y).max(), np.abs(x).max()) < SIDE + 0.01
     assert SMALL - 0.01 < np.exp(log_radius).min() <= np.exp(log_radius).max() < LARGE + 0.01
     resting = [t for t in np.arange(600) if not any(truth.begin - 1 < t < truth.end + 1 for truth in truths)]

@@ -22,7 +22,7 @@ PATIENT = 30.0  # seconds: what a loaded machine may take
 
 def test_what_is_pushed_to_a_reader_that_listens():
     url = f"rtsp://127.0.0.1:{free_port()}/live"
-    command = [sys.executable, SUPPORT / "rtsp_push.py", url, "40", "50"]
+    command = [sys.executable, str(SUPPORT / "rtsp_push.py"), url, "40", "50"]
     sender = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(SUPPORT)})  # of a wheel, -P leaves it out
     try:
         items = list(
