@@ -95,7 +95,7 @@ def export_bundle(
 ) -> tuple[Bundle, ParityReport]:
     """Write the bundle of `checkpoint` to the folder `output`, and prove it.
 
-    ONNX Runtime runs the fp32 graph on the reference clips at several batch sizes, and it is compared with torch (see
+    ONNX Runtime runs the fp32 graph on the reference clips at several batch sizes. It is compared with torch (see
     parity.py). Every stage of each of the options' `videos` is recorded (see video_check.py). Then the graphs of the
     other `precisions` are made from it and proven (see search.py, also for `calibrate`).
 
@@ -107,7 +107,8 @@ def export_bundle(
         options: what the bundle holds.
         force: replace a bundle that is there.
         progress: called with a line for each step.
-        say: called with what should stay on the screen: who is waited for, what a dead process had left and is removed.
+        say: called with what should stay on the screen: who is waited for, and what a dead process left that is
+        removed.
 
     Returns:
         The bundle, and the report on the fp32 graph. Those on the others are in `bundle.graphs`.

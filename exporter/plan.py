@@ -66,7 +66,7 @@ def export_notes(checkpoint: Checkpoint, input_name: InputName) -> tuple[str, ..
 
 
 def default_output(model: str) -> Path:
-    """artifacts/ and the last part of a folder, of a file without its suffix, or of a Hub id without its revision."""
+    """artifacts/ and the last part of a folder, a file without its suffix, or a Hub id without its revision."""
     if Path(model).is_file():
         return Path("artifacts") / Path(model).stem
     folder = model if Path(model).is_dir() else model.split("@")[0]

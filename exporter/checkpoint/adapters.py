@@ -1,8 +1,8 @@
 """LoRA adapters of PEFT: a few small matrices on top of a checkpoint, which are added into its weights.
 
-For a layer of weight W, with A (r, in) and B (out, r), the adapted layer is W + s B A. There s is alpha / r, or alpha
-/ sqrt(r) with rank-stabilised LoRA (Hu et al. 2021, arXiv:2106.09685; Kalajdzievski 2023, arXiv:2312.03732). What this
-does not cover is refused, and every weight of the adapter must have a place.
+A layer of weight W, with A (r, in) and B (out, r), becomes W + s B A. There s is alpha / r, or alpha / sqrt(r) with
+rank-stabilised LoRA (Hu et al. 2021, arXiv:2106.09685; Kalajdzievski 2023, arXiv:2312.03732). What this does not cover
+is refused, and every weight of the adapter must have a place.
 
 Reference: peft 0.21, `LoraConfig`, `LoraLayer` and `get_peft_model_state_dict`.
 """
@@ -69,7 +69,7 @@ class Adapter:
 
 
 def open_adapter(source: Source, report: Callable[[str], None]) -> Adapter:
-    """Read the adapter in `source` and find its base: a folder, as seen from here, or an id on the Hub.
+    """Read the adapter in `source` and find its base: a folder, seen from here, or an id on the Hub.
 
     Raises:
         CheckpointError: Where it is no adapter, one of another kind, or its base is not at hand.
@@ -162,7 +162,7 @@ def _trained_names(weights: Mapping[str, Tensor], file: str) -> dict[str, Tensor
 def adapted_settings(settings: Mapping[str, Any], adapter: Adapter, family: Family) -> dict[str, Any]:
     """The config.json of the adapted model: its own where it has one, else the base's, with the adapter's labels.
 
-    A classifier that was trained along with the adapter says how many labels there are, and that the model is one.
+    A classifier trained along with the adapter says how many labels there are, and that the model is one.
     """
     settings = dict(settings if adapter.own is None else adapter.own)
     classifier = adapter.weights.get("classifier.weight")
@@ -235,8 +235,7 @@ def _scale(module: str, rank: int, settings: Mapping[str, Any]) -> float:
 
 
 def _as_classifier(weights: Mapping[str, Tensor], family: Family) -> dict[str, Tensor]:
-    """The encoder's weights, without another head, under the names that they have in a classifier, with what that has
-    beside them."""
+    """The encoder's weights, without another head, under their names in a classifier, with what it has beside them."""
     encoder, _ = of_encoder(weights, family)
     beside = family.beside_encoder(encoder)
     return {f"{family.name}.{name}": value for name, value in encoder.items() if name not in beside} | beside

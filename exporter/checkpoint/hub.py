@@ -49,7 +49,7 @@ def fetch_if_there(model_id: str, name: str, commit: str) -> None:
 
 
 def fetch_processor(model_id: str, commit: str, report: Callable[[str], None]) -> None:
-    """Fetch the files that say how to prepare a clip to where config.json of that commit lies: all that there are.
+    """Fetch all files that say how to prepare a clip to where config.json of that commit lies.
 
     Raises CheckpointError where none can be had; MissingExtra.
     """
@@ -73,7 +73,7 @@ def fetch_processor(model_id: str, commit: str, report: Callable[[str], None]) -
 def fetch_weights(model_id: str, commit: str, names: Sequence[str], report: Callable[[str], None]) -> Path:
     """Fetch the weights in the first form of `names` that the commit has, with the shards that an index names.
 
-    Where the Hub gives no answer, the first form that is whole in the cache is taken, and that is reported.
+    Where the Hub gives no answer, the first form that is whole in the cache is taken and reported.
 
     Raises CheckpointError where there are none, or none can be had; MissingExtra.
     """

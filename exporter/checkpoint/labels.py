@@ -32,8 +32,8 @@ def _wrong(problem: str) -> CheckpointError:
 def read_labels(path: Path, expected: int) -> tuple[str, ...]:
     """Read the names of the labels, by index, from a file of the caller.
 
-    It may hold one name a line, or a JSON list of names, or a JSON object of id to name or name to id. Or it has id
-    and name in two columns, either way round, with or without a header, between commas, semicolons or tabs.
+    It may hold one name a line, or a JSON list of names. A JSON object of id to name, or name to id, is read too. Or
+    it has id and name in two columns, either way round, between commas, semicolons or tabs. A header may stand above.
 
     Raises:
         CheckpointError: For anything else, and where it does not give `expected` names.
@@ -190,8 +190,8 @@ def choose_labels(
 ) -> tuple[str, ...]:
     """The names in the caller's `file`; else those of config.json, `settings`.
 
-    Where its id2label holds no names and its label2id does, those stand. A checkpoint of the Hub that names none gets
-    those that its family's published ones of as many labels were trained on. `report` takes a line where either is
+    Where its id2label holds no names and its label2id does, those stand. A checkpoint of the Hub may name none. Then
+    it gets those of its family's published checkpoints with as many labels. `report` takes a line where either is
     done, and where labels stay unnamed.
     """
     if file is not None:

@@ -1,4 +1,4 @@
-"""A Hub id, a folder or a file, to a model in torch with everything that a bundle has to know about it."""
+"""A Hub id, folder or file, to a model in torch with everything that a bundle must know about it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -176,7 +176,7 @@ def _labels(
 
 def _problem_type(settings: Mapping[str, Any], num_labels: int) -> ProblemType:
     """What config.json says. Where it says nothing, transformers trains one output as a regression, and more of them as
-    one label a clip. One output as one label a clip is refused, as there: its loss is always 0 and its score always 1.
+    one label a clip. One output as one label a clip is refused, as there: its loss is always 0, its score always 1.
     """
     value = settings.get("problem_type") or ("regression" if num_labels == 1 else "single_label_classification")
     if value not in get_args(ProblemType):
@@ -249,8 +249,9 @@ def _check_places(wanted: _Wanted, weights: Mapping[str, Tensor]) -> None:
 
 
 def _resized(wanted: _Wanted, model: Model, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The weights for a clip of another size; positions that `model` computed become those of its training, unless
-    they are to be recomputed."""
+    """The weights for a clip of another size. Positions that `model` computed become those of its training, unless
+    they are to be recomputed.
+    """
     family = wanted.family
     if family.resize_computed is not None and not wanted.recomputed:
         family.resize_computed(model, wanted.native, wanted.config)

@@ -1,7 +1,7 @@
 """TimeSformer as its authors publish it: a .pyth file of their own names, and no config.json.
 
-Names become those of the Hub's TimeSformer, and the config is read off the shapes, the number of frames included, with
-what no shape shows taken from the original code. Which file is one is for originals.py.
+Names become those of the Hub's TimeSformer. The config is read off the shapes, the number of frames included. What no
+shape shows is taken from the original code. Which file is one is for originals.py.
 
 Reference: facebookresearch/TimeSformer, models/vit.py and config/defaults.py.
 """
@@ -71,9 +71,9 @@ def timesformer_settings(
 ) -> dict[str, Any]:
     """The config.json that the Hub would have for weights under the Hub's names.
 
-    name: of the file. Heads and norms show in no shape, and the frames of a "space_only" model do not either: they are
-    the caller's `overrides`, or else those of the original code, and reported. Raises CheckpointError for a shape that
-    no such model has.
+    name: of the file. Heads and norms show in no shape, nor do the frames of a "space_only" model. They are the
+    caller's `overrides`, or else those of the original code, and reported. Raises CheckpointError for a shape that no
+    such model has.
     """
     width, channels, *patch = _shape(weights, f"{_EMBEDDINGS}.patch_embeddings.projection.weight", 4, name)
     side = math.isqrt(_shape(weights, f"{_EMBEDDINGS}.position_embeddings", 3, name)[1] - 1)  # patches in a row

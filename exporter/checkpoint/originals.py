@@ -142,7 +142,7 @@ def infer_settings(
 ) -> dict[str, Any]:
     """The config.json that the Hub would have for weights under the Hub's names.
 
-    name: of the file. Heads, norms, frames and pixels show in no shape: they are the caller's `overrides`, or else
+    name: of the file. Heads, norms, frames and pixels show in no shape. They are the caller's `overrides`, or else
     those of the original code. Each is reported in a line. Raises CheckpointError where a shape that it takes is not
     there, or the number of heads cannot be known.
     """

@@ -1,6 +1,6 @@
 """What a caller may set against the checkpoint's files: clips of another size, other heads, other pixels.
 
-A model that runs on another size than it was trained for is an extension of tubelet's: no published evaluation says how
+To run a model on another size than it was trained for is an extension of tubelet's. No published evaluation says how
 good it is. What changes with the size is here; how learned positions follow it is in families/positions.py.
 """
 
@@ -183,9 +183,9 @@ def _times(sides: tuple[int, ...]) -> str:
 def at_size(spec: ClipSpec, size: tuple[int, int]) -> ClipSpec:
     """The contract for clips of another size, (height, width), that show as much of a frame as before.
 
-    The crop becomes `size`, and what a frame is resized to before it grows with it, to the nearest whole number. A
-    short side of 256 for a crop of 224 becomes one of 329 for 288. Where height and width do not grow alike, a short
-    side follows the shorter of the two.
+    The crop becomes `size`. The resize before it grows by the same factor, to the nearest whole number. A short side
+    of 256 for a crop of 224 becomes one of 329 for 288. Where height and width do not grow alike, a short side follows
+    the shorter of the two.
     """
     native = spec.size
     if native is None or native == size:

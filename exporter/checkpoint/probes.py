@@ -17,7 +17,7 @@ _HEAD = "classifier.weight"
 
 
 def read_probe(path: Path, family: Family) -> dict[str, Tensor]:
-    """Read the weights of the first head in a .pt file of the authors, under the names that our classifier has.
+    """Read the weights of the first head in a .pt file of the authors, under our classifier's names.
 
     Raises:
         CheckpointError: where the file holds none, or the family has none that are published apart.

@@ -158,8 +158,8 @@ def spec_from_hub(
 
     Current and legacy keys are read. What the file says is followed even where it is surprising;
     `ClipSpec.notes` says where. The class that the file names decides on defaults and arithmetic, whatever the
-    model's family, as in `transformers`. Raises CheckpointError for a class of other arithmetic, and for a value
-    that makes no sense, naming key, value and what was expected.
+    model's family, as in `transformers`. Raises CheckpointError for a class of other arithmetic, and for a value that
+    makes no sense. The message names key, value and what was expected.
     """
     name = class_named(config, file)
     processor = processor_named(name, family, file)

@@ -39,8 +39,9 @@ def check_implied(config: TransformerConfig, task: Task, weights: Mapping[str, T
 
 
 def of_one_tubelet(family: Family, config: TransformerConfig) -> TransformerConfig:
-    """The config for the smallest clip, where the size of a clip shows in no weight that is stored: positions that are
-    computed are as large as the clip when a model is built."""
+    """The config for the smallest clip, where the size of a clip shows in no weight that is stored. Positions that are
+    computed are as large as the clip when a model is built.
+    """
     if family.resize_stored is not None:
         return config
     frames, height, width = config.tubelet

@@ -1,6 +1,6 @@
 """The small text files of a checkpoint: configs, labels, the index of shards.
 
-They come from anyone, so what is read of them is bounded. A pipe or a device would never end, and JSON that is nested
+They come from anyone, so what is read of them is bounded. A pipe or a device would never end. JSON that is nested
 without end would use up the stack of whoever walks over it.
 """
 

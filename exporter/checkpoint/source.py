@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: a folder, a file, or the Hub; and what a folder is that only looks like one."""
+"""Where a checkpoint lies: a folder, a file, or the Hub; and what a folder is that merely resembles one."""
 
 import os
 import re

@@ -1,7 +1,7 @@
 """VideoMAE v2 (Wang et al. 2023, arXiv:2303.16727) as OpenGVLab has it on the Hub: the same model under another config.
 
-Its config.json names custom code, which is never fetched nor run. Where that code would compute what VideoMAE computes,
-the config is put into VideoMAE's words; the weights have the authors' names (see originals.py).
+Its config.json names custom code, which is never fetched nor run. Where that code would compute what VideoMAE
+computes, the config is put into VideoMAE's words. The weights have the authors' names (see originals.py).
 """
 
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ def is_videomae_v2(settings: Mapping[str, Any]) -> bool:
 def videomae_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The config.json that the same model would have as a VideoMAE of transformers.
 
-    Without labels (num_classes 0) its architecture is VideoMAEModel. Raises CheckpointError for a value that the plain
-    mathematics does not have, with the reason, and for one that is missing.
+    Without labels (num_classes 0) its architecture is VideoMAEModel. Raises CheckpointError for a value that is
+    missing, or that the plain mathematics does not have, with the reason.
     """
     given = settings.get("model_config")
     if not isinstance(given, Mapping):

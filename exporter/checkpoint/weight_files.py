@@ -1,6 +1,6 @@
 """The files that weights come in: safetensors and what torch.save writes, whole or in shards.
 
-Nothing here runs code from a file. Tensors are mapped into memory where the form of the file allows it, so their
+Nothing here runs code from a file. Tensors are mapped into memory where the form of the file allows it. So their
 shapes are known before anything of their size is allocated.
 """
 
@@ -152,7 +152,7 @@ def load_pickle(path: Path, *, harmless: Sequence[type] = ()) -> Any:
 
 
 def odd_entries(content: Mapping[Any, Any]) -> list[str]:
-    """The keys of a dict under which there is no tensor; those that are no text by their type, which is never long."""
+    """The keys of a dict under which there is no tensor. A key that is no text gives its type, never long."""
     return [
         name if isinstance(name, str) else f"a {type(name).__name__}"
         for name, value in content.items()
@@ -161,8 +161,9 @@ def odd_entries(content: Mapping[Any, Any]) -> list[str]:
 
 
 def _refuse_compression(path: Path) -> None:
-    """Raise CheckpointError where a part of the archive is compressed: torch writes none, and few bytes could become
-    more than there is memory."""
+    """Raise CheckpointError where a part of the archive is compressed. torch writes none, and few bytes could become
+    more than there is memory.
+    """
     with zipfile.ZipFile(path) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
             raise CheckpointError(f"{path.name} is a compressed archive, which torch.save does not write")

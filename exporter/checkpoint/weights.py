@@ -23,7 +23,7 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 def without_wrappers(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """The same tensors without what stands in front of every name, one wrapper in another. That is "module." of
     DistributedDataParallel and DataParallel, "model." of a Lightning module, "_orig_mod." of torch.compile. The last
-    and its like mark a module that is wrapped by itself, too, so they go from the middle of names as well.
+    and its like mark a module that is wrapped by itself, too. So they go from the middle of names as well.
 
     Returns:
         The tensors, and the wrappers that were there.

@@ -14,14 +14,14 @@ from .config import TransformerConfig
 
 
 class Attended(NamedTuple):
-    """context: (B, M, D); weights: (B, h, M, N), each row of sum 1, or None from a kernel that never writes them."""
+    """context: (B, M, D). weights: (B, h, M, N), each row of sum 1, or None from a kernel that never writes them."""
 
     context: Tensor
     weights: Tensor | None
 
 
 class Attend(Protocol):
-    """Scaled dot-product attention of queries (B, M, D) to keys and values (B, N, D), heads side by side in D."""
+    """Scaled dot-product attention of queries (B, M, D) to keys and values (B, N, D). Heads lie side by side in D."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Attended: ...
 
@@ -43,8 +43,9 @@ def sdpa_attention(
 
 
 def eager_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Attended:
-    """softmax(scale * query key^T) value for each head, step by step: the weights (B, h, M, N) are written to memory,
-    as transformers' attn_implementation="eager" does."""
+    """softmax(scale * query key^T) value for each head, step by step. The weights (B, h, M, N) are written to memory,
+    as transformers' attn_implementation="eager" does.
+    """
     q, k, v = (_split(x, num_heads) for x in (query, key, value))
     weights = (torch.matmul(q, k.transpose(2, 3)) * scale).softmax(dim=-1)  # (B, h, M, N)
     return Attended(_join(torch.matmul(weights, v)), weights)
@@ -87,7 +88,8 @@ class Attending(nn.Module):
 class Attention(Attending):
     """Multi-head self-attention: what some tokens of a clip, (B, M, D), take from all of them, (B, N, D).
 
-    `projections` turns both into query (B, M, D), key and value (B, N, D); its weights and biases are the family's own.
+    `projections` turns both into query (B, M, D), key and value (B, N, D). Its weights and biases are the family's
+    own.
     """
 
     def __init__(self, config: TransformerConfig, projections: nn.Module) -> None:
@@ -96,7 +98,7 @@ class Attention(Attending):
         self.output = Dense(config.hidden_size, config.hidden_size)
 
     def forward(self, asking: Tensor, tokens: Tensor) -> Attended:
-        """asking (B, M, D), tokens (B, N, D), to a context (B, M, D), and the weights where `attend` keeps them."""
+        """asking (B, M, D), tokens (B, N, D), to context (B, M, D), and the weights where `attend` keeps them."""
         context, weights = self.attended(*self.attention(asking, tokens))
         return Attended(self.output(context), weights)
 

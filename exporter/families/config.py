@@ -142,7 +142,7 @@ class TransformerConfig:
         return self.num_frames, self.num_channels, *self.image_size
 
     def large_weights(self, task: Task) -> Iterator[tuple[tuple[str, ...], int]]:
-        """The fields that make up a weight, and how many values it has: of every kind of weight that is large."""
+        """The fields that make up each kind of large weight, and how many values it has."""
         width = self.hidden_size
         yield ("hidden_size",), width * width
         yield ("hidden_size", *self.tubelet_fields, "num_channels"), width * prod(self.tubelet) * self.num_channels

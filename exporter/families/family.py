@@ -1,4 +1,4 @@
-"""What a family of video transformers is to the rest of the exporter: one record, at the end of the family's file.
+"""What a family of video transformers is to the rest of the exporter: one record, ending the family's file.
 
 Nothing else asks which family a model is of. What differs between families is a field here, a property of its config
 (config.py) or one of its modules (model.py).
@@ -106,7 +106,7 @@ class Family:
     beside_encoder:  what a classifier has beside the weights of an encoder, which are the argument, and its head
     unused:          what the names of weights begin with that no task here needs, and what those are. The family's
                      own name may stand in front
-    probe_names:     the names that our classifier has for the weights of a head that the authors publish in a file of
+    probe_names:     our classifier's names for the weights of a head that the authors publish in a file of
                      its own, given those there. None where they publish none
     shown:           the config that weights show where published files are known to say otherwise; they have the names
                      of files, with the family's own in front or without

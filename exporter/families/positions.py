@@ -1,7 +1,7 @@
 """Positions for a clip of another size than the one that a model was trained on.
 
-transformers has `interpolate_pos_encoding` for this, which as of 5.23 fails for ViViT unless the grid of tubelets stays
-as it is, and takes space and time for one square; what is here is our own.
+transformers has `interpolate_pos_encoding` for this. As of 5.23 that fails for ViViT unless the grid of tubelets stays
+as it is. It also takes space and time for one square. What is here is our own.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,15 @@ from .config import TransformerConfig
 
 
 def interpolate_positions(table: Tensor, grid: Grid, wanted: Grid) -> Tensor:
-    """A table of positions for the grid `wanted`, from the one for `grid`: float32 (1, 1 + N, D) to (1, 1 + N', D), or
-    (1, N, D) to (1, N', D) where there is no class token.
+    """A table of positions for the grid `wanted`, from the one for `grid`.
 
-    Rows are the class token, which stays as it is, and then tubelets, along the width first, then the height, then
-    time. Each slice of time is interpolated by cubic convolution with a = -0.75 (Keys 1981, "Cubic Convolution
-    Interpolation for Digital Image Processing"; torch's bicubic), then all of them linearly over time. The grids cover
-    the same extent (align_corners=False), and beyond the border the nearest value is repeated. Where the grid stays as
-    it is, so does the table, bit for bit.
+    It is float32, (1, 1 + N, D) to (1, 1 + N', D). Without a class token it is (1, N, D) to (1, N', D).
+
+    Rows are the class token, which stays as it is, and then tubelets: along width, then height, then time. Each slice
+    of time is interpolated by cubic convolution with a = -0.75 (torch's bicubic), then all linearly over time. The
+    grids cover the same extent (align_corners=False), and beyond the border the nearest value is repeated. Where the
+    grid stays as it is, so does the table, bit for bit. Cubic convolution: Keys 1981, "Cubic Convolution Interpolation
+    for Digital Image Processing".
 
     Raises ValueError where the table is not one for `grid`.
     """

@@ -1,8 +1,8 @@
 """The parts that families share: a video cut into tubelets, and a pre-norm transformer encoder.
 
 They are the Vision Transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) over tubelets instead of patches.
-Modules and parameters carry the names of the Hugging Face checkpoints, so that `state_dict()` has exactly the
-keys of a file on the Hub.
+Modules and parameters carry the names of the Hugging Face checkpoints. So `state_dict()` has exactly the keys of a
+file on the Hub.
 
 Axes: B batch, T frames, C channels, H, W, N tokens, D width, h heads, K classes.
 """
@@ -33,8 +33,9 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, x: Tensor, *, first_only: bool = False) -> Attended:
-        """(B, N, D) to (B, N, D); or to (B, 1, D), the first token alone, which still takes from all of them. Beside it
-        the weights of the attention, where they are kept."""
+        """(B, N, D) to (B, N, D), or to (B, 1, D), the first token alone. That still takes from all of them. Beside it
+        the weights of the attention, where they are kept.
+        """
         asking = tokens = self.layernorm_before(x)
         if first_only:
             x, asking = x[:, :1], tokens[:, :1]  # (B, N, D) -> (B, 1, D)
@@ -50,7 +51,7 @@ class Layer(nn.Module):
 class States(NamedTuple):
     """What an encoder went through. L layers:
 
-    hidden_states: L + 1 of (B, N, D), what enters the first layer and what leaves each; no norm follows the last
+    hidden_states: L + 1 of (B, N, D), what enters the first and leaves each; no norm follows the last
     attentions:    L of (B, h, N, N), or none of them where the attention does not keep its weights
     temporal_attentions:  where layers attend over time first, and then over space: L of the former
     """
@@ -91,9 +92,8 @@ class Encoder(Stack):
     def forward(self, x: Tensor, *, first_only: bool = False) -> Tensor:
         """(B, N, D) to (B, N, D); or to (B, 1, D), the first token alone.
 
-        A classifier that reads one token needs no other from the last layer, and in ViViT-B to leave the others out
-        there saves 7 % of all operations. The logits are the same; not so the draws of dropout, so training asks for
-        all.
+        A classifier that reads one token needs no other from the last layer. In ViViT-B to leave the others out there
+        saves 7 % of all operations. The logits are the same; not so the draws of dropout, so training asks for all.
         """
         *layers, last = self.layer
         for layer in layers:

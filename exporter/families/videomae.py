@@ -63,7 +63,7 @@ class VideoMAEForVideoClassification(Model):
 
 
 def stored_name(name: str) -> str:
-    """The name of a weight in files; it may be that already, or the one that transformers 5 has in memory."""
+    """The name of a weight in files, given that already, or the one that transformers 5 has in memory."""
     for part in ("query", "value"):
         name = name.replace(f".attention.attention.{part}.bias", f".attention.attention.{part[0]}_bias")
     return name
@@ -97,8 +97,8 @@ def beside_encoder(encoder: Weights) -> dict[str, Tensor]:
 
 
 def interpolate_sinusoids(model: nn.Module, native: TransformerConfig, config: TransformerConfig) -> None:
-    """Put interpolated positions in the place of those that `model`, of `config`, computed from its size: the ones
-    that it was trained with, of `native`; in its encoder, and in its decoder where it has one.
+    """Put interpolated positions in the place of those that `model`, of `config`, computed from its size. They are the
+    ones that it was trained with, of `native`. Its encoder gets them, and its decoder where it has one.
 
     They number tubelets through time and space in one row. Recomputed for another size, a number means another place
     than it did in training; interpolated, each place keeps its meaning.

@@ -66,7 +66,7 @@ class VideoMAEConfig(TransformerConfig):
 
 
 def sinusoid_table(num_tokens: int, width: int) -> Tensor:
-    """Fixed positions (1, N, D), float32: sin(n / 10000^(2i/D)) at column 2i and the cosine of it at 2i + 1.
+    """Fixed positions (1, N, D), float32: sin(n / 10000^(2i/D)) at column 2i and its cosine at 2i + 1.
 
     From "Attention Is All You Need" (arXiv:1706.03762), section 3.5. Computed in float64: in float32 the
     angles of far tokens would be off, and the weights were trained with these.
@@ -78,7 +78,7 @@ def sinusoid_table(num_tokens: int, width: int) -> Tensor:
 
 
 class VideoMAEProjections(nn.Module):
-    """Tokens that ask (B, M, D) and all tokens (B, N, D), to query (B, M, D), key and value (B, N, D).
+    """Asking tokens (B, M, D), all tokens (B, N, D), to query (B, M, D), key, value (B, N, D).
 
     Keys have no bias.
     """
@@ -117,7 +117,9 @@ class VideoMAEEmbeddings(nn.Module):
 
 
 class VideoMAEModel(Model):
-    """The encoder: (B, T, C, H, W) to tokens (B, N, D), or the first alone, normalised unless they will be averaged."""
+    """The encoder: (B, T, C, H, W) to tokens (B, N, D), or the first alone. They are normalised unless they will be
+    averaged.
+    """
 
     config: VideoMAEConfig
 
@@ -160,10 +162,10 @@ class VideoMAEModel(Model):
 
 
 class PooledVideoMAEModel(VideoMAEModel):
-    """The encoder with the norm that a classifier reads the mean of its tokens through: one vector (B, D) a clip.
+    """The encoder with the norm through which a classifier reads its mean token: one vector (B, D) a clip.
 
-    It is what the code of VideoMAE v2 on the Hub calls the features of a video (OpenGVLab/VideoMAEv2,
-    models/modeling_finetune.py, forward_features); transformers has no such class.
+    It is what the code of VideoMAE v2 on the Hub calls the features of a video. (OpenGVLab/VideoMAEv2,
+    models/modeling_finetune.py, forward_features.) transformers has no such class.
     """
 
     def __init__(self, config: VideoMAEConfig) -> None:

@@ -1,11 +1,12 @@
-"""VideoMAE's pretraining (Tong et al. 2022, arXiv:2203.12602, section 3): most tubelets of a clip are hidden, and a
-small decoder draws them from the few that the encoder was shown.
+"""VideoMAE's pretraining (Tong et al. 2022, arXiv:2203.12602, section 3). Most tubelets of a clip are hidden, and a
+small decoder draws them from the few that the encoder saw.
 
-The published weights are MCG-NJU/videomae-{base,base-short,large,...}; names and numbers follow
-`VideoMAEForPreTraining` of transformers, with one difference: what is hidden is given as indices, not as booleans, so
-that nothing but the batch of an exported graph depends on the values that it is given.
+The published weights are MCG-NJU/videomae-{base,base-short,large,...}. Names and numbers follow
+`VideoMAEForPreTraining` of transformers, with one difference: what is hidden is given as indices, not as booleans. So
+nothing but the batch of an exported graph depends on the values that it is given.
 
-Axes: B batch, N tokens, V of them visible, M masked (V + M = N), d width of the decoder, P pixel values of a tubelet.
+Axes: B batch, N tokens, V of them visible, M = N - V masked. d is the width of the decoder, P the pixel values of a
+tubelet.
 """
 
 from dataclasses import replace
@@ -40,8 +41,9 @@ def decoder_config(config: VideoMAEConfig) -> VideoMAEConfig:
 
 
 def split_tokens(bool_masked_pos: Tensor) -> tuple[Tensor, Tensor]:
-    """bool (B, N), True for a masked token, to the indices of the visible (B, V) and of the masked tokens (B, M),
-    int64, rising. Raises ValueError where rows hide different numbers of tokens."""
+    """bool (B, N), True for a masked token, to indices of visible (B, V) and masked tokens (B, M). They are int64 and
+    rise. Raises ValueError where rows hide different numbers of tokens.
+    """
     counts = bool_masked_pos.sum(1)  # (B,)
     if (counts != counts[0]).any():
         raise ValueError(f"every clip must have the same number of masked tokens, got {counts.tolist()}")
@@ -103,9 +105,12 @@ class VideoMAEForPreTraining(Model):
         return self.videomae
 
     def forward(self, pixel_values: Tensor, visible: Tensor, masked: Tensor) -> Tensor:
-        """float32 (B, T, C, H, W), normalised, and the int64 indices (B, V) and (B, M) of `split_tokens`, to logits
-        float32 (B, M, P): the pixels of each masked tubelet, (frames, height, width, C) in a row, normalised within the
-        tubelet where the model learnt them so (norm_pix_loss). Raises ValueError for any other shape."""
+        """Normalised pixels, and the indices of `split_tokens`, to logits float32 (B, M, P).
+
+        The pixels are float32 (B, T, C, H, W), the indices int64, (B, V) and (B, M). The logits are the pixels of each
+        masked tubelet, (frames, height, width, C) in a row. They are normalised within the tubelet where the model
+        learnt them so (norm_pix_loss). Raises ValueError for any other shape.
+        """
         return self._decode(self.videomae(pixel_values, visible), visible, masked)
 
     def outputs(self, pixel_values: Tensor, visible: Tensor, masked: Tensor) -> dict[str, Tensor]:
@@ -124,12 +129,12 @@ class VideoMAEForPreTraining(Model):
         return F.mse_loss(logits, gather_tokens(self.targets(pixel_values), masked))
 
     def targets(self, pixel_values: Tensor) -> Tensor:
-        """What a model of this config learns to draw of pixel_values (B, T, C, H, W): (B, N, P) for all tubelets.
+        """What such a model learns to draw: pixel_values (B, T, C, H, W) to (B, N, P) for all tubelets.
 
-        They are of pixels in [0, 1], taken from pixel_values by the mean and deviation of ImageNet whatever the
-        processor normalised with, as in the reference. With norm_pix_loss each channel of a tubelet has mean 0 and
-        unbiased standard deviation 1. Raises ValueError for clips that have no mean and deviation of ImageNet, as the
-        reference does.
+        They are of pixels in [0, 1], taken from pixel_values by the mean and deviation of ImageNet. That holds
+        whatever the processor normalised with, as in the reference. With norm_pix_loss each channel of a tubelet has
+        mean 0 and unbiased standard deviation 1. Raises ValueError for clips that have no mean and deviation of
+        ImageNet, as the reference does.
         """
         frames = pixel_values
         if self.config.num_channels == 3:

@@ -71,7 +71,7 @@ class VivitConfig(TransformerConfig):
 
 
 class VivitProjections(nn.Module):
-    """Tokens that ask (B, M, D) and all tokens (B, N, D), to query (B, M, D), key and value (B, N, D)."""
+    """Asking tokens (B, M, D), all tokens (B, N, D), to query (B, M, D), key, value (B, N, D)."""
 
     def __init__(self, config: VivitConfig) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class VivitPooler(nn.Module):
 
 
 class VivitModel(Model):
-    """The encoder: (B, T, C, H, W) to normalised tokens (B, 1 + N, D), or the class token, the first, alone."""
+    """The encoder: (B, T, C, H, W) to normalised tokens (B, 1 + N, D). Or to the class token, the first, alone."""
 
     config: VivitConfig
 
@@ -195,7 +195,7 @@ _STORED_NAMES = {
 
 
 def stored_name(name: str) -> str:
-    """The name of a weight in files; it may be that already, or the one that transformers 5 has in memory."""
+    """The name of a weight in files, given that already, or the one that transformers 5 has in memory."""
     if name.startswith("layers."):  # of a bare encoder
         name = f"encoder.layer.{name.removeprefix('layers.')}"
     for held, stored in _STORED_NAMES.items():

@@ -64,7 +64,7 @@ def attention_bytes(asked: ExportedModel) -> int:
 
 
 def _without_values(asked: ExportedModel) -> Callable[[], tuple[Tensor, ...]]:
-    """Make a model of the same config, folded as a graph is, that gives its outputs of one clip on the meta device."""
+    """Make a model of the same config, folded as a graph is. It gives its outputs of one clip on the meta device."""
     model = asked.model
     with torch.device("meta"):
         twin = ExportedModel(model.twin(), asked.names).to("meta").eval()

@@ -1,9 +1,10 @@
-"""The graph in the standard operators of an older opset, for readers that know no newer one: TensorRT 8, OpenCV,
-DeepStream, older ONNX Runtime.
+"""The graph in the standard operators of an older opset, for readers that know no newer one.
 
-Opset 23 is the first with Attention. Before it, the one node that stands for attention becomes the products and the
-softmax that it is, and no function is left. Opset 20 is the first with Gelu. The tracer can write that out for opset
-18, but in an order that ONNX Runtime does not fuse and that crashes OpenCV 4.14 and 5.0. So a graph is traced at opset
+These are TensorRT 8, OpenCV, DeepStream and older ONNX Runtime.
+
+Opset 23 is the first with Attention. Before it, the one node that stands for attention becomes the products and
+softmax that it is. No function is left. Opset 20 is the first with Gelu. The tracer can write that out for opset 18.
+But ONNX Runtime does not fuse its order, and OpenCV 4.14 and 5.0 crash on it. So a graph is traced at opset
 20 or newer, and everything older is written here. The version converter of ONNX has no part in it: where it fails, it
 leaves a graph as it is.
 """
@@ -85,8 +86,9 @@ def _attention(model: ir.Model, node: ir.Node) -> ir.Value:
 
 
 def _gelu(model: ir.Model, node: ir.Node) -> ir.Value:
-    """x * (1 + erf(x / sqrt(2))) / 2, or the same with tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)), in the order that
-    ONNX Runtime and OpenCV take for one operator."""
+    """x * (1 + erf(x / sqrt(2))) / 2, or the same with tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)). Its order is the one
+    that ONNX Runtime and OpenCV take for one operator.
+    """
     steps, x = _Steps(model, node), given(node, 0)
     half, one = steps.number("half", 0.5), steps.number("one", 1.0)
     approximate = node.attributes.get("approximate")

@@ -5,8 +5,8 @@
                            dense layer of a ViViT, or the norm of the mean token of a VideoMAE
     masked-modeling        logits (B, M, P): the pixels of masked tubelets, from tokens `visible` and `masked`
 
-Any of them may give more: hidden_states.0 to hidden_states.L, (B, N, D) each, and attentions.0 to attentions.L-1,
-(B, h, N, N) each, as the outputs of those names of transformers.
+Any of them may give more, as the outputs of those names of transformers. These are hidden_states.0 to hidden_states.L,
+(B, N, D) each, and attentions.0 to attentions.L-1, (B, h, N, N) each.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class ExportedModel(nn.Module):
             attend_with(self.model.encoding, eager_attention)
 
     def forward(self, pixel_values: Tensor, *indices: Tensor) -> tuple[Tensor, ...]:
-        """float32 (B, T, C, H, W); and for masked modeling the int64 token numbers visible (B, V) and masked (B, M)."""
+        """float32 (B, T, C, H, W); for masked modeling also int64 token numbers, visible (B, V) and masked (B, M)."""
         if len(self.names) == 1:
             return (self.model(pixel_values, *indices),)  # which leaves out what it is not asked for
         outputs = self.model.outputs(pixel_values, *indices)
@@ -77,7 +77,7 @@ def mask(model: Model, *, seed: int, batch: int = 1) -> dict[str, NDArray[np.int
         int64 (batch, ...) by name.
 
     Raises:
-        CheckpointError: for a clip of so few tokens that there is no such mask, or one that is not whole tubelets.
+        CheckpointError: for a clip with too few tokens for such a mask, or one that is not whole tubelets.
     """
     if not model.input_names:
         return {}

@@ -93,8 +93,9 @@ def _with_fused_attention(asked: ExportedModel) -> ExportedModel:
 
 @contextmanager
 def _quiet_tracing() -> Iterator[None]:
-    """torch's exporter logs that torchvision is absent, and warns of a deprecation inside torch itself; neither
-    says anything about the model."""
+    """torch's exporter logs that torchvision is absent, and warns of a deprecation inside torch itself. Neither says
+    anything about the model.
+    """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -170,8 +171,8 @@ def _checkpoint_name(name: str) -> str:
 
 
 def _name_after_modules(model: ir.Model) -> None:
-    """Name nodes and transposed weights after the module they came from, so that whoever meets one in a message finds
-    it in the checkpoint. What else the tracer wrote beside them is dropped, such as stack traces with paths.
+    """Name nodes and transposed weights after the module they came from. Whoever meets one in a message then finds it
+    in the checkpoint. What else the tracer wrote beside them is dropped, such as stack traces with paths.
     """
     nodes: Counter[str] = Counter()
     weights: Counter[str] = Counter()

@@ -36,8 +36,8 @@ def write_graph(model: ir.Model, path: Path) -> tuple[BundleFile, ...]:
 def mapped_weights(path: Path, location: str) -> NDArray[np.uint8]:
     """Map the bytes of the weights beside the graph at `path` into memory.
 
-    They are found through links of either kind. onnx and onnx_ir refuse those, because a graph that somebody made could
-    have any file read; the files of a bundle are known by their checksums.
+    They are found through links of either kind. onnx and onnx_ir refuse those, because a graph that somebody made
+    could have any file read. The files of a bundle are known by their checksums.
 
     Raises:
         BundleError: where they cannot be read.
