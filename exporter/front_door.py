@@ -40,7 +40,7 @@ def export(
     progress: Progress = silent,
     say: Progress = silent,
 ) -> Bundle:
-    """Turn a ViViT, VideoMAE or V-JEPA 2 checkpoint into a bundle that computes what torch computes.
+    """Turn a ViViT, VideoMAE, TimeSformer or V-JEPA 2 checkpoint into a bundle that computes what torch computes.
 
     Args:
         model: an id on the Hub, perhaps with a revision (owner/name@revision), a folder, or a .pth file of the original

@@ -143,7 +143,7 @@ COMMANDS: dict[Task, str] = {
 @click.option("--dry-run", is_flag=True, help="Say what would be exported, and write nothing.")
 @json_option
 def export(model: str, output: Path | None, force: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
-    """Turn a ViViT, VideoMAE or V-JEPA 2 checkpoint into a bundle.
+    """Turn a ViViT, VideoMAE, TimeSformer or V-JEPA 2 checkpoint into a bundle.
 
     Ends by comparing the graph with torch on the bundle's reference clips; exits with 3, and leaves no
     bundle, when it is outside tolerance.

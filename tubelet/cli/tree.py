@@ -80,7 +80,7 @@ class TubeletGroup(click.Group):
 def main() -> None:
     """Put video transformers into production.
 
-    A bundle is a folder made from a ViViT, VideoMAE or V-JEPA 2. It classifies videos without torch, and
+    A bundle is a folder made from a ViViT, VideoMAE, TimeSformer or V-JEPA 2. It classifies videos without torch, and
     carries what torch answered, so that any machine can prove that it computes the same.
     """
 
