@@ -57,7 +57,7 @@ def peak_mb() -> float:
 @pytest.mark.full_size
 @pytest.mark.parametrize("family", ["videomae", "vivit", "timesformer", "vjepa2"])
 def test_a_full_size_checkpoint_becomes_a_bundle_that_classifies(family: str, tmp_path: Path) -> None:
-    folder = write_checkpoint(tmp_path / family, family, **WIDTHS, **FULL_SIZE[family])
+    folder = write_checkpoint(tmp_path / family, family, **WIDTHS | FULL_SIZE[family])
     start = time.perf_counter()
     exported = run("export", "--model", folder, "-o", tmp_path / "bundle", "--json")
     export_seconds = time.perf_counter() - start
