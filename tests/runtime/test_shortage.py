@@ -76,16 +76,18 @@ def test_a_good_video_is_not_damaged_where_memory_is_short(tmp_path: Path, vivit
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are those of Linux")
-def test_an_export_that_runs_out_of_memory_leaves_nothing(tmp_path: Path) -> None:
+def test_an_export_that_runs_out_of_memory_leaves_nothing_for_long(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "tiny", "videomae")
-    steps = (40, 150)
+    steps = (20, 40, 4000)
     results = (
         limited("memory", most, "export", "--model", checkpoint, "-o", tmp_path / "bundle", imports=EXPORTER)
         for most in steps
     )
-    _, refused = outcomes(results, "out of memory or threads: ")
+    fine, refused = outcomes(results, "out of memory or threads: ")
+    assert fine >= 1
     assert refused >= 1
-    assert {path.name for path in tmp_path.iterdir()} <= {"tiny", "bundle"}
+    # Even to list a folder takes memory. The one that had enough has collected what those before it could not remove.
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny", "bundle"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are those of Linux")
