@@ -211,7 +211,7 @@ async def besiege(
     ]
     resident: list[int] = []
     for part in range(1, PARTS + 1):
-        samples = []
+        samples = [server.resident]
         while time.monotonic() < began + 60 * minutes * part / PARTS:
             await asyncio.sleep(0.2)
             samples.append(server.resident)

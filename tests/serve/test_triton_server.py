@@ -211,8 +211,8 @@ def test_a_model_is_replaced_while_it_is_asked(
     stop = threading.Event()
 
     def ask() -> list[tuple[int, bool]]:
-        answers = []
-        while not stop.is_set():
+        answers: list[tuple[int, bool]] = []
+        while not stop.is_set() or len(answers) < 3:
             status, body = server.ask("/v2/models/video/infer", video, RAW)
             answers.append((status, label in body))
         return answers
