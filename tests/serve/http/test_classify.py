@@ -149,7 +149,7 @@ def test_broken_videos_are_the_error_of_their_request(client: Client, tmp_path: 
         ),
         (*form(b"x", more=form(b"y")[0].removesuffix(b"--limit--\r\n")), 400, "Too many files"),
         (
-            gzip.compress(b"x"),
+            gzip.compress(b"x", mtime=0),
             {"Content-Encoding": "gzip"},
             415,
             "the body must come as it is, got Content-Encoding 'gzip'",
