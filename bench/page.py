@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..preprocess.errors import MissingExtra
+from ..runtime.report_frame import load_page
 from .measurement import STAGES, Measurement
 from .plots import Plot, Series, bars, dot_rows, lines, number, points, stacked_bars
 from .report import LIMITED, LatencyReport, Rows, footnotes, latency_rows, stage_rows, start_rows
@@ -81,15 +80,7 @@ def load_template() -> "jinja2.Template":
     Raises:
         MissingExtra: where Jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtra("jinja2", "bench", purpose="to write the page of a bench") from error
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["px"] = "{:.1f}".format
-    return environment.from_string(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+    return load_page(__package__, decimals=1, purpose="to write the page of a bench")
 
 
 def _colour(report: LatencyReport, name: str) -> str:

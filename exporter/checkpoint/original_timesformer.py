@@ -7,13 +7,14 @@ Reference: facebookresearch/TimeSformer, models/vit.py and config/defaults.py.
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from ...preprocess.errors import CheckpointError
+from .original_weights import count_layers, evaluation_processor, shape_of
 from .overrides import Overrides
 
 # Parts of names, and what the Hub has for them.
@@ -75,21 +76,22 @@ def timesformer_settings(
     caller's `overrides`, or else those of the original code, and reported. Raises CheckpointError for a shape that no
     such model has.
     """
-    width, channels, *patch = _shape(weights, f"{_EMBEDDINGS}.patch_embeddings.projection.weight", 4, name)
-    side = math.isqrt(_shape(weights, f"{_EMBEDDINGS}.position_embeddings", 3, name)[1] - 1)  # patches in a row
+    shape = partial(shape_of, weights, name, "TimeSformer")
+    width, channels, *patch = shape(f"{_EMBEDDINGS}.patch_embeddings.projection.weight", 4)
+    side = math.isqrt(shape(f"{_EMBEDDINGS}.position_embeddings", 3)[1] - 1)  # patches in a row
     first = "timesformer.encoder.layer.0"
     kind, times = "space_only", None
     if f"{_EMBEDDINGS}.time_embeddings" in weights:
         kind = "divided_space_time" if f"{first}.temporal_dense.weight" in weights else "joint_space_time"
-        times = _shape(weights, f"{_EMBEDDINGS}.time_embeddings", 3, name)[1]
+        times = shape(f"{_EMBEDDINGS}.time_embeddings", 3)[1]
     heads = overrides.num_attention_heads or width // _HEAD_WIDTH
     if overrides.num_attention_heads is None and width % _HEAD_WIDTH:
         raise CheckpointError(
             f"num_attention_heads cannot be known from a width of {width}, which {_HEAD_WIDTH} does not divide",
             fix="--num-attention-heads N",
         )
-    layers = {match[1] for weight in weights if (match := re.match(r"timesformer\.encoder\.layer\.(\d+)\.", weight))}
-    labels = _shape(weights, "classifier.weight", 2, name)[0] if "classifier.weight" in weights else None
+    layers = count_layers(weights, "timesformer.encoder.layer")
+    labels = shape("classifier.weight", 2)[0] if "classifier.weight" in weights else None
     settings: dict[str, Any] = {
         "model_type": "timesformer",
         "architectures": ["TimesformerModel" if labels is None else "TimesformerForVideoClassification"],
@@ -99,15 +101,15 @@ def timesformer_settings(
         "num_frames": times or overrides.num_frames or _NUM_FRAMES,
         "image_size": [side * patch[0], side * patch[1]],
         "patch_size": patch[0] if patch[0] == patch[1] else patch,
-        "num_hidden_layers": len(layers),
+        "num_hidden_layers": layers,
         "num_attention_heads": heads,
-        "intermediate_size": _shape(weights, f"{first}.intermediate.dense.weight", 2, name)[0],
+        "intermediate_size": shape(f"{first}.intermediate.dense.weight", 2)[0],
         "qkv_bias": f"{first}.attention.attention.qkv.bias" in weights,
         "layer_norm_eps": _LAYER_NORM_EPS,
         **({} if labels is None else {"num_labels": labels}),
     }
     report(
-        f"{name} has no config.json beside it; its weights show {kind} attention, {len(layers)} layers of width "
+        f"{name} has no config.json beside it; its weights show {kind} attention, {layers} layers of width "
         f"{width}, {settings['num_frames']} frames of {side * patch[0]}x{side * patch[1]} in patches of "
         f"{patch[0]}x{patch[1]}, {'no head' if labels is None else f'{labels} labels'}"
     )
@@ -130,28 +132,8 @@ def timesformer_note(settings: Mapping[str, Any]) -> str:
 
 def timesformer_processor(image_size: tuple[int, int], report: Callable[[str], None]) -> dict[str, Any]:
     """The preprocessor_config.json of the original evaluation."""
-    height, width = image_size
     report(
         f"frames are prepared as in the original evaluation: short side {min(image_size)}, mean {_MEAN} and std {_STD} "
         "(resized in 8 bits with antialiasing, as for the Hub's checkpoints; the original did without)"
     )
-    return {
-        "image_processor_type": "VideoMAEImageProcessor",
-        "size": {"shortest_edge": min(image_size)},
-        "crop_size": {"height": height, "width": width},
-        "image_mean": [_MEAN] * 3,
-        "image_std": [_STD] * 3,
-    }
-
-
-def _shape(weights: Mapping[str, Tensor], key: str, axes: int, name: str) -> tuple[int, ...]:
-    """The shape of a weight, which must be there and have so many axes."""
-    found = weights.get(key)
-    if found is None or found.ndim != axes or 0 in found.shape:
-        what = "does not have it" if found is None else f"has it as {tuple(found.shape)}"
-        raise CheckpointError(
-            f"{name} is no TimeSformer of the original code: {key} must have {axes} axes, none of them empty, and the "
-            f"file {what}",
-            fix="put the config.json of the model beside the file",
-        )
-    return tuple(found.shape)
+    return evaluation_processor(image_size, [_MEAN] * 3, [_STD] * 3)

@@ -26,6 +26,7 @@ from .original_timesformer import (
     timesformer_processor,
     timesformer_settings,
 )
+from .original_weights import count_layers, evaluation_processor, shape_of
 from .overrides import Overrides, check_sizes
 from .weight_files import check_plain, load_pickle, odd_entries
 
@@ -148,7 +149,7 @@ def infer_settings(
     """
     if any(weight.startswith("timesformer.") for weight in weights):
         return timesformer_settings(weights, overrides, name, report)
-    projection = _shape(weights, "videomae.embeddings.patch_embeddings.projection.weight", 5, name)
+    projection = shape_of(weights, name, "VideoMAE", "videomae.embeddings.patch_embeddings.projection.weight", 5)
     width, channels, tubelet, *patch = projection  # (D, C, frames, height, width)
     check_sizes(overrides, (tubelet, patch[0], patch[1]))
     settings: dict[str, Any] = {
@@ -164,7 +165,7 @@ def infer_settings(
     head = "no head"
     settings["architectures"] = ["VideoMAEModel"]
     if "classifier.weight" in weights:
-        settings["num_labels"] = _shape(weights, "classifier.weight", 2, name)[0]
+        settings["num_labels"] = shape_of(weights, name, "VideoMAE", "classifier.weight", 2)[0]
         settings["architectures"] = ["VideoMAEForVideoClassification"]
         head = f"{settings['num_labels']} labels"
     elif "mask_token" in weights:
@@ -220,7 +221,7 @@ def _unseen_settings(width: int, overrides: Overrides, report: Callable[[str], N
 
 
 def _decoder_settings(weights: Mapping[str, Tensor], name: str, report: Callable[[str], None]) -> dict[str, Any]:
-    width = _shape(weights, "mask_token", 3, name)[2]  # (1, 1, d)
+    width = shape_of(weights, name, "VideoMAE", "mask_token", 3)[2]  # (1, 1, d)
     fix = "put a config.json with decoder_num_attention_heads beside the file"
     heads = _original_heads(width, "decoder_num_attention_heads", fix)
     report(f"decoder_num_attention_heads is {heads}, as in the original code for width {width}")
@@ -234,24 +235,10 @@ def _decoder_settings(weights: Mapping[str, Tensor], name: str, report: Callable
 
 
 def _layers(weights: Mapping[str, Tensor], stem: str, name: str) -> dict[str, int]:
-    numbers = {match[1] for weight in weights if (match := re.match(rf"{re.escape(stem)}\.(\d+)\.", weight))}
     return {
-        "num_hidden_layers": len(numbers),
-        "intermediate_size": _shape(weights, f"{stem}.0.intermediate.dense.weight", 2, name)[0],
+        "num_hidden_layers": count_layers(weights, stem),
+        "intermediate_size": shape_of(weights, name, "VideoMAE", f"{stem}.0.intermediate.dense.weight", 2)[0],
     }
-
-
-def _shape(weights: Mapping[str, Tensor], key: str, axes: int, name: str) -> tuple[int, ...]:
-    """The shape of a weight, which must be there and have so many axes."""
-    found = weights.get(key)
-    if found is None or found.ndim != axes or 0 in found.shape:
-        what = "does not have it" if found is None else f"has it as {tuple(found.shape)}"
-        raise CheckpointError(
-            f"{name} is no VideoMAE of the original code: {key} must have {axes} axes, none of them empty, and the "
-            f"file {what}",
-            fix="put the config.json of the model beside the file",
-        )
-    return tuple(found.shape)
 
 
 def _original_heads(width: int, key: str, fix: str) -> int:
@@ -265,15 +252,8 @@ def original_processor(model_type: str, image_size: tuple[int, int], report: Cal
     """The preprocessor_config.json of the original evaluation, as the Hub's own VideoMAE checkpoints have it."""
     if model_type == "timesformer":
         return timesformer_processor(image_size, report)
-    height, width = image_size
     report(
         f"frames are prepared as in the original evaluation: short side {min(image_size)}, mean and std of ImageNet "
         "(resized with antialiasing, as for the Hub's checkpoints; the original did without)"
     )
-    return {
-        "image_processor_type": "VideoMAEImageProcessor",
-        "size": {"shortest_edge": min(image_size)},
-        "crop_size": {"height": height, "width": width},
-        "image_mean": list(IMAGENET_MEAN),
-        "image_std": list(IMAGENET_STD),
-    }
+    return evaluation_processor(image_size, IMAGENET_MEAN, IMAGENET_STD)

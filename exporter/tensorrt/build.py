@@ -9,22 +9,19 @@ from types import ModuleType
 
 from ...preprocess.errors import BackendError, ParityError
 from ...runtime.backends.cuda import Cuda
-from ...runtime.backends.trt import LoadedEngine, TensorRtBackend
+from ...runtime.backends.trt import TensorRtBackend
+from ...runtime.backends.trt_engine import LoadedEngine
 from ...runtime.backends.trt_library import load_tensorrt, reads_attention, this_machine
 from ...runtime.bundle.bundle import Bundle
+from ...runtime.bundle.engine_files import FOLDER, graph_sha256, record_path, require_private, write_private
 from ...runtime.bundle.engines import (
-    FOLDER,
     HIDDEN,
     SOURCES,
     EngineMachine,
     EngineOptions,
     EngineRecord,
-    graph_sha256,
     plan_name,
     read_records,
-    record_path,
-    require_private,
-    write_private,
 )
 from ...runtime.bundle.parity_report import ParityReport
 from ...runtime.bundle.reference import load_reference

@@ -8,7 +8,7 @@ import onnx
 
 from ...preprocess.errors import BundleError
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.engines import FOLDER, require_private
+from ...runtime.bundle.engine_files import FOLDER, require_private
 from ...runtime.bundle.files import Graph
 from ...runtime.progress import Progress
 from ...runtime.storage.lock import locked

@@ -14,7 +14,8 @@ from pathlib import Path
 from ...preprocess.errors import BackendError
 from ...runtime.backends.trt_library import library_name, load_tensorrt_rtx
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.engines import FOLDER, EngineOptions, graph_sha256, record_path, write_private
+from ...runtime.bundle.engine_files import FOLDER, graph_sha256, record_path, write_private
+from ...runtime.bundle.engines import EngineOptions
 from ...runtime.bundle.rtx_engines import (
     RTX_SOURCES,
     Capability,

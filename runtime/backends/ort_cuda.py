@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...preprocess.errors import BackendError, MissingExtra, NotAvailable
 from ...preprocess.shortage import raise_shortage
 from ..bundle.bundle import Bundle
-from ..bundle.engines import FOLDER, require_private
+from ..bundle.engine_files import FOLDER, require_private
 from .backend import Backend
 from .linked_graph import LinkedGraph, find_graph
 from .ort import CPU_PROVIDER, import_onnxruntime, model_for_session

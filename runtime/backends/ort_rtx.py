@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...preprocess.errors import BackendError
 from ..bundle.bundle import Bundle
-from ..bundle.engines import FOLDER, require_private
+from ..bundle.engine_files import FOLDER, require_private
 from .backend import Backend
 from .linked_graph import LinkedGraph
 from .ort_cuda import usable_graph

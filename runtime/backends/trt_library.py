@@ -43,18 +43,7 @@ def reads_attention(trt: ModuleType) -> bool:
 
 def load_tensorrt() -> ModuleType:
     """The tensorrt module. Raises MissingExtra where it is not installed, BackendError where it cannot be used."""
-    try:
-        trt = importlib.import_module("tensorrt")
-    except ModuleNotFoundError as error:
-        raise MissingExtra("tensorrt", "tensorrt", purpose="to build and run engines") from error
-    except (ImportError, OSError) as error:
-        raise BackendError(f"TensorRT is installed and cannot be loaded: {error}") from error
-    if tensorrt_version(trt) < OLDEST_VERSION:
-        raise BackendError(
-            f"TensorRT {trt.__version__} is too old; {'.'.join(map(str, OLDEST_VERSION))} or newer is needed",
-            fix="pip install 'tubelet[tensorrt]'",
-        )
-    return trt
+    return _load("tensorrt", "TensorRT", OLDEST_VERSION, extra="tensorrt", purpose="to build and run engines")
 
 
 def load_tensorrt_rtx() -> ModuleType:
@@ -66,16 +55,21 @@ def load_tensorrt_rtx() -> ModuleType:
             "TensorRT for RTX cannot be loaded beside ONNX Runtime's own, which is in this process already",
             fix="use one of tensorrt-rtx and onnxruntime-tensorrt-rtx in a process",
         )
+    purpose = "to build and run engines for RTX GPUs"
+    return _load("tensorrt_rtx", "TensorRT for RTX", OLDEST_RTX, extra="rtx", purpose=purpose)
+
+
+def _load(module: str, name: str, oldest: tuple[int, int], *, extra: str, purpose: str) -> ModuleType:
     try:
-        trt = importlib.import_module("tensorrt_rtx")
+        trt = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtra("tensorrt_rtx", "rtx", purpose="to build and run engines for RTX GPUs") from error
+        raise MissingExtra(module, extra, purpose=purpose) from error
     except (ImportError, OSError) as error:
-        raise BackendError(f"TensorRT for RTX is installed and cannot be loaded: {error}") from error
-    if tensorrt_version(trt) < OLDEST_RTX:
+        raise BackendError(f"{name} is installed and cannot be loaded: {error}") from error
+    if tensorrt_version(trt) < oldest:
         raise BackendError(
-            f"{library_name(trt)} is too old; {'.'.join(map(str, OLDEST_RTX))} or newer is needed",
-            fix="pip install 'tubelet[rtx]'",
+            f"{name} {trt.__version__} is too old; {'.'.join(map(str, oldest))} or newer is needed",
+            fix=f"pip install 'tubelet[{extra}]'",
         )
     return trt
 

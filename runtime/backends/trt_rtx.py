@@ -12,12 +12,15 @@ from typing import Any
 
 from ...preprocess.errors import BackendError, NotWritten
 from ..bundle.bundle import Bundle
-from ..bundle.engines import FOLDER, EngineMachine, read_plan, require_private, write_private
+from ..bundle.engine_files import FOLDER, read_plan, require_private, write_private
+from ..bundle.engine_search import find_rtx_engine
+from ..bundle.engines import EngineMachine
 from ..bundle.parity_report import ParityReport
-from ..bundle.rtx_engines import RTX_SOURCES, Proof, RtxRecord, find_rtx_engine, sm
+from ..bundle.rtx_engines import RTX_SOURCES, Proof, RtxRecord, sm
 from .cuda import Cuda
 from .signature import require_signature
-from .trt import LoadedEngine, TensorRtBackend
+from .trt import TensorRtBackend
+from .trt_engine import LoadedEngine
 from .trt_library import load_tensorrt_rtx, this_machine
 
 

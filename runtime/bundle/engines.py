@@ -1,42 +1,30 @@
-"""TensorRT engines on disk: what they are called, what they are tied to, and which may be loaded.
+"""TensorRT engines: what they are called, what is asked of them, and what they are tied to.
 
-    BUNDLE/engines/
-      sm90-trt11.4-fp16-b1-4-8.plan     the engine: machine code for one kind of GPU and one version of TensorRT
-      sm90-trt11.4-fp16-b1-4-8.json     what it was made from, on what, and how far it is from torch
-
-A plan is a program: TensorRT runs what it finds in it. Plans are therefore built on the machine that runs them and
-never fetched. They are loaded only from a folder that belongs to the user and that nobody else can write.
+BUNDLE/engines/
+  sm90-trt11.4-fp16-b1-4-8.plan     the engine: machine code for one kind of GPU and one version of TensorRT
+  sm90-trt11.4-fp16-b1-4-8.json     what it was made from, on what, and how far it is from torch
 """
 
 import dataclasses
-import hashlib
 import json
-import os
 import shlex
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
-from ...preprocess.errors import BackendError, BundleError, NotAvailable, OutOfBounds
+from ...preprocess.errors import NotAvailable, OutOfBounds
 from ..bounds import PROFILE_BATCH, whole_number
 from ..precisions import PRECISIONS, graphs_for
 from ..storage.written import written_file
-from .bundle import Bundle
-from .files import BundleFile, Graph
+from .engine_files import RTX_PREFIX, read_record, record_path
+from .files import BundleFile
 from .parity_report import ParityReport
-from .typed import read_json_object, typed
-
-FOLDER = "engines"
 
 # Precision of an engine -> precision of the bundle's graph that it is built from.
 SOURCES = graphs_for("tensorrt")
 
 MOST_WORKSPACE_GB = 1024
-
-# How the names of engines for RTX GPUs begin, which are in rtx_engines.py.
-RTX_PREFIX = "rtx"
 
 # What the layers of an engine are counted under whose types TensorRT does not show.
 HIDDEN = "hidden"
@@ -194,46 +182,6 @@ def batches_in_name(profiles: tuple[Profile, ...]) -> str:
     return "+".join(f"{profile.min}-{profile.opt}-{profile.max}" for profile in profiles)
 
 
-def record_path(plan: Path) -> Path:
-    return plan.with_suffix(".json")
-
-
-def graph_sha256(graph: Graph) -> str:
-    """Combine the checksums of all files of a graph, the weights beside it included."""
-    return hashlib.sha256("".join(file.sha256 for file in graph.files).encode()).hexdigest()
-
-
-def require_private(path: Path) -> None:
-    """Raise BackendError unless `path`, no symbolic link, belongs to the user or to root, and nobody else can write it.
-
-    On Windows, where permissions are not of this kind, nothing is checked.
-    """
-    if os.name != "posix":
-        return
-    status = path.lstat()
-    if stat.S_ISLNK(status.st_mode):
-        raise BackendError(f"{path} is a symbolic link; engines are loaded from their own folder only")
-    if status.st_uid not in (os.geteuid(), 0):
-        raise BackendError(
-            f"{path} belongs to another user, and an engine is a program",
-            fix="copy the bundle without its engines, and build them again",
-        )
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise BackendError(
-            f"{path} can be written by other users, and an engine is a program",
-            fix=f"chmod go-w {shlex.quote(str(path))}, if nobody has changed it",
-        )
-
-
-def write_private(folder: Path, name: str, data: bytes) -> BundleFile:
-    """Write a file that only the user can read or write, at once or not at all."""
-    with written_file(folder / name) as beside:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-    return BundleFile.of(folder / name)
-
-
 def read_records(folder: Path) -> Iterator[EngineRecord]:
     """Read the record of every engine in `folder` that was built for one machine.
 
@@ -241,70 +189,5 @@ def read_records(folder: Path) -> Iterator[EngineRecord]:
         BackendError: for JSON that is no record.
     """
     for path in sorted(folder.glob("*.json")):
-        if path.name.startswith(RTX_PREFIX):
-            continue
-        try:
-            record = typed(read_json_object(path), EngineRecord, path.name)
-        except BundleError as error:
-            raise not_a_record(path, error) from error
-        yield record
-
-
-def not_a_record(path: Path, error: BundleError) -> BackendError:
-    return BackendError(f"{path} is not the record of an engine: {error.message}", fix=f"rm {shlex.quote(str(path))}")
-
-
-def find_engine(bundle: Bundle, precision: str, machine: EngineMachine) -> EngineRecord:
-    """Find the engine of that precision which runs on `machine` and was built from the bundle as it is.
-
-    Returns:
-        The one built last, if there are several.
-
-    Raises:
-        BackendError: where there is none. It names those that there are, why they do not serve, and the command that
-            builds one.
-    """
-    rebuild = EngineOptions(precision).command(bundle.path)
-    folder = bundle.path / FOLDER
-    if not folder.is_dir():
-        raise BackendError(f"{bundle.path} has no engines yet", fix=rebuild)
-    require_private(folder)
-    refused, serving = [], []
-    for record in read_records(folder):
-        if record.options.precision != precision:
-            refused.append(f"{record.plan.name} computes in {record.options.precision}")
-        elif not machine.runs_plans_of(record.machine):
-            refused.append(f"{record.plan.name} was built on {record.machine}")
-            rebuild = record.command(bundle.path)
-        elif record.graph_sha256 != graph_sha256(bundle.graph(SOURCES[precision])):
-            refused.append(f"{record.plan.name} was built from another version of the graph")
-            rebuild = record.command(bundle.path)
-        else:
-            serving.append(record)
-    if serving:
-        return max(serving, key=lambda record: record.built)
-    reasons = "".join(f"\n  {reason}" for reason in refused)
-    raise BackendError(f"{folder} has no {precision} engine for this machine, {machine}{reasons}", fix=rebuild)
-
-
-class PlanRecord(Protocol):
-    """What the records of all engines have."""
-
-    @property
-    def plan(self) -> BundleFile: ...
-
-    def command(self, bundle: Path) -> str: ...
-
-
-def read_plan(folder: Path, record: PlanRecord) -> bytes:
-    """Read the plan, once it is known to be the user's own and the one that was built; BackendError otherwise."""
-    path = folder / record.plan.name
-    rebuild = record.command(folder.parent)
-    if path.name != record.plan.name or not path.is_file():
-        raise BackendError(f"{path} is missing", fix=rebuild)
-    require_private(folder)
-    require_private(path)
-    plan = path.read_bytes()
-    if hashlib.sha256(plan).hexdigest() != record.plan.sha256:
-        raise BackendError(f"{path} is not the engine that was built: its checksum differs", fix=rebuild)
-    return plan
+        if not path.name.startswith(RTX_PREFIX):
+            yield read_record(path, EngineRecord)

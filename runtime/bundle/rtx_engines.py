@@ -17,25 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ...preprocess.errors import BackendError, BundleError, NotAvailable
+from ...preprocess.errors import NotAvailable
 from ..precisions import PRECISIONS, graphs_for
 from ..storage.written import written_file
-from .bundle import Bundle
-from .engines import (
-    FOLDER,
-    RTX_PREFIX,
-    EngineMachine,
-    EngineOptions,
-    Profile,
-    batches_in_name,
-    graph_sha256,
-    not_a_record,
-    record_path,
-    require_private,
-)
+from .engine_files import RTX_PREFIX, read_record, record_path
+from .engines import EngineMachine, EngineOptions, Profile, batches_in_name
 from .files import BundleFile
 from .parity_report import ParityReport
-from .typed import read_json_object, typed
 
 # Precision of an engine -> precision of the bundle's graph that it is built from.
 RTX_SOURCES = graphs_for("tensorrt-rtx")
@@ -83,19 +71,20 @@ def capabilities_for(precision: str, wanted: Iterable[Capability] = ()) -> tuple
         if capability not in CAPABILITIES:
             raise NotAvailable(
                 f"TensorRT for RTX does not build for compute capability {'{}.{}'.format(*capability)}; "
-                f"it builds for {_listed(CAPABILITIES)}",
+                f"it builds for {listed(CAPABILITIES)}",
                 fix=f"--sm takes {', '.join(map(sm, CAPABILITIES))}; for another, build where it is",
             )
         if capability not in able:
             raise NotAvailable(
-                f"TensorRT for RTX builds {precision} for compute capability {_listed(able)}, "
+                f"TensorRT for RTX builds {precision} for compute capability {listed(able)}, "
                 f"not for {'{}.{}'.format(*capability)}",
                 fix=f"--sm {','.join(map(sm, able))}, or another precision such as fp16",
             )
     return chosen or able
 
 
-def _listed(capabilities: Iterable[Capability]) -> str:
+def listed(capabilities: Iterable[Capability]) -> str:
+    """Write compute capabilities for a message: "8.9, 12.0"."""
     return ", ".join("{}.{}".format(*capability) for capability in capabilities)
 
 
@@ -173,50 +162,4 @@ def rtx_plan_name(
 def read_rtx_records(folder: Path) -> Iterator[RtxRecord]:
     """Read the record of every engine for RTX GPUs in `folder`. Raises BackendError for JSON that is no record."""
     for path in sorted(folder.glob(f"{RTX_PREFIX}*.json")):
-        try:
-            yield typed(read_json_object(path), RtxRecord, path.name)
-        except BundleError as error:
-            raise not_a_record(path, error) from error
-
-
-def find_rtx_engine(bundle: Bundle, precision: str, machine: EngineMachine) -> RtxRecord:
-    """Find the engine of that precision that runs on `machine` and was built from the bundle as it is.
-
-    Args:
-        bundle: the bundle.
-        precision: of the engine.
-        machine: its `tensorrt` is the version of TensorRT for RTX.
-
-    Returns:
-        The one built last, if there are several.
-
-    Raises:
-        BackendError: where there is none. It names those that there are, why they do not serve, and the command that
-            builds one.
-    """
-    rebuild = rtx_command(bundle.path, EngineOptions(precision))
-    folder = bundle.path / FOLDER
-    if not folder.is_dir():
-        raise BackendError(f"{bundle.path} has no engines yet", fix=rebuild)
-    require_private(folder)
-    refused, serving = [], []
-    for record in read_rtx_records(folder):
-        if record.options.precision != precision:
-            refused.append(f"{record.plan.name} computes in {record.options.precision}")
-        elif machine.compute_capability not in record.compute_capabilities:
-            refused.append(f"{record.plan.name} is for compute capability {_listed(record.compute_capabilities)}")
-        elif record.tensorrt_rtx != machine.tensorrt:
-            refused.append(f"{record.plan.name} was built with TensorRT for RTX {record.tensorrt_rtx}")
-            rebuild = record.command(bundle.path)
-        elif record.graph_sha256 != graph_sha256(bundle.graph(RTX_SOURCES[precision])):
-            refused.append(f"{record.plan.name} was built from another version of the graph")
-            rebuild = record.command(bundle.path)
-        else:
-            serving.append(record)
-    if serving:
-        return max(serving, key=lambda record: record.built)
-    here = f"{machine.gpu} (compute capability {'{}.{}'.format(*machine.compute_capability)})"
-    reasons = "".join(f"\n  {reason}" for reason in refused)
-    raise BackendError(
-        f"{folder} has no {precision} engine for {here} with TensorRT for RTX {machine.tensorrt}{reasons}", fix=rebuild
-    )
+        yield read_record(path, RtxRecord)

@@ -1,10 +1,9 @@
 """The report as a page: one HTML file that needs nothing beside it."""
 
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING
 
-from ...preprocess.errors import MissingExtra
+from ..report_frame import load_page
 from .accuracy import Accuracy
 from .report import EvaluationReport
 
@@ -93,12 +92,4 @@ def load_template() -> "jinja2.Template":
     Raises:
         MissingExtra: where Jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingExtra("jinja2", "bench", purpose="to write the page of an evaluation") from error
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["px"] = "{:.2f}".format
-    return environment.from_string(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+    return load_page(__package__, decimals=2, purpose="to write the page of an evaluation")

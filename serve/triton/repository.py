@@ -19,8 +19,9 @@ from ...preprocess.errors import BackendError, BundleError, OutOfBounds
 from ...runtime.backends import DEFAULT_BACKEND, graph_for
 from ...runtime.bounds import shown
 from ...runtime.bundle.bundle import Bundle
-from ...runtime.bundle.engines import FOLDER as ENGINES
-from ...runtime.bundle.engines import SOURCES, EngineOptions, EngineRecord, graph_sha256, read_plan, read_records
+from ...runtime.bundle.engine_files import FOLDER as ENGINES
+from ...runtime.bundle.engine_files import graph_sha256, read_plan
+from ...runtime.bundle.engines import SOURCES, EngineOptions, EngineRecord, read_records
 from ...runtime.bundle.files import Graph
 from ...runtime.bundle.manifest import MANIFEST
 from ...runtime.progress import Progress, silent

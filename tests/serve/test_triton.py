@@ -11,7 +11,8 @@ from killed import join, whole
 from tubelet.cli.tree import main
 from tubelet.preprocess.errors import BundleError
 from tubelet.runtime.bundle.bundle import Bundle
-from tubelet.runtime.bundle.engines import FOLDER, EngineMachine, EngineOptions, EngineRecord, Profile, graph_sha256
+from tubelet.runtime.bundle.engine_files import FOLDER, graph_sha256
+from tubelet.runtime.bundle.engines import EngineMachine, EngineOptions, EngineRecord, Profile
 from tubelet.runtime.bundle.files import BundleFile
 from tubelet.serve.triton.repository import TritonOptions, write_models
 

@@ -8,12 +8,12 @@ import click
 from click.core import ParameterSource
 
 from ..bench.baselines import BASELINES, TRANSFORMERS
-from ..runtime.backends import BACKENDS, DEFAULT_BACKEND
 from ..runtime.bounds import ROUNDS, STARTS, THREADS
 from ..runtime.bundle.bundle import Bundle
+from ..runtime.precisions import BackendName
 from ..runtime.progress import StatusLine
-from ..runtime.storage.written import written_file
-from .options import Bounded, bundle_argument, json_option, print_json
+from .options import EXISTING_FILE, Bounded, bundle_argument, json_option, print_json
+from .subject_options import report_option, require_folder, subject_options, write_page
 
 # What has no meaning where files are measured, each a batch of one.
 _OF_CLIPS = {"batches": "--batch", "video": "--video", "starts": "--starts", "report": "--report"}
@@ -31,23 +31,7 @@ def _require_for_files(against: tuple[str, ...]) -> None:
 
 @click.command()
 @bundle_argument
-@click.option(
-    "--backend",
-    "backends",
-    multiple=True,
-    type=click.Choice(list(BACKENDS)),
-    default=(DEFAULT_BACKEND,),
-    show_default=True,
-    help="What executes the graphs; may be repeated.",
-)
-@click.option(
-    "--precision",
-    "precisions",
-    multiple=True,
-    default=("fp32",),
-    show_default=True,
-    help="A precision to measure with each backend; may be repeated.",
-)
+@subject_options("measure")
 @click.option(
     "--batch",
     "batches",
@@ -68,7 +52,7 @@ def _require_for_files(against: tuple[str, ...]) -> None:
 @click.option("--model", metavar="ID|FOLDER", help="The checkpoint for --against.  [default: the bundle's, on the Hub]")
 @click.option(
     "--video",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     metavar="FILE",
     help="Begin the stages with decoding this video.",
 )
@@ -76,24 +60,18 @@ def _require_for_files(against: tuple[str, ...]) -> None:
     "--end-to-end",
     "files",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     metavar="FILE",
     help="Measure files a second from path to label instead; may be repeated. The only --against is then "
     "torch-transformers, its pipeline for videos.",
 )
 @click.option("--rounds", type=Bounded(ROUNDS), default=10, show_default=True, help="Visits to each subject.")
 @click.option("--starts", type=Bounded(STARTS), default=3, show_default=True, help="Cold starts of each subject.")
-@click.option(
-    "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Also write a page with plots, an HTML file that needs nothing else.",
-)
+@report_option("plots")
 @json_option
 def bench(
     bundle: Path,
-    backends: tuple[str, ...],
-    precisions: tuple[str, ...],
+    subjects: list[tuple[BackendName, str]],
     batches: tuple[int, ...],
     threads: int | None,
     against: tuple[str, ...],
@@ -121,14 +99,13 @@ def bench(
     from ..bench.end_to_end import bench_files
     from ..bench.page import load_template, page
 
-    engines = [(backend, precision) for backend in backends for precision in precisions]
     command = shlex.join(["tubelet", *sys.argv[1:]])
     if files:
         _require_for_files(against)
         with StatusLine() as progress:
             of_files = bench_files(
                 Bundle.open(bundle),
-                engines,
+                subjects,
                 files,
                 against_transformers=TRANSFORMERS in against,
                 threads=threads,
@@ -139,15 +116,14 @@ def bench(
             )
         print_json(of_files.to_json()) if as_json else click.echo(of_files.table())
         return
-    if report is not None and not report.parent.is_dir():
-        raise click.BadParameter(f"the folder {report.parent} does not exist", param_hint="--report")
     if report is not None:
+        require_folder(report)
         load_template()  # what it lacks is an error before anything is measured
     opened = Bundle.open(bundle)
     with StatusLine() as progress:
         found = bench_bundle(
             opened,
-            engines,
+            subjects,
             against=["torch-sdpa" if name == "torch" else name for name in against],
             batches=batches,
             threads=threads,
@@ -159,8 +135,7 @@ def bench(
             progress=progress,
         )
     if report is not None:
-        with written_file(report, follow_link=True) as beside:
-            beside.write_text(page(found), encoding="utf-8")
+        write_page(report, page(found))
     if as_json:
         print_json(found.to_json())
     else:

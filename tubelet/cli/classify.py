@@ -12,13 +12,20 @@ from ..preprocess.errors import OutOfBounds
 from ..runtime.archive.loading import Loading
 from ..runtime.archive.names import Shard, names_of
 from ..runtime.archive.run import Classify, classify_files, classify_here
-from ..runtime.bounds import WORKERS
 from ..runtime.classifier import Classification
 from ..runtime.predictions import Value
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..serve.batch.on_ray import classify_on_ray
-from .options import Bounded, engine_options, json_option, note, print_json, runnable_argument
+from .options import (
+    batch_option,
+    engine_options,
+    json_option,
+    note,
+    print_json,
+    runnable_argument,
+    workers_option,
+)
 from .reading_options import reading_options
 from .standard_input import with_standard_input
 
@@ -41,12 +48,8 @@ class ShardOf(click.ParamType[Shard]):
 @engine_options
 @click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Labels to show.")
 @reading_options
-@click.option(
-    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Clips in one run of the graph."
-)
-@click.option(
-    "--workers", type=Bounded(WORKERS), default=2, show_default=True, help="Threads that read ahead of the model."
-)
+@batch_option
+@workers_option
 @json_option
 @click.option("--json-lines", is_flag=True, help="One JSON object a video, each on its line as soon as it is known.")
 @click.option(

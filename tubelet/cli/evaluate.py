@@ -5,14 +5,21 @@ from pathlib import Path
 import click
 
 from ..runtime.archive.loading import Loading
-from ..runtime.backends import BACKENDS, DEFAULT_BACKEND
-from ..runtime.bounds import THREADS, WORKERS
 from ..runtime.precisions import BackendName
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
-from ..runtime.storage.written import written_file
-from .options import Bounded, bundle_argument, json_option, note, print_json
+from .options import (
+    EXISTING_FILE,
+    batch_option,
+    bundle_argument,
+    json_option,
+    note,
+    print_json,
+    threads_option,
+    workers_option,
+)
 from .reading_options import reading_options
+from .subject_options import report_option, require_folder, subject_options, write_page
 
 
 @click.command()
@@ -20,36 +27,16 @@ from .reading_options import reading_options
 @click.option(
     "--labels-csv",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     metavar="FILE",
     help="A video and its label on each line, or the columns that the first line names.",
 )
 @click.option("--root", metavar="FOLDER|URL", help="Where the videos lie.  [default: the working directory]")
-@click.option(
-    "--backend",
-    "backends",
-    multiple=True,
-    type=click.Choice(list(BACKENDS)),
-    default=(DEFAULT_BACKEND,),
-    show_default=True,
-    help="What executes the graphs; may be repeated.",
-)
-@click.option(
-    "--precision",
-    "precisions",
-    multiple=True,
-    default=("fp32",),
-    show_default=True,
-    help="A precision to evaluate with each backend; may be repeated.",
-)
-@click.option("--threads", type=Bounded(THREADS), help="CPU threads that compute one batch.  [default: the engine's]")
+@subject_options("evaluate")
+@threads_option
 @reading_options
-@click.option(
-    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Clips in one run of the graph."
-)
-@click.option(
-    "--workers", type=Bounded(WORKERS), default=2, show_default=True, help="Threads that read ahead of the model."
-)
+@batch_option
+@workers_option
 @click.option(
     "-o",
     "--output",
@@ -58,19 +45,13 @@ from .reading_options import reading_options
     help="Keep what is said of every video here, BACKEND-PRECISION.jsonl.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the rows that are in FOLDER.")
-@click.option(
-    "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Also write a page with confusion matrices, an HTML file that needs nothing else.",
-)
+@report_option("confusion matrices")
 @json_option
 def evaluate(
     bundle: Path,
     labels_csv: Path,
     root: str | None,
-    backends: tuple[BackendName, ...],
-    precisions: tuple[str, ...],
+    subjects: list[tuple[BackendName, str]],
     threads: int | None,
     reading: Reading,
     batch: int,
@@ -95,16 +76,15 @@ def evaluate(
 
     if resume and output is None:
         raise click.UsageError("--resume goes on with the rows of a folder: name it by -o")
-    if report is not None and not report.parent.is_dir():
-        raise click.BadParameter(f"the folder {report.parent} does not exist", param_hint="--report")
     if report is not None:
+        require_folder(report)
         load_template()  # what it lacks is an error before anything is evaluated
     with StatusLine() as progress:
         found = evaluate_bundle(
             Loading(bundle, threads=threads, reading=reading),
             labels_csv,
             root=root,
-            subjects=[(backend, precision) for backend in backends for precision in precisions],
+            subjects=subjects,
             rows=output,
             resume=resume,
             batch=batch,
@@ -113,8 +93,7 @@ def evaluate(
             say=progress.aside(note),
         )
     if report is not None:
-        with written_file(report, follow_link=True) as beside:
-            beside.write_text(page(found), encoding="utf-8")
+        write_page(report, page(found))
     if as_json:
         print_json(found.to_json())
     else:

@@ -14,7 +14,17 @@ from ..runtime.bundle.parity_report import ParityReport, worst
 from ..runtime.limits import CosineLimit
 from ..runtime.precisions import GRAPH_PRECISIONS
 from ..runtime.progress import StatusLine
-from .options import Bounded, ImageSize, LayerList, NameList, calibrate_option, json_option, note, print_json
+from .options import (
+    EXISTING_FILE,
+    Bounded,
+    ImageSize,
+    LayerList,
+    NameList,
+    calibrate_option,
+    json_option,
+    note,
+    print_json,
+)
 
 # What to do with a bundle of each task.
 COMMANDS: dict[Task, str] = {
@@ -53,7 +63,7 @@ COMMANDS: dict[Task, str] = {
 )
 @click.option(
     "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     metavar="FILE",
     help="Names of the labels: one a line, JSON or CSV, for checkpoints that only have LABEL_0, LABEL_1, ...",
 )
@@ -91,7 +101,7 @@ COMMANDS: dict[Task, str] = {
 )
 @click.option(
     "--probe",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     help="A .pt file with a head that the authors of V-JEPA 2 publish apart from its encoder.",
 )
 @click.option(
@@ -118,7 +128,7 @@ COMMANDS: dict[Task, str] = {
     "--video",
     "videos",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     metavar="FILE",
     help="Record every stage of this video, for `tubelet check --video` on other machines; may be repeated.",
 )

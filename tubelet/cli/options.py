@@ -12,11 +12,13 @@ import click
 from ..preprocess.errors import BundleError, OutOfBounds
 from ..preprocess.redaction import redacted
 from ..runtime.backends import BACKENDS, DEFAULT_BACKEND
-from ..runtime.bounds import IMAGE_SIDE, THREADS, Bound, whole_number
+from ..runtime.bounds import IMAGE_SIDE, THREADS, WORKERS, Bound, whole_number
 from ..runtime.hub import SCHEME, HubAddress, is_on_hub
 from ..runtime.storage.exchange import restored
 
 EXIT_PARITY = 3
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 Command = Callable[..., None]
 
@@ -79,11 +81,20 @@ class Bounded(click.ParamType[int]):
             self.fail(error.message, param, ctx)
 
 
+threads_option = click.option(
+    "--threads", type=Bounded(THREADS), help="CPU threads that compute one batch.  [default: the engine's]"
+)
+batch_option = click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Clips in one run of the graph."
+)
+workers_option = click.option(
+    "--workers", type=Bounded(WORKERS), default=2, show_default=True, help="Threads that read ahead of the model."
+)
+
+
 def engine_options(command: Command) -> Command:
     """--backend, --precision and --threads, the same for every command that runs one graph."""
-    command = click.option(
-        "--threads", type=Bounded(THREADS), help="CPU threads that compute one batch.  [default: the engine's]"
-    )(command)
+    command = threads_option(command)
     command = click.option(
         "--precision", default="fp32", show_default=True, help="Which of the bundle's graphs to run."
     )(command)

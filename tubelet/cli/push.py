@@ -7,7 +7,7 @@ import click
 
 from ..runtime.hub import HubAddress
 from ..runtime.progress import StatusLine
-from .options import HubAddressOption, bundle_argument, json_option, note, print_json
+from .options import EXISTING_FILE, HubAddressOption, bundle_argument, json_option, note, print_json
 
 
 @click.command()
@@ -19,13 +19,13 @@ from .options import HubAddressOption, bundle_argument, json_option, note, print
 )
 @click.option(
     "--card",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     metavar="FILE",
     help="Markdown for the card, in the place of the one that is written from the bundle.",
 )
 @click.option(
     "--evaluation",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=EXISTING_FILE,
     metavar="FILE",
     help="What `tubelet evaluate BUNDLE --json` printed, for the accuracy in the card.",
 )

@@ -23,7 +23,8 @@ from tubelet.exporter.tensorrt.build import build_engine
 from tubelet.exporter.tensorrt.plan import BuildFailed, layer_types
 from tubelet.preprocess.errors import BackendError, BundleError, MissingExtra, ParityError
 from tubelet.runtime.bundle.bundle import Bundle
-from tubelet.runtime.bundle.engines import SOURCES, EngineOptions, Profile, graph_sha256
+from tubelet.runtime.bundle.engine_files import graph_sha256
+from tubelet.runtime.bundle.engines import SOURCES, EngineOptions, Profile
 
 LATEST = VERSIONS[-1]
 

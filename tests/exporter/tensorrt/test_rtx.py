@@ -15,7 +15,8 @@ from tubelet.cli.tree import main
 from tubelet.exporter.tensorrt.rtx import build_rtx_engine
 from tubelet.preprocess.errors import BackendError, BundleError, MissingExtra, NotAvailable
 from tubelet.runtime.bundle.bundle import Bundle
-from tubelet.runtime.bundle.engines import EngineOptions, Profile, graph_sha256, read_plan, read_records
+from tubelet.runtime.bundle.engine_files import graph_sha256, read_plan
+from tubelet.runtime.bundle.engines import EngineOptions, Profile, read_records
 from tubelet.runtime.bundle.rtx_engines import CAPABILITIES, capabilities_for, parse_sm, read_rtx_records, sm
 
 trt = real_tensorrt()

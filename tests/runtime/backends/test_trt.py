@@ -22,9 +22,11 @@ from tubelet.runtime.backends import open_backend
 from tubelet.runtime.backends.backend import Backend
 from tubelet.runtime.backends.cuda import Cuda, MirroredArray, OutOfDeviceMemory, Stream
 from tubelet.runtime.backends.timed_steps import RunsInSteps
-from tubelet.runtime.backends.trt import BatchPart, split_batch
+from tubelet.runtime.backends.trt_engine import BatchPart, split_batch
 from tubelet.runtime.bundle.bundle import Bundle
-from tubelet.runtime.bundle.engines import EngineOptions, EngineRecord, Profile, find_engine, read_plan
+from tubelet.runtime.bundle.engine_files import read_plan
+from tubelet.runtime.bundle.engine_search import find_engine
+from tubelet.runtime.bundle.engines import EngineOptions, EngineRecord, Profile
 from tubelet.runtime.bundle.typed import typed
 
 LATEST = VERSIONS[-1]

@@ -8,13 +8,13 @@ import pytest
 from tampered import as_text, mutated
 
 from tubelet.preprocess.errors import BackendError
+from tubelet.runtime.bundle.engine_files import record_path
 from tubelet.runtime.bundle.engines import (
     EngineMachine,
     EngineOptions,
     EngineRecord,
     Profile,
     read_records,
-    record_path,
 )
 from tubelet.runtime.bundle.files import BundleFile
 from tubelet.runtime.bundle.parity_report import BatchParity, InputParity, ParityReport

@@ -21,7 +21,7 @@ from tubelet.preprocess.spec import (
     Sampling,
     ShortestEdge,
 )
-from tubelet.runtime.backends.trt import split_batch
+from tubelet.runtime.backends.trt_engine import split_batch
 from tubelet.runtime.bundle.engines import Profile
 from tubelet.runtime.bundle.files import TensorInfo
 from tubelet.runtime.bundle.typed import typed
