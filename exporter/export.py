@@ -26,7 +26,8 @@ from .graph.cost import matrix_products
 from .graph.record import record_reference, torch_run
 from .graph.tasks import ExportedModel, exported_model
 from .graph.trace import save_graph, trace
-from .lower.search import add_graph, calibration_videos, require_opset
+from .lower.calibration import calibration_videos
+from .lower.search import add_graph, require_opset
 from .options import AS_PUBLISHED, ExportOptions
 from .plan import check_videos, clip_spec, export_notes
 
@@ -48,6 +49,19 @@ def _require_finite(reference: Reference) -> None:
     for name, values in reference.outputs.items():
         if not np.isfinite(values).all():
             raise CheckpointError(f"torch's own {name} are NaN or infinite: the checkpoint cannot be exported")
+
+
+def _record(
+    asked: ExportedModel, spec: ClipSpec, videos: Sequence[Path], folder: Path, progress: Progress
+) -> tuple[Reference, list[RecordedVideo]]:
+    """Write torch's answers on the reference clips to `folder`, and record every stage of each of `videos`."""
+    reference = record_reference(asked, spec, progress=progress)
+    _require_finite(reference)
+    reference.save(folder / "reference.npz")
+    run = torch_run(asked, spec)
+    return reference, [
+        record_video(video, spec, lambda clip: run({spec.input_name: clip})["logits"]) for video in videos
+    ]
 
 
 def _describe(
@@ -129,13 +143,7 @@ def export_bundle(
     calibrate = calibration_videos(options.calibrate, say=say)
     asked = exported_model(checkpoint.model, options.extras)
     with written_folder(place, check=lambda: check_target(output, force=force), say=say) as folder:
-        reference = record_reference(asked, spec, progress=progress)
-        _require_finite(reference)
-        reference.save(folder / "reference.npz")
-        run = torch_run(asked, spec)
-        videos = [
-            record_video(video, spec, lambda clip: run({spec.input_name: clip})["logits"]) for video in options.videos
-        ]
+        reference, videos = _record(asked, spec, options.videos, folder, progress)
         progress("tracing the graph")
         graph = save_graph(trace(asked, spec, opset=options.opset), folder / "model.onnx")
         bundle = _describe(checkpoint, asked, spec, graph, videos, folder, options)

@@ -15,7 +15,7 @@ from tubelet.exporter.checkpoint.processor_class import choose_arithmetic
 from tubelet.exporter.families.config import TransformerConfig
 from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.registry import family_named
-from tubelet.exporter.families.timesformer import TimesformerConfig
+from tubelet.exporter.families.timesformer_config import TimesformerConfig
 from tubelet.exporter.families.videomae_encoder import VideoMAEConfig
 from tubelet.exporter.families.vivit import VivitConfig
 from tubelet.exporter.families.vjepa2_config import VJEPA2Config

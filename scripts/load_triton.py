@@ -27,7 +27,8 @@ from triton_server import Triton, triton
 
 import tubelet
 from tubelet.runtime.system import cores_allowed
-from tubelet.serve.triton.repository import TritonOptions, write_models
+from tubelet.serve.triton.planned import TritonOptions
+from tubelet.serve.triton.repository import write_models
 
 
 def cpu_of(process: int) -> float:

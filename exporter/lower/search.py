@@ -10,23 +10,15 @@ one whose values on real clips come near the end of float16's range. Where the l
 most sensitive follow, as few as bring them inside it. Needs onnx, onnx_ir and ONNX Runtime, and no torch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from ...preprocess.container import open_video
-from ...preprocess.errors import BundleError, ParityError, VideoError, VideoOutOfMemory
-from ...preprocess.frames import Frames
-from ...preprocess.prepare import prepare
+from ...preprocess.errors import BundleError, ParityError
 from ...preprocess.shortage import shortages_named
-from ...preprocess.sources import Source
-from ...preprocess.spec import ClipSpec
 from ...runtime.backends import DEFAULT_BACKEND, open_backend
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.files import Graph
@@ -35,10 +27,10 @@ from ...runtime.bundle.reference import Reference, load_reference
 from ...runtime.precisions import PRECISIONS, GraphPrecision
 from ...runtime.progress import Progress, silent
 from ...runtime.proof.parity import check_bundle, compare_outputs, limit_of
-from ...runtime.reading import read_clip
 from ..graph.graph_edit import attentions, is_constant, linear_layers, name_of, open_graph, products
 from ..graph.older_opsets import FIRST_WITH_FLOAT8
 from ..graph.write import write_graph
+from .calibration import CalibrationClips
 from .fp8 import to_fp8
 from .fp16 import LARGEST, beyond_half, half_tensors, to_lower
 from .int8 import measure_attention_noise, measure_noise, static_activations, to_int8, to_int8_static
@@ -47,28 +39,6 @@ from .observe import measure_magnitudes
 
 Keep = frozenset[str]
 NOTHING: Keep = frozenset()
-
-
-@dataclass(frozen=True)
-class CalibrationClips:
-    """The clips that activations are observed on: of `videos`, or of the reference where there are none. What the graph
-    takes for one clip after the other, (1, ...) each by name, prepared when it is asked for."""
-
-    spec: ClipSpec
-    reference: Reference
-    videos: tuple[Path, ...] = ()
-
-    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
-        frames = (read_clip(video, self.spec) for video in self.videos)
-        for number, clip in enumerate(frames if self.videos else map(Frames.from_array, self.reference.clips)):
-            which = [number % len(self.reference.clips)]
-            others = {name: array[which] for name, array in self.reference.inputs.items()}  # (1, ...)
-            yield {self.spec.input_name: prepare(clip, self.spec)[np.newaxis], **others}
-
-    def __str__(self) -> str:
-        if self.videos:
-            return f"{len(self.videos)} {'video' if len(self.videos) == 1 else 'videos'}"
-        return f"the {len(self.reference.clips)} reference clips"
 
 
 @dataclass(frozen=True)
@@ -233,39 +203,6 @@ def require_opset(precision: GraphPrecision, opset: int) -> None:
         )
 
 
-def calibration_videos(given: Sequence[Path], *, say: Progress) -> tuple[Path, ...]:
-    """List the files given, and the videos in the folders given, in order of their names.
-
-    Args:
-        given: files, each of which is meant as a video, and folders, whose other files are passed over.
-        say: called with a line for each file that is passed over.
-
-    Raises:
-        VideoError: for a folder without any video.
-    """
-    videos: list[Path] = []
-    for path in given:
-        found = [file for file in sorted(path.iterdir()) if _is_video(file, say)] if path.is_dir() else [path]
-        if not found:
-            raise VideoError(f"{path} holds no videos to calibrate on")
-        videos += found
-    return tuple(videos)
-
-
-def _is_video(path: Path, say: Progress) -> bool:
-    """Whether what lies in a folder can be opened as a video; `say` takes why not, but for a folder."""
-    if path.is_dir():
-        return False
-    try:
-        with open_video(Source.of(path)):
-            return True
-    except VideoOutOfMemory:
-        raise
-    except VideoError as error:
-        say(f"passed over: {error.message}")
-        return False
-
-
 def _least_kept(
     lowering: Lowering, precision: GraphPrecision, trial: Bundle, fp32: Graph, reference: Reference, progress: Progress
 ) -> Graph:
@@ -294,16 +231,20 @@ def _least_kept(
         notes.append(_cost(keep, "float32", "values come near the end of the range", lowering, before, parity))
     if not parity.passed:
         before, fixed = parity, keep
-        order = [name for name in lowering.order() if name not in fixed]
-        fails, passes = 0, len(order)  # numbers of products, the most sensitive first
-        while passes - fails > 1:
-            middle = (fails + passes) // 2
-            _, parity = attempt(fixed.union(order[:middle]))
-            fails, passes = (fails, middle) if parity.passed else (middle, passes)
-        keep = fixed.union(order[:passes])
+        keep = _fewest_that_pass(fixed, lowering.order(), lambda more: attempt(more)[1].passed)
         graph, parity = attempt(keep)
         notes.append(_cost(keep - fixed, lowering.sensitive, "they lose most", lowering, before, parity))
     return replace(graph, kept=tuple(sorted(keep)), notes=tuple(notes))
+
+
+def _fewest_that_pass(fixed: Keep, order: Sequence[str], passes: Callable[[Keep], bool]) -> Keep:
+    """`fixed`, and as few as do of those in `order`, the most sensitive first: found by halves. All of them do."""
+    order = [name for name in order if name not in fixed]
+    fails, does = 0, len(order)  # how many are too few, how many do
+    while does - fails > 1:
+        middle = (fails + does) // 2
+        fails, does = (fails, middle) if passes(fixed.union(order[:middle])) else (middle, does)
+    return fixed.union(order[:does])
 
 
 def _cost(keep: Keep, precision: str, why: str, lowering: Lowering, before: BatchParity, after: BatchParity) -> str:

@@ -2,6 +2,7 @@
 torch computed. Needs tensorrt, cuda-bindings, onnx and onnx_ir; never torch."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,19 +102,17 @@ def build_engine(
     trt, cuda = load_tensorrt(), Cuda()
     machine = this_machine(cuda, trt)
     machine.require(options.precision)
-    opset = bundle.graph(SOURCES[options.precision]).opset
     recipes = recipes_for(
         options.precision,
         attention=reads_attention(trt),
         compute_capability=machine.compute_capability,
-        opset=opset,
+        opset=bundle.graph(SOURCES[options.precision]).opset,
     )
-    recipes = recipes[: None if fallbacks else 1]
     folder = open_folder(bundle)
     if not force:
         refuse_existing(bundle, plan_name(machine, recipes[0].name, options.profiles), machine)
     failed: list[Attempt] = []
-    for recipe in recipes:
+    for recipe in recipes if fallbacks else recipes[:1]:
         progress(f"{recipe.name}: preparing the graph")
         try:
             with staying(folder, bundle):
@@ -127,10 +126,14 @@ def build_engine(
                 record = _keep(folder, bundle, recipe, options, machine, candidate, say)
             return BuiltEngine(folder / record.plan.name, record, candidate.report, tuple(failed))
         failed.append(Attempt(recipe, candidate.report))
+    raise _none_built(failed)
+
+
+def _none_built(failed: Sequence[Attempt]) -> ParityError | BackendError:
     tried = "\n\n".join(attempt.describe() for attempt in failed)
     if any(isinstance(attempt.outcome, ParityReport) for attempt in failed):
-        raise ParityError(f"no engine computes what torch computed, so none was kept\n\n{tried}")
-    raise BackendError(f"no engine could be built\n\n{tried}")
+        return ParityError(f"no engine computes what torch computed, so none was kept\n\n{tried}")
+    return BackendError(f"no engine could be built\n\n{tried}")
 
 
 def refuse_existing(bundle: Bundle, name: str, machine: EngineMachine) -> None:

@@ -16,6 +16,7 @@ from ...runtime.backends.trt_library import library_name, load_tensorrt_rtx
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.engine_files import FOLDER, graph_sha256, record_path, write_private
 from ...runtime.bundle.engines import EngineOptions
+from ...runtime.bundle.files import Graph
 from ...runtime.bundle.rtx_engines import (
     RTX_SOURCES,
     Capability,
@@ -27,7 +28,7 @@ from ...runtime.bundle.rtx_engines import (
 from ...runtime.progress import Progress, silent
 from .engine_files import keeping, open_folder, prepared_graph, staying
 from .plan import build_plan
-from .recipes import recipes_for
+from .recipes import Recipe, recipes_for
 
 
 @dataclass(frozen=True)
@@ -87,20 +88,36 @@ def build_rtx_engine(
             )
         seconds = time.perf_counter() - started
         with keeping(folder, bundle, source, say):
-            record_path(folder / name).unlink(missing_ok=True)  # of an engine that is replaced: it would not fit
-            record = RtxRecord(
-                plan=write_private(folder, name, built.plan),
-                recipe=recipe.name,
-                graph_sha256=graph_sha256(source),
-                options=options,
-                compute_capabilities=capabilities,
-                tensorrt_rtx=trt.__version__,
-                proofs=(),
-                build_seconds=seconds,
-                built=datetime.now(UTC).isoformat(timespec="microseconds"),
-            )
-            record.save(folder)
+            record = _keep(folder, name, built.plan, source, recipe, options, capabilities, trt.__version__, seconds)
     return BuiltRtxEngine(folder / name, record)
+
+
+def _keep(
+    folder: Path,
+    name: str,
+    plan: bytes,
+    source: Graph,
+    recipe: Recipe,
+    options: EngineOptions,
+    capabilities: tuple[Capability, ...],
+    version: str,
+    seconds: float,
+) -> RtxRecord:
+    """Write the plan, and last the record that makes it an engine."""
+    record_path(folder / name).unlink(missing_ok=True)  # of an engine that is replaced: it would not fit
+    record = RtxRecord(
+        plan=write_private(folder, name, plan),
+        recipe=recipe.name,
+        graph_sha256=graph_sha256(source),
+        options=options,
+        compute_capabilities=capabilities,
+        tensorrt_rtx=version,
+        proofs=(),
+        build_seconds=seconds,
+        built=datetime.now(UTC).isoformat(timespec="microseconds"),
+    )
+    record.save(folder)
+    return record
 
 
 def refuse_existing_rtx(

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ...preprocess.errors import BundleError, VideoError
@@ -66,10 +67,6 @@ def evaluate(
         for backend, precision in dict.fromkeys(subjects):
             subject = f"{backend} {precision}"
             output = Path(folder, f"{backend}-{precision}.jsonl")
-
-            def say_progress(message: str, subject: str = subject) -> None:
-                progress(f"{subject}: {message}")
-
             classify_files(
                 replace(loading, backend=backend, precision=precision),
                 list(truth.classes),
@@ -78,10 +75,26 @@ def evaluate(
                 top_k=TOP,
                 batch=batch,
                 workers=workers,
-                progress=say_progress,
+                progress=partial(_of_subject, progress, subject),
                 say=say,
             )
             said[subject] = _answers(output, truth, errors)
+    return _report(bundle, labels_file, loading, truth, said, errors)
+
+
+def _of_subject(progress: Progress, subject: str, message: str) -> None:
+    progress(f"{subject}: {message}")
+
+
+def _report(
+    bundle: Bundle,
+    labels_file: Path,
+    loading: Loading,
+    truth: Truth,
+    said: dict[str, dict[str, list[str]]],
+    errors: dict[str, str],
+) -> EvaluationReport:
+    """How often each subject is right, by what it `said` of each video. Raises VideoError where none was read."""
     read = {name: number for name, number in truth.classes.items() if name not in errors}
     if not read:
         raise VideoError(f"none of the {len(errors):,} videos can be read: {next(iter(errors.values()))}")

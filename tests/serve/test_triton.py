@@ -14,7 +14,8 @@ from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.engine_files import FOLDER, graph_sha256
 from tubelet.runtime.bundle.engines import EngineMachine, EngineOptions, EngineRecord, Profile
 from tubelet.runtime.bundle.files import BundleFile
-from tubelet.serve.triton.repository import TritonOptions, write_models
+from tubelet.serve.triton.planned import TritonOptions
+from tubelet.serve.triton.repository import write_models
 
 
 def tubelet(*arguments: object) -> Result:

@@ -16,7 +16,8 @@ from triton_server import HOME, Triton, require_triton, triton
 from videos import make_video
 
 import tubelet
-from tubelet.serve.triton.repository import TritonOptions, write_models
+from tubelet.serve.triton.planned import TritonOptions
+from tubelet.serve.triton.repository import write_models
 
 pytestmark = pytest.mark.slow
 

@@ -45,7 +45,8 @@ def quantize(
       tubelet quantize artifacts/gestures --precision int8-static --calibrate clips/
     """
     require_quantize_packages()
-    from ..exporter.lower.search import add_graph, calibration_videos
+    from ..exporter.lower.calibration import calibration_videos
+    from ..exporter.lower.search import add_graph
 
     opened = Bundle.open(bundle)
     reports = []

@@ -66,7 +66,8 @@ def triton(bundles: tuple[Path, ...], output: Path, force: bool, as_json: bool, 
       tubelet triton artifacts/gestures -o models --precision int8 --instances 4 --threads 2
       tubelet triton artifacts/gestures -o models --backend onnxruntime --batch 16 --delay-ms 5
     """
-    from ..serve.triton.repository import TritonOptions, write_models
+    from ..serve.triton.planned import TritonOptions
+    from ..serve.triton.repository import write_models
 
     with StatusLine() as progress:
         names = write_models(

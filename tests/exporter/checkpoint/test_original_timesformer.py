@@ -12,7 +12,7 @@ from original_videomae import LIMIT, difference, seeded
 
 from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
 from tubelet.exporter.checkpoint.overrides import Overrides
-from tubelet.exporter.families.timesformer import ENCODERS, TimesformerConfig
+from tubelet.exporter.families.timesformer_config import ATTENTION_TYPES, TimesformerConfig
 from tubelet.exporter.plan import clip_spec
 from tubelet.preprocess.errors import CheckpointError
 from tubelet.preprocess.spec import ShortestEdge
@@ -34,7 +34,7 @@ def some_clips(frames: int = 4) -> torch.Tensor:
     return torch.randn(2, frames, 3, 32, 32, generator=torch.Generator().manual_seed(3))
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", ATTENTION_TYPES)
 def test_an_original_file_computes_what_the_original_does(kind: str, tmp_path: Path) -> None:
     model = seeded(OriginalTimesformer(kind, frames=8))
     lines: list[str] = []

@@ -15,12 +15,8 @@ from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.families.attention import attend_with, sdpa_attention
 from tubelet.exporter.families.positions import interpolate_positions
-from tubelet.exporter.families.timesformer import (
-    ENCODERS,
-    FAMILY,
-    TimesformerConfig,
-    TimesformerForVideoClassification,
-)
+from tubelet.exporter.families.timesformer import FAMILY, TimesformerForVideoClassification
+from tubelet.exporter.families.timesformer_config import ATTENTION_TYPES, TimesformerConfig
 from tubelet.exporter.graph.cost import attention_bytes, matrix_products
 from tubelet.exporter.graph.tasks import exported_model
 from tubelet.exporter.options import ExportOptions
@@ -71,7 +67,7 @@ def expected_outputs(theirs: Any, pixel_values: Tensor, config: TimesformerConfi
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", ATTENTION_TYPES)
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 @torch.inference_mode()
 def test_every_output_equals_that_of_transformers(changes: dict[str, Any], kind: str, task: Task) -> None:
@@ -107,7 +103,7 @@ def test_attention_over_time_is_what_transformers_computes_and_keeps_to_itself()
         assert (found[f"temporal_attentions.{number}"] - weights.unflatten(0, (3, -1))).abs().max() <= LIMIT
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", ATTENTION_TYPES)
 @torch.inference_mode()
 def test_every_weight_shows_in_the_logits(kind: str) -> None:
     """Or parity could not see a weight that is not used; but for the bias of keys, which softmax cancels."""
@@ -156,7 +152,7 @@ def test_attention_weights_are_counted_in_both_directions() -> None:
     assert attention_bytes(asked) == 4 * 2 * 4 * (4 * 17**2 + 16 * 4**2)
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", ATTENTION_TYPES)
 def test_an_export_is_proven_with_one_attention_a_direction_and_no_shapes_of_the_batch(
     kind: str, tmp_path: Path
 ) -> None:

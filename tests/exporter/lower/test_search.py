@@ -23,10 +23,11 @@ from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.graph import write as graph_file
 from tubelet.exporter.lower import fp8 as fp8
+from tubelet.exporter.lower.calibration import CalibrationClips, calibration_videos
 from tubelet.exporter.lower.fp16 import to_lower
 from tubelet.exporter.lower.int8 import measure_attention_noise, quantized_weight, to_int8, to_int8_static
 from tubelet.exporter.lower.observe import measure_magnitudes
-from tubelet.exporter.lower.search import CalibrationClips, add_graph, calibration_videos
+from tubelet.exporter.lower.search import add_graph
 from tubelet.exporter.options import ExportOptions
 from tubelet.preprocess.errors import BackendError, BundleError, ParityError, VideoError
 from tubelet.preprocess.frames import Frames

@@ -18,7 +18,7 @@ from tubelet.exporter.checkpoint.load import load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.families.config import ACTIVATIONS
 from tubelet.exporter.families.registry import FAMILIES
-from tubelet.exporter.families.timesformer import DividedLayer, TimesformerProjections
+from tubelet.exporter.families.timesformer_encoder import DividedLayer, TimesformerProjections
 from tubelet.exporter.graph.tasks import exported_model
 from tubelet.exporter.graph.trace import trace
 from tubelet.exporter.lower.fp16 import to_lower

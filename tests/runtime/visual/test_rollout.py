@@ -125,7 +125,8 @@ def test_no_layers() -> None:
 def timesformer_attentions(kind: str) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
     """Of each layer of a tiny model whose weights make attention uneven: over space, and over time."""
     from tubelet.exporter.families.attention import attend_with, eager_attention
-    from tubelet.exporter.families.timesformer import TimesformerConfig, TimesformerModel
+    from tubelet.exporter.families.timesformer_config import TimesformerConfig
+    from tubelet.exporter.families.timesformer_encoder import TimesformerModel
 
     sizes = {name: value for name, value in TINY.items() if name != "attn_implementation"}
     model = TimesformerModel(TimesformerConfig(**sizes, patch_size=(4, 4), attention_type=kind)).eval()
