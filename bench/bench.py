@@ -12,9 +12,10 @@ from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.memory import clips_at_once
 from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
+from ..runtime.system import default_threads
 from .baselines import BASELINES, is_made
 from .gemm import heaviest_shapes
-from .machine import Machine, default_threads, examine_machine
+from .machine import Machine, examine_machine
 from .measure import Plan, Taken, take
 from .report import LatencyReport
 

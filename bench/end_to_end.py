@@ -20,12 +20,13 @@ from ..runtime.bounds import ROUNDS, THREADS
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
+from ..runtime.system import default_threads
 from . import files_subject
 from . import subject as subject_process
 from .baselines import BASELINES, TRANSFORMERS
 from .bench import QUIET_LOAD, checkpoint_for_torch
 from .files_subject import FilesSettings
-from .machine import Machine, default_threads, examine_machine
+from .machine import Machine, examine_machine
 from .measure import PAUSE_SECONDS, write_inputs
 from .measurement import Ratio, Subject
 from .process import Process, start

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocess.errors import BackendError
+from ..runtime.backends import ON_CPU
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.load import load
 from .baselines import TRANSFORMERS
@@ -33,7 +34,8 @@ class FilesSettings:
 
 
 def _by_tubelet(settings: FilesSettings) -> Classify:
-    model = load(settings.bundle, backend=settings.engine, precision=settings.precision, threads=settings.threads)
+    threads = settings.threads if settings.engine in ON_CPU else None
+    model = load(settings.bundle, backend=settings.engine, precision=settings.precision, threads=threads)
 
     def classify(files: Sequence[str]) -> list[str]:
         labels = []

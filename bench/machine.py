@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..runtime.packages import PACKAGES, installed_version
-from ..runtime.system import cores_allowed, cpu_quota, examine_gpus, lines, memory_bytes, memory_limit_bytes
-
-# Instructions that decide how fast matrices are multiplied: vectors, dot products of int8, bfloat16, tiles.
-MATRIX_FLAGS = (
-    "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16",
-    "amx_int8", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2",
-)  # fmt: skip
+from ..runtime.system import (
+    MATRIX_FLAGS,
+    cores_allowed,
+    cpu_fields,
+    cpu_flags,
+    cpu_quota,
+    examine_gpus,
+    lines,
+    memory_bytes,
+    memory_limit_bytes,
+)
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,10 @@ class Machine:
 
 def examine_machine() -> Machine:
     """Read what the system says about itself, and change nothing."""
-    cpu_fields = _cpu_fields()
     return Machine(
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        cpu=cpu_fields.get("model name") or platform.processor() or platform.machine(),
-        flags=tuple(sorted((cpu_fields.get("flags") or cpu_fields.get("Features") or "").split())),
+        cpu=cpu_fields().get("model name") or platform.processor() or platform.machine(),
+        flags=cpu_flags(),
         cores=os.cpu_count() or 1,
         cores_allowed=cores_allowed(),
         cpu_quota=cpu_quota(),
@@ -60,13 +63,6 @@ def examine_machine() -> Machine:
         versions={"python": platform.python_version()}
         | {name: version for name in PACKAGES if (version := installed_version(name)) is not None},
     )
-
-
-def default_threads() -> int:
-    """One for each core this process may use: those it may run on, within the time its cgroup gives."""
-    allowed = len(cores_allowed())
-    quota = cpu_quota()
-    return allowed if quota is None else max(1, min(allowed, int(quota)))
 
 
 def clock_mhz() -> float | None:
@@ -94,12 +90,3 @@ def peak_memory_mb() -> float | None:
 
 def _megabytes(size: int | None) -> float | None:
     return None if size is None else size / 2**20
-
-
-def _cpu_fields() -> dict[str, str]:
-    """The first processor's block of /proc/cpuinfo."""
-    fields: dict[str, str] = {}
-    for line in lines(Path("/proc/cpuinfo")):
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    return fields

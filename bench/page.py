@@ -71,7 +71,17 @@ def page(report: LatencyReport) -> str:
         _numbers(report),
         Section("The machine", "What it said about itself.", facts=tuple(_machine_facts(report))),
     ]
-    return load_template().render(report=report, sections=sections, gflop=f"{2e-9 * report.macs:,.1f}") + "\n"
+    lead = (
+        f"{report.machine.cpu}, {report.threads} threads · clips of {' x '.join(map(str, report.clip_shape))}, "
+        f"{2e-9 * report.macs:,.1f} GFLOP each · {report.date}"
+    )
+    return render(f"{report.model} on {report.machine.cpu}", report.model, lead, report.command, sections)
+
+
+def render(title: str, heading: str, lead: str, command: str, sections: Sequence[Section]) -> str:
+    """Put sections on a page. Raises MissingExtra where Jinja2 is not installed."""
+    named = {"title": title, "heading": heading, "lead": lead, "command": command}
+    return load_template().render(sections=sections, **named) + "\n"
 
 
 def load_template() -> "jinja2.Template":
@@ -80,7 +90,7 @@ def load_template() -> "jinja2.Template":
     Raises:
         MissingExtra: where Jinja2 is not installed.
     """
-    return load_page(__package__, decimals=1, purpose="to write the page of a bench")
+    return load_page(__package__, decimals=1, purpose="to write the page")
 
 
 def _colour(report: LatencyReport, name: str) -> str:

@@ -269,8 +269,19 @@ def _apart(places: Sequence[float], bottom: float) -> list[float]:
     return moved
 
 
-def points(series: Sequence[Series], unit: str, upward: str, label: str) -> Plot:
-    """A point for each series at its two values: across, and up a logarithmic axis with small values on top."""
+def points(
+    series: Sequence[Series],
+    unit: str,
+    upward: str,
+    label: str,
+    *,
+    joined: Sequence[Series] = (),
+    named: Sequence[Series] | None = None,
+) -> Plot:
+    """A point for each series at its two values: across, and up a logarithmic axis with small values on top.
+
+    joined: those that a line goes through, in order; named: those whose names stand beside them, None for all
+    """
     across_high = max(one.values[0] for one in series) * 1.08
     heights = [one.values[1] for one in series]
     bottom = LINE_HEIGHT - LINE_BOTTOM
@@ -280,11 +291,15 @@ def points(series: Sequence[Series], unit: str, upward: str, label: str) -> Plot
     parts += [Text(across.at(value), bottom + 18, number(value), "tick", "middle") for value in across.ticks()]
     parts += _up(up)
     parts.append(Text(across.end, bottom + 36, f"{unit}; {upward}, the best on top", "tick", "end"))
+    if len(joined) > 1:
+        parts.append(Path(tuple((across.at(one.values[0]), up.at(one.values[1])) for one in joined), "var(--limit)"))
     taken: list[tuple[float, float]] = []  # where labels begin
     for one in sorted(series, key=lambda one: one.values[0]):
         x, y = across.at(one.values[0]), up.at(one.values[1])
         title = f"{one.name}: {number(one.values[0])} {unit}, {number(one.values[1])} {upward}"
         parts.append(Dot(x, y, 6, one.colour, title))
+        if named is not None and one not in named:
+            continue
         while any(abs(x - left) < LABELS and abs(y - top) < LABEL_GAP for left, top in taken):
             y += LABEL_GAP
         taken.append((x, y))

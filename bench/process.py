@@ -14,12 +14,21 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..preprocess.errors import BackendError, BundleError, CheckpointError, TubeletError, VideoError
+from ..preprocess.errors import (
+    BackendError,
+    BundleError,
+    CheckpointError,
+    MissingExtra,
+    NotAvailable,
+    TubeletError,
+    VideoError,
+)
 
 # What a process may report; whatever else it is, an engine could not be started or failed.
 _ERRORS: dict[str, type[TubeletError]] = {
-    error.__name__: error for error in (BackendError, BundleError, CheckpointError, VideoError)
+    error.__name__: error for error in (BackendError, BundleError, CheckpointError, NotAvailable, VideoError)
 }
+_ERRORS[MissingExtra.__name__] = NotAvailable  # a package is not on this machine either
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _LAST_LINES = 5
 
@@ -42,18 +51,19 @@ class Process:
 
     def run(self, seconds: float) -> tuple[float, ...]:
         """Run it for at least so long, at least once; ms of each run."""
-        return tuple(self._ask(f"run {seconds}")["ms"])
+        return tuple(self.ask(f"run {seconds}")["ms"])
 
     def stages(self) -> dict[str, float]:
         """Take a batch through every stage; ms of each."""
-        taken: dict[str, float] = self._ask("stages")["ms"]
+        taken: dict[str, float] = self.ask("stages")["ms"]
         return taken
 
     def peak_memory_mb(self) -> float | None:
-        peak: float | None = self._ask("memory")["mb"]
+        peak: float | None = self.ask("memory")["mb"]
         return peak
 
-    def _ask(self, request: str) -> dict[str, Any]:
+    def ask(self, request: str) -> dict[str, Any]:
+        """Ask for what worker.py answers. Raises as `receive` does."""
         # Where it has ended meanwhile, what it left to be read says why.
         with suppress(BrokenPipeError):
             print(request, file=self._requests, flush=True)

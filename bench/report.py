@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..runtime.backends import ON_CPU
 from ..runtime.precisions import PRECISIONS
 from .baselines import BASELINES
 from .machine import Machine
 from .measurement import STAGES, Measurement, Ratio, Subject
 
 # Engines that compute on the processor, whose limit is measured.
-ON_CPU = ("onnxruntime", "openvino", *BASELINES)
+ON_PROCESSOR = (*ON_CPU, *BASELINES)
 # Types of operands that it is measured in.
 LIMITED = ("fp32", "bf16", "int8")
 COLUMNS = 100  # of the text
@@ -110,7 +111,7 @@ class LatencyReport:
 
     def share_of_limit(self, one: Measurement) -> float | None:
         """What a subject computes in a second, of the best rate seen in its precision; None where none was measured."""
-        if one.subject.engine not in ON_CPU:
+        if one.subject.engine not in ON_PROCESSOR:
             return None
         rate = self.best_rate(PRECISIONS[one.subject.precision].multiplies)
         return None if rate is None else self.gflops(one) / rate.gflops

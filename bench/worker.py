@@ -5,6 +5,7 @@ It loads the subject, runs it once, then does what it is asked, a request a line
     run SECONDS    runs, for so long and at least once    {"ms": [of each run]}
     stages         takes a batch through every stage      {"ms": {stage: of it}}
     memory                                                {"mb": the peak of the process}
+    NAME           what else the subject answers to       an object
 
 Each answer is a line of JSON on its standard output. Before the first request comes {"loaded": true}, when the model
 is loaded. Then comes {"logits": [...]}, when it has answered for the first time. It ends when its standard input does.
@@ -16,8 +17,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TextIO
 
 import numpy as np
@@ -28,7 +29,7 @@ from ..preprocess.frames import Frames
 from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
 from ..runtime import predictions
-from ..runtime.backends import open_backend
+from ..runtime.backends import ON_CPU, open_backend
 from ..runtime.backends.timed_steps import RunsInSteps, Timed
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.reference import load_reference
@@ -68,10 +69,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A subject that is ready. run: what is timed; stages: the time in ms of each stage, where there are any."""
+    """A subject that is ready.
+
+    run: what is timed; stages: the time in ms of each stage, where there are any; answers: what else it is asked for,
+    by name
+    """
 
     run: Callable[[], NDArray[np.float32]]
     stages: Callable[[], dict[str, float]]
+    answers: Mapping[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
 
 
 def in_one_step(infer: Infer) -> InferInSteps:
@@ -132,7 +138,8 @@ def reference_clips(bundle: Bundle, batch: int) -> list[Frames]:
 def load_backend(values: dict[str, Any]) -> Loaded:
     settings = Settings(**values)
     bundle = Bundle.open(settings.bundle)
-    backend = open_backend(settings.engine, bundle, settings.precision, threads=settings.threads)
+    threads = settings.threads if settings.engine in ON_CPU else None
+    backend = open_backend(settings.engine, bundle, settings.precision, threads=threads)
     inputs = np.load(settings.inputs)
     infer = backend.infer_in_steps if isinstance(backend, RunsInSteps) else in_one_step(backend.infer)
     return Loaded(
@@ -167,6 +174,8 @@ def answer(loaded: Loaded, request: Sequence[str]) -> dict[str, Any]:
             return {"ms": loaded.stages()}
         case ["memory"]:
             return {"mb": peak_memory_mb()}
+        case [name] if name in loaded.answers:
+            return loaded.answers[name]()
         case _:
             raise ValueError(f"unknown request {request!r}")
 

@@ -15,8 +15,10 @@ from .encoder import VideoEncoder
 from .locate import locate
 from .masked import MaskedVideoModel
 from .model import VideoModel
+from .progress import Progress, silent
 from .reading import Reading
 from .storage.exchange import while_it_stays
+from .tuning.auto import settle
 
 MODELS: dict[Task, type[VideoModel]] = {
     "video-classification": VideoClassifier,
@@ -31,9 +33,10 @@ def load(
     *,
     task: Literal["video-classification"] = ...,
     backend: str = ...,
-    precision: str = ...,
+    precision: str | None = ...,
     threads: int | None = ...,
     reading: Reading | None = ...,
+    say: Progress = ...,
 ) -> VideoClassifier: ...
 
 
@@ -43,9 +46,10 @@ def load(
     *,
     task: Literal["feature-extraction"],
     backend: str = ...,
-    precision: str = ...,
+    precision: str | None = ...,
     threads: int | None = ...,
     reading: Reading | None = ...,
+    say: Progress = ...,
 ) -> VideoEncoder: ...
 
 
@@ -55,9 +59,10 @@ def load(
     *,
     task: Literal["masked-modeling"],
     backend: str = ...,
-    precision: str = ...,
+    precision: str | None = ...,
     threads: int | None = ...,
     reading: Reading | None = ...,
+    say: Progress = ...,
 ) -> MaskedVideoModel: ...
 
 
@@ -67,9 +72,10 @@ def load(
     *,
     task: Task | None,
     backend: str = ...,
-    precision: str = ...,
+    precision: str | None = ...,
     threads: int | None = ...,
     reading: Reading | None = ...,
+    say: Progress = ...,
 ) -> VideoModel: ...
 
 
@@ -78,9 +84,10 @@ def load(
     *,
     task: Task | None = "video-classification",
     backend: str = DEFAULT_BACKEND,
-    precision: str = "fp32",
+    precision: str | None = None,
     threads: int | None = None,
     reading: Reading | None = None,
+    say: Progress = silent,
 ) -> VideoModel:
     """Open a bundle and load one of its graphs into an engine.
 
@@ -92,10 +99,12 @@ def load(
             tag or commit. What the graph needs is fetched into the Hub's cache, and taken from there where the Hub is
             out of reach.
         task: what the bundle is for. None takes any, for what every model can do.
-        backend: the engine to run.
-        precision: which of the bundle's graphs to run.
-        threads: of the CPU that compute one batch. None leaves their number to the engine.
+        backend: the engine to run. "auto" is what `tubelet tune` chose for this machine, with its precision and
+            threads; the model then has it as `tuned`.
+        precision: which of the bundle's graphs to run. None is fp32, or what was chosen.
+        threads: of the CPU that compute one batch. None leaves their number to the engine, or is what was chosen.
         reading: how videos are read. Without one, one clip: the centre view of the family's published evaluation.
+        say: called with what "auto" took.
 
     Returns:
         A VideoClassifier, VideoEncoder or MaskedVideoModel, by the task.
@@ -103,7 +112,7 @@ def load(
     Raises:
         BundleError: for a folder that is no whole bundle, or is one for another task.
         HubError: where the Hub does not have it, or gives no answer.
-        BackendError: where the engine cannot run the graph.
+        BackendError: where the engine cannot run the graph, and for "auto" where no tuning holds here.
         MissingExtra: where the engine, or the client of the Hub, is not installed.
         OutOfBounds: for a task that there is none of, and for more threads or views than this machine can use.
     """
@@ -111,7 +120,9 @@ def load(
         check_choice("task", task, get_args(Task))
     if reading is not None and not isinstance(reading, Reading):
         raise OutOfBounds(f"reading must be a tubelet.Reading, got {shown(reading)}")
-    located = locate(path, backend, precision)
+    settled = settle(path, backend, precision, threads, say=say)
+    backend, precision, threads = settled.backend, settled.precision, settled.threads
+    located = locate(settled.path, backend, precision)
 
     def load_once() -> VideoModel:
         bundle = located.open()
@@ -122,7 +133,7 @@ def load(
         if engine.caution is not None:
             warnings.warn(engine.caution, RuntimeWarning, stacklevel=2)
         again = partial(_load_again, located.address, bundle.task, backend, precision, threads)
-        return MODELS[bundle.task](bundle, engine, reading=reading, again=again)
+        return MODELS[bundle.task](bundle, engine, reading=reading, again=again, tuned=settled.tuned)
 
     return while_it_stays(located.folder / MANIFEST, load_once)
 

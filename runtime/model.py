@@ -15,6 +15,7 @@ from .bounds import check_choice
 from .bundle.bundle import Bundle
 from .bundle.memory import clips_at_once
 from .reading import Clips, Reading, Video, as_read, prepare_clips, read_clips, read_crops
+from .tuning.record import Choice
 from .visual.explanation import Attentions, Explanation, explain_clip
 from .visual.rollout import Method
 
@@ -32,12 +33,20 @@ class VideoModel:
         spec: the input contract.
         labels: of a classifier, K names.
         reading: how videos are read.
+        tuned: what the backend "auto" was; None where another was asked for.
     """
 
     def __init__(
-        self, bundle: Bundle, backend: Backend, *, reading: Reading | None = None, again: Again | None = None
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        *,
+        reading: Reading | None = None,
+        again: Again | None = None,
+        tuned: Choice | None = None,
     ) -> None:
         self.bundle = bundle
+        self.tuned = tuned
         self.spec = bundle.spec
         self.reading = Reading() if reading is None else reading
         clips_at_once(bundle, "views").check(self.reading.views)

@@ -5,6 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Instructions that decide how fast matrices are multiplied: vectors, dot products of int8, bfloat16, tiles.
+MATRIX_FLAGS = (
+    "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16",
+    "amx_int8", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2",
+)  # fmt: skip
+
 
 def cores_allowed() -> tuple[int, ...]:
     """The numbers of the cores that this process may run on."""
@@ -20,6 +26,28 @@ def cpu_quota() -> float | None:
     """
     limits = [line.split() for file in _cgroup_files("cpu.max") for line in lines(file)]
     return min((int(most) / int(period) for most, period in limits if most != "max"), default=None)
+
+
+def default_threads() -> int:
+    """One for each core this process may use: those it may run on, within the time its cgroup gives."""
+    allowed = len(cores_allowed())
+    quota = cpu_quota()
+    return allowed if quota is None else max(1, min(allowed, int(quota)))
+
+
+def cpu_fields() -> dict[str, str]:
+    """The first processor's block of /proc/cpuinfo; nothing where the system has none."""
+    fields: dict[str, str] = {}
+    for line in lines(Path("/proc/cpuinfo")):
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def cpu_flags() -> tuple[str, ...]:
+    """The instructions that the processor says it has, in the system's words; none where it does not say."""
+    fields = cpu_fields()
+    return tuple(sorted((fields.get("flags") or fields.get("Features") or "").split()))
 
 
 def memory_bytes() -> int | None:

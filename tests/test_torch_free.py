@@ -7,6 +7,7 @@ wheel, and torch must be absent. Otherwise torch and everything that comes with 
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,23 @@ def test_check_and_classify(bundle: Path, video: Path, tmp_path: Path) -> None:
     result = python(COMMAND, "classify", bundle, video, "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert len(json.loads(result.stdout)["predictions"]) == 5
+
+
+def test_tune_and_what_auto_makes_of_it(bundle: Path, video: Path, tmp_path: Path) -> None:
+    """With one backend and few rounds: whether it runs."""
+    mine = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    quick = (
+        "from tubelet.bench.tuning import rounds; from tubelet.bench.tuning.contest import Rounds; "
+        "rounds.SCREEN = rounds.FINAL = Rounds(1, 1, 0.0); "
+    )
+    code = BLOCK + quick + "from tubelet.cli.tree import main; main()"
+    result = python(code, "tune", mine, "--backend", "onnxruntime", "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    choice = json.loads(result.stdout)["choice"]
+    assert (choice["backend"], choice["precision"]) == ("onnxruntime", "fp32")
+    result = python(COMMAND, "classify", mine, video, "--backend", "auto", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.startswith("note: auto is onnxruntime fp32 on ")
 
 
 def test_export_names_the_extra_that_is_missing(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What a model is loaded from and with, as it travels to the processes that load it."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,9 @@ from ..backends import DEFAULT_BACKEND
 from ..bundle.bundle import Bundle
 from ..classifier import VideoClassifier
 from ..load import load
+from ..progress import Progress, silent
 from ..reading import Reading
+from ..tuning.auto import settle
 
 
 @dataclass(frozen=True)
@@ -17,9 +19,15 @@ class Loading:
 
     bundle: Path | str
     backend: str = DEFAULT_BACKEND
-    precision: str = "fp32"
+    precision: str | None = None
     threads: int | None = None
     reading: Reading = field(default_factory=Reading)
+
+    def settled(self, *, say: Progress = silent) -> "Loading":
+        """The same with nothing left open: what is loaded where the backend is "auto". Raises what `settle` does."""
+        found = settle(self.bundle, self.backend, self.precision, self.threads, say=say)
+        bundle = self.bundle if found.tuned is None else found.path
+        return replace(self, bundle=bundle, backend=found.backend, precision=found.precision, threads=found.threads)
 
     def load(self) -> VideoClassifier:
         return load(
@@ -31,7 +39,7 @@ class Loading:
         )
 
     def described(self, bundle: Bundle) -> dict[str, Any]:
-        """What of it makes answers what they are, as JSON has it."""
+        """What of it makes answers what they are, as JSON has it. It is settled."""
         return {
             "sha256 of the bundle": bundle.sha256,
             "backend": self.backend,

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ...preprocess.sources import is_url
+from ..backends import DEFAULT_PRECISION
 from ..load import require_task
 from ..locate import locate
 from ..progress import Progress, silent
@@ -117,7 +118,8 @@ def classify_files(
         BackendError: where the engine fails; the rows before stay.
     """
     place = Output(output)
-    bundle = locate(loading.bundle, loading.backend, loading.precision).open()
+    loading = loading.settled(say=say)
+    bundle = locate(loading.bundle, loading.backend, loading.precision or DEFAULT_PRECISION).open()
     require_task(bundle, "video-classification")
     _check_protocols(names)
     run = loading.described(bundle) | {"top_k": top_k, "shard": str(shard or Shard())}

@@ -14,7 +14,7 @@ from .ort_rtx import open_onnxruntime_tensorrt_rtx
 from .trt import open_tensorrt
 from .trt_rtx import open_tensorrt_rtx
 
-__all__ = ["BACKENDS", "DEFAULT_BACKEND", "Backend", "graph_for", "open_backend"]
+__all__ = ["BACKENDS", "DEFAULT_BACKEND", "DEFAULT_PRECISION", "ON_CPU", "Backend", "graph_for", "open_backend"]
 
 # Each opens the bundle's graph for a precision; threads None leaves their number to the engine.
 BACKENDS: dict[BackendName, Callable[[Bundle, str, int | None], Backend]] = {
@@ -27,6 +27,9 @@ BACKENDS: dict[BackendName, Callable[[Bundle, str, int | None], Backend]] = {
     "openvino": open_openvino,
 }
 DEFAULT_BACKEND = "onnxruntime"
+DEFAULT_PRECISION = "fp32"
+# Those that compute in threads of the CPU. The others refuse a number of threads.
+ON_CPU = ("onnxruntime", "openvino")
 
 
 def open_backend(name: str, bundle: Bundle, precision: str, *, threads: int | None = None) -> Backend:

@@ -58,7 +58,7 @@ def evaluate(
         NotWritten: where rows cannot be written, or are those of another run.
     """
     bundle = Bundle.open(loading.bundle)
-    truth = _truth(bundle, labels_file, root)
+    truth = read_labelled(bundle, labels_file, root)
     for backend, precision in subjects:
         require_computes(backend, precision)
     said: dict[str, dict[str, list[str]]] = {}
@@ -112,7 +112,8 @@ def _report(
     )
 
 
-def _truth(bundle: Bundle, labels_file: Path, root: str | None) -> Truth:
+def read_labelled(bundle: Bundle, labels_file: Path, root: str | None) -> Truth:
+    """Read a labelled set that a bundle can be held against; raises what `evaluate` does for one that cannot."""
     require_task(bundle, "video-classification")
     if bundle.problem_type != "single_label_classification":
         raise BundleError(

@@ -14,6 +14,7 @@ from ..bundle.reference import Reference, load_reference
 from ..locate import locate
 from ..progress import Progress, silent
 from ..reading import Reading
+from ..tuning.auto import Settled, settle
 from .parity import check_bundle, limit_of
 from .video_check import StageReport, check_video
 
@@ -23,11 +24,12 @@ def check(
     path: str | Path,
     *,
     backend: str = ...,
-    precision: str = ...,
+    precision: str | None = ...,
     threads: int | None = ...,
     video: None = None,
     reading: Reading | None = ...,
     progress: Progress = ...,
+    say: Progress = ...,
 ) -> ParityReport: ...
 
 
@@ -36,11 +38,12 @@ def check(
     path: str | Path,
     *,
     backend: str = ...,
-    precision: str = ...,
+    precision: str | None = ...,
     threads: int | None = ...,
     video: str | Path,
     reading: Reading | None = ...,
     progress: Progress = ...,
+    say: Progress = ...,
 ) -> StageReport: ...
 
 
@@ -48,22 +51,24 @@ def check(
     path: str | Path,
     *,
     backend: str = DEFAULT_BACKEND,
-    precision: str = "fp32",
+    precision: str | None = None,
     threads: int | None = None,
     video: str | Path | None = None,
     reading: Reading | None = None,
     progress: Progress = silent,
+    say: Progress = silent,
 ) -> ParityReport | StageReport:
     """Compare what a bundle computes here with what torch computed when it was made.
 
     Args:
         path: the folder of the bundle, or hf://owner/name[@REV].
-        backend: the engine to run.
-        precision: which of the bundle's graphs to run.
-        threads: of the CPU that compute one batch. None leaves their number to the engine.
+        backend: the engine to run; "auto" is what `tubelet tune` chose for this machine.
+        precision: which of the bundle's graphs to run. None is fp32, or what was chosen.
+        threads: of the CPU that compute one batch. None leaves their number to the engine, or is what was chosen.
         video: a file that was named at the export. Its stages are compared instead of the reference clips.
         reading: how `video` is read, where not as the export read it: another track, or more memory.
         progress: called with a line for each step.
+        say: called with what "auto" took.
 
     Returns:
         A report whose `passed` says whether everything is within tolerance, and whose `table()` shows it.
@@ -77,11 +82,21 @@ def check(
     """
     if video is not None:
         (report,) = check_videos(
-            path, [video], backend=backend, precision=precision, threads=threads, reading=reading, progress=progress
+            path,
+            [video],
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            reading=reading,
+            progress=progress,
+            say=say,
         )
         return report
-    with _opened(path, backend, precision, threads, progress) as (bundle, engine, reference):
-        parity = check_bundle(engine, bundle, reference, backend=backend, precision=precision, progress=progress)
+    asked = settle(path, backend, precision, threads, say=say)
+    with _opened(asked, progress) as (bundle, engine, reference):
+        parity = check_bundle(
+            engine, bundle, reference, backend=asked.backend, precision=asked.precision, progress=progress
+        )
         engine.note_check(parity)
         return parity
 
@@ -91,14 +106,16 @@ def check_videos(
     videos: Sequence[str | Path],
     *,
     backend: str = DEFAULT_BACKEND,
-    precision: str = "fp32",
+    precision: str | None = None,
     threads: int | None = None,
     reading: Reading | None = None,
     progress: Progress = silent,
+    say: Progress = silent,
 ) -> list[StageReport]:
     """Compare every stage of several videos with the record of the export; see `check`, which takes one."""
-    with _opened(path, backend, precision, threads, progress) as (bundle, engine, reference):
-        limit = limit_of(bundle, precision, reference)
+    asked = settle(path, backend, precision, threads, say=say)
+    with _opened(asked, progress) as (bundle, engine, reference):
+        limit = limit_of(bundle, asked.precision, reference)
         return [
             check_video(
                 local_path(str(video)),
@@ -107,19 +124,17 @@ def check_videos(
                 engine.infer,
                 reading=reading,
                 limit=limit,
-                backend=backend,
-                precision=precision,
+                backend=asked.backend,
+                precision=asked.precision,
             )
             for video in videos
         ]
 
 
 @contextmanager
-def _opened(
-    path: str | Path, backend: str, precision: str, threads: int | None, progress: Progress
-) -> Iterator[tuple[Bundle, Backend, Reference]]:
+def _opened(asked: Settled, progress: Progress) -> Iterator[tuple[Bundle, Backend, Reference]]:
     """The bundle, its graph loaded into the engine, and what torch answered."""
-    bundle = locate(path, backend, precision, progress=progress).open()
+    bundle = locate(asked.path, asked.backend, asked.precision, progress=progress).open()
     progress("loading")
-    with open_backend(backend, bundle, precision, threads=threads) as engine:
+    with open_backend(asked.backend, bundle, asked.precision, threads=asked.threads) as engine:
         yield bundle, engine, load_reference(bundle)

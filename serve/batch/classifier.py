@@ -34,9 +34,9 @@ class Classifier:
         self,
         bundle: str | Path,
         *,
-        threads: int = 1,
+        threads: int | None = 1,
         backend: str = DEFAULT_BACKEND,
-        precision: str = "fp32",
+        precision: str | None = None,
         reading: Reading | None = None,
         top_k: int = 5,
         batch: int = 1,
@@ -46,9 +46,10 @@ class Classifier:
 
         Args:
             bundle: the folder of the bundle, the same for all processes, or its address on the Hub.
-            threads: CPU threads that compute one batch: as many as a process is given, `num_cpus` of Ray.
-            backend: the engine to run.
-            precision: which of the bundle's graphs to run.
+            threads: CPU threads that compute one batch: as many as a process is given, `num_cpus` of Ray. None for the
+                backend "auto".
+            backend: the engine to run. "auto" is what `tubelet tune` chose for the machine that a process is on.
+            precision: which of the bundle's graphs to run. None is fp32, or what was chosen.
             reading: how videos are read.
             top_k: how many labels.
             batch: clips in one run of the graph.

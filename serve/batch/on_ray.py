@@ -17,15 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from ...preprocess.errors import BackendError, MissingExtra, NotAvailable, VideoError
+from ...preprocess.errors import BackendError, MissingExtra, NotAvailable, OutOfBounds, VideoError
 from ...preprocess.sources import Source, is_url
 from ...preprocess.spec import ClipSpec
 from ...runtime.archive.loading import Loading
 from ...runtime.archive.parquet import pyarrow
 from ...runtime.archive.rows import Row, in_text
+from ...runtime.backends import DEFAULT_PRECISION
 from ...runtime.locate import locate
 from ...runtime.reading import AlreadyRead, Reading, read_crops
 from ...runtime.remote import Remote
+from ...runtime.tuning.auto import AUTO
 
 ON_GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt")
 
@@ -126,8 +128,15 @@ def classify_on_ray(
     Raises:
         MissingExtra: where Ray is not installed.
         BackendError: where there is no cluster, or it gives up.
+        OutOfBounds: for the backend "auto": a tuning is for one machine, and a cluster may have others.
     """
-    located = locate(loading.bundle, loading.backend, loading.precision)
+    if loading.backend == AUTO:
+        raise OutOfBounds(
+            "backend auto is what was tuned on this machine, and a cluster may have others",
+            fix="name a backend and a precision that all of them have",
+        )
+    loading = loading.settled()
+    located = locate(loading.bundle, loading.backend, loading.precision or DEFAULT_PRECISION)
     spec = located.open().spec
     loading = replace(loading, bundle=located.address, threads=loading.threads or 1)
     with _cluster(address) as ray:

@@ -23,7 +23,7 @@ from checkpoints import build, tiny_config, write_checkpoint
 from click.testing import CliRunner, Result
 from torch.utils.flop_counter import FlopCounterMode
 
-from tubelet.bench import process
+from tubelet.bench import process, worker
 from tubelet.bench import subject as subject_process
 from tubelet.bench.baselines import BASELINES, is_made
 from tubelet.bench.bench import bench_bundle, checkpoint_for_torch
@@ -32,19 +32,20 @@ from tubelet.bench.machine import peak_memory_mb
 from tubelet.bench.measure import smallest_cosine, write_inputs
 from tubelet.bench.peer import CONVERTS, load_peer
 from tubelet.bench.report import LatencyReport
-from tubelet.bench.worker import Settings, stage_times
+from tubelet.bench.worker import Settings, load_backend, stage_times
 from tubelet.cli.tree import main
 from tubelet.exporter.families.attention import attend_with, eager_attention, sdpa_attention
 from tubelet.exporter.graph.cost import matrix_products
 from tubelet.exporter.graph.tasks import exported_model
 from tubelet.preprocess.errors import BackendError, BundleError, CheckpointError, MissingExtra
-from tubelet.runtime.backends import open_backend
+from tubelet.runtime.backends import BACKENDS, ON_CPU, Backend, open_backend
 from tubelet.runtime.backends.ort import CPU_PROVIDER, open_session
 from tubelet.runtime.backends.ort_cuda import BoundSession
 from tubelet.runtime.backends.product_graph import product_graph, quantized_product_graph
 from tubelet.runtime.backends.timed_steps import RunsInSteps
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.files import MatrixProduct
+from tubelet.runtime.precisions import BackendName, graphs_for
 
 FAMILIES = ("vivit", "videomae")
 QUICK = ["--rounds", "3", "--starts", "1", "--threads", "1"]
@@ -218,6 +219,27 @@ def test_copies_are_told_apart_where_an_engine_can(vivit_bundle: Path) -> None:
     assert min(times.values()) > 0
     with open_backend("onnxruntime", bundle, "fp32") as backend:
         assert not isinstance(backend, RunsInSteps)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_number_of_threads_is_for_backends_on_the_cpu(
+    name: BackendName, vivit_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name not in ON_CPU:
+        with pytest.raises(BackendError, match="a number of CPU threads has no meaning"):
+            open_backend(name, Bundle.open(vivit_bundle), next(iter(graphs_for(name))), threads=3)
+    given: list[int | None] = []
+
+    def opened(*_: object, threads: int | None) -> Backend:
+        given.append(threads)
+        return open_backend("onnxruntime", Bundle.open(vivit_bundle), "fp32")
+
+    monkeypatch.setattr(worker, "open_backend", opened)
+    np.save(tmp_path / "inputs.npy", np.zeros(1))
+    load_backend(
+        dataclasses.asdict(Settings(name, "fp32", 1, 3, str(vivit_bundle), str(tmp_path / "inputs.npy"), None, None))
+    )
+    assert given == [3 if name in ON_CPU else None]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

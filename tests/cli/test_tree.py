@@ -32,6 +32,7 @@ COMMANDS = [
     "serve",
     "timeline",
     "triton",
+    "tune",
     "watch",
 ]
 

@@ -10,7 +10,7 @@ from ..runtime.proof.check import check as check_bundle
 from ..runtime.proof.check import check_videos
 from ..runtime.proof.video_check import StageReport
 from ..runtime.reading import Reading
-from .options import EXIT_PARITY, engine_options, json_option, print_json, runnable_argument
+from .options import EXIT_PARITY, engine_options, json_option, note, print_json, runnable_argument
 from .reading_options import max_mb_option, track_option
 
 
@@ -30,7 +30,7 @@ from .reading_options import max_mb_option, track_option
 def check(
     bundle: Path | str,
     backend: str,
-    precision: str,
+    precision: str | None,
     threads: int | None,
     videos: tuple[str, ...],
     track: int | None,
@@ -61,9 +61,18 @@ def check(
                 threads=threads,
                 reading=reading,
                 progress=progress,
+                say=progress.aside(note),
             )
         else:
-            reports = [check_bundle(bundle, backend=backend, precision=precision, threads=threads, progress=progress)]
+            parity = check_bundle(
+                bundle,
+                backend=backend,
+                precision=precision,
+                threads=threads,
+                progress=progress,
+                say=progress.aside(note),
+            )
+            reports = [parity]
     if as_json:
         documents = [report.to_json() for report in reports]
         print_json(documents if len(videos) > 1 else documents[0])

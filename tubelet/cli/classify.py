@@ -16,9 +16,9 @@ from ..runtime.classifier import Classification
 from ..runtime.predictions import Value
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
+from ..runtime.tuning.auto import AUTO, settle
 from ..serve.batch.on_ray import classify_on_ray
 from .options import (
-    batch_option,
     engine_options,
     json_option,
     note,
@@ -48,7 +48,11 @@ class ShardOf(click.ParamType[Shard]):
 @engine_options
 @click.option("--top-k", type=click.IntRange(min=1), default=5, show_default=True, help="Labels to show.")
 @reading_options
-@batch_option
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    help="Clips in one run of the graph.  [default: 1, or what auto is]",
+)
 @workers_option
 @json_option
 @click.option("--json-lines", is_flag=True, help="One JSON object a video, each on its line as soon as it is known.")
@@ -81,11 +85,11 @@ def classify(
     bundle: Path | str,
     videos: tuple[str, ...],
     backend: str,
-    precision: str,
+    precision: str | None,
     threads: int | None,
     top_k: int,
     reading: Reading,
-    batch: int,
+    batch: int | None,
     workers: int,
     as_json: bool,
     json_lines: bool,
@@ -112,7 +116,11 @@ def classify(
       tubelet classify artifacts/vivit-b-16x2-kinetics400 *.mp4 --json-lines > results.jsonl
       tubelet classify artifacts/vivit-b-16x2-kinetics400 --files list.txt --shard 2/8 --resume -o 2.jsonl
     """
-    loading = Loading(bundle, backend, precision, threads, reading)
+    if backend == AUTO and ray is not None:
+        raise click.UsageError("--backend auto is what was tuned on this machine, and --ray may have others")
+    asked = settle(bundle, backend, precision, threads, say=note)
+    loading = Loading(asked.path, asked.backend, asked.precision, asked.threads, reading)
+    batch = batch or (1 if asked.tuned is None else asked.tuned.batch)
     if files is None:
         if not videos:
             raise click.UsageError("name a VIDEO, or an archive by --files")

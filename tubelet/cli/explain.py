@@ -11,7 +11,7 @@ from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.visual.picture_files import check_picture, write_panels
 from ..runtime.visual.rollout import Method
-from .options import engine_options, json_option, print_json, runnable_argument
+from .options import engine_options, json_option, note, print_json, runnable_argument
 from .picture_options import picture_options
 from .reading_options import one_view_options
 from .standard_input import with_standard_input
@@ -40,7 +40,7 @@ def explain(
     method: Method,
     reading: Reading,
     backend: str,
-    precision: str,
+    precision: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -57,7 +57,15 @@ def explain(
     check_picture(output, force=force)
     with StatusLine() as progress, with_standard_input([video]) as (given,):
         progress("loading")
-        with load(bundle, task=None, backend=backend, precision=precision, threads=threads, reading=reading) as model:
+        with load(
+            bundle,
+            task=None,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            reading=reading,
+            say=progress.aside(note),
+        ) as model:
             progress(f"explaining {video}")
             found = model.explain(given, method=method)
         progress(f"writing {output}")

@@ -16,7 +16,7 @@ from ..runtime.load import load
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.storage.written import naming, written_file
-from .options import engine_options, json_option, print_json, runnable_argument
+from .options import engine_options, json_option, note, print_json, runnable_argument
 from .reading_options import reading_options
 from .standard_input import STANDARD_INPUT, with_standard_input
 
@@ -42,7 +42,7 @@ def features(
     npz: Path | None,
     force: bool,
     backend: str,
-    precision: str,
+    precision: str | None,
     threads: int | None,
     reading: Reading,
     as_json: bool,
@@ -63,7 +63,13 @@ def features(
     with StatusLine() as progress, with_standard_input(videos) as given:
         progress("loading")
         with load(
-            bundle, task="feature-extraction", backend=backend, precision=precision, threads=threads, reading=reading
+            bundle,
+            task="feature-extraction",
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            reading=reading,
+            say=progress.aside(note),
         ) as model:
             for named, video in zip(videos, given, strict=True):
                 progress(f"reading {video}")

@@ -11,10 +11,11 @@ import click
 
 from ..preprocess.errors import BundleError, OutOfBounds
 from ..preprocess.redaction import redacted
-from ..runtime.backends import BACKENDS, DEFAULT_BACKEND
+from ..runtime.backends import BACKENDS, DEFAULT_BACKEND, DEFAULT_PRECISION
 from ..runtime.bounds import IMAGE_SIDE, THREADS, WORKERS, Bound, whole_number
 from ..runtime.hub import SCHEME, HubAddress, is_on_hub
 from ..runtime.storage.exchange import restored
+from ..runtime.tuning.auto import AUTO
 
 EXIT_PARITY = 3
 
@@ -82,7 +83,9 @@ class Bounded(click.ParamType[int]):
 
 
 threads_option = click.option(
-    "--threads", type=Bounded(THREADS), help="CPU threads that compute one batch.  [default: the engine's]"
+    "--threads",
+    type=Bounded(THREADS),
+    help="CPU threads that compute one batch.  [default: the engine's, or what auto is]",
 )
 batch_option = click.option(
     "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Clips in one run of the graph."
@@ -96,14 +99,15 @@ def engine_options(command: Command) -> Command:
     """--backend, --precision and --threads, the same for every command that runs one graph."""
     command = threads_option(command)
     command = click.option(
-        "--precision", default="fp32", show_default=True, help="Which of the bundle's graphs to run."
+        "--precision",
+        help=f"Which of the bundle's graphs to run.  [default: {DEFAULT_PRECISION}, or what auto is]",
     )(command)
     return click.option(
         "--backend",
-        type=click.Choice(list(BACKENDS)),
+        type=click.Choice([*BACKENDS, AUTO]),
         default=DEFAULT_BACKEND,
         show_default=True,
-        help="What executes the graph.",
+        help="What executes the graph; auto is what `tubelet tune` chose for this machine.",
     )(command)
 
 

@@ -9,7 +9,7 @@ from ..runtime.load import load
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.visual.picture_files import check_picture, write_panels
-from .options import engine_options, json_option, print_json, runnable_argument
+from .options import engine_options, json_option, note, print_json, runnable_argument
 from .picture_options import picture_options
 from .reading_options import one_view_options
 from .standard_input import with_standard_input
@@ -32,7 +32,7 @@ def reconstruct(
     seed: int,
     reading: Reading,
     backend: str,
-    precision: str,
+    precision: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -50,7 +50,13 @@ def reconstruct(
     with StatusLine() as progress, with_standard_input([video]) as (given,):
         progress("loading")
         with load(
-            bundle, task="masked-modeling", backend=backend, precision=precision, threads=threads, reading=reading
+            bundle,
+            task="masked-modeling",
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            reading=reading,
+            say=progress.aside(note),
         ) as model:
             progress(f"reconstructing {video}")
             found = model.reconstruct(given, seed=seed)

@@ -1,14 +1,16 @@
 """`tubelet serve`."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from ..preprocess.errors import MissingExtra
 from ..runtime.load import load
 from ..runtime.progress import StatusLine
-from .options import BundlePath, engine_options
+from .options import BundlePath, engine_options, note
 
 
 @click.command()
@@ -18,7 +20,12 @@ from .options import BundlePath, engine_options
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 takes one that is free."
 )
 @click.option("--workers", type=int, default=2, show_default=True, help="Threads that decode and prepare.")
-@click.option("--batch", type=int, default=8, show_default=True, help="Clips of all clients in one run of the graph.")
+@click.option(
+    "--batch",
+    type=int,
+    default=8,
+    help="Clips of all clients in one run of the graph.  [default: 8, or what auto is]",
+)
 @click.option("--delay-ms", type=float, default=5.0, show_default=True, help="How long a clip waits for others.")
 @click.option("--queue", type=int, default=256, show_default=True, help="Requests taken at once; more hear 503.")
 @click.option("--max-mb", type=int, default=64, show_default=True, help="MiB that the body of a request may have.")
@@ -51,7 +58,7 @@ def serve(
     max_seconds: float,
     timeout_s: float,
     backend: str,
-    precision: str,
+    precision: str | None,
     threads: int | None,
 ) -> None:
     """Serve each BUNDLE over HTTP, with a page to try it on.
@@ -80,15 +87,15 @@ def serve(
         socket = opened.enter_context(listening(host, port))
         with StatusLine() as progress:
             progress("loading")
-            served = named(
-                [
-                    (
-                        name_of(bundle),
-                        opened.enter_context(load(bundle, backend=backend, precision=precision, threads=threads)),
-                    )
-                    for bundle in bundles
-                ]
-            )
+            say = progress.aside(note)
+            models = [
+                opened.enter_context(load(bundle, backend=backend, precision=precision, threads=threads, say=say))
+                for bundle in bundles
+            ]
+        served = named(list(zip(map(name_of, bundles), models, strict=True)))
+        tuned = [model.tuned.batch for model in models if model.tuned is not None]
+        if tuned and click.get_current_context().get_parameter_source("batch") is ParameterSource.DEFAULT:
+            limits = replace(limits, batch=max(tuned))
         serve_until_signal(
             create_app(served, limits),
             socket,

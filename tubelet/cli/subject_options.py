@@ -1,20 +1,42 @@
 """What commands share that look at several engines: which these are, and the page that is written of them."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from ..runtime.backends import BACKENDS, DEFAULT_BACKEND
 from ..runtime.precisions import BackendName
 from ..runtime.storage.written import written_file
-from .options import Command
+from ..runtime.tuning.auto import AUTO, take_tuned
+from .options import Command, note
+
+# What --backend takes.
+Asked = BackendName | Literal["auto"]
+
+
+def settled_subjects(
+    bundle: Path, backends: Sequence[Asked], precisions: Sequence[str], threads: int | None
+) -> tuple[list[tuple[BackendName, str]], int | None]:
+    """Each backend with each precision; auto with its own, and its number of threads for all.
+
+    Raises OutOfBounds for threads beside auto, and for a precision where there is nothing but auto.
+    """
+    named = [(backend, precision) for backend in backends if backend != AUTO for precision in precisions]
+    if AUTO not in backends:
+        return named, threads
+    asked = click.get_current_context().get_parameter_source("precisions") is not ParameterSource.DEFAULT
+    found = take_tuned(bundle, precisions[0] if asked and not named else None, threads, say=note)
+    auto = (found.choice.backend, found.choice.precision)
+    ordered = [auto, *named] if backends[0] == AUTO else [*named, auto]
+    return list(dict.fromkeys(ordered)), found.choice.threads
 
 
 def subject_options(doing: str) -> Callable[[Command], Command]:
-    """The options that name backends and precisions, passed on as `subjects`: each backend with each precision.
+    """The options that name backends and precisions, passed on as `subjects`: see `settled_subjects`.
 
     doing: what the command does with a precision, for the help.
     """
@@ -24,10 +46,10 @@ def subject_options(doing: str) -> Callable[[Command], Command]:
             "--backend",
             "backends",
             multiple=True,
-            type=click.Choice(list(BACKENDS)),
+            type=click.Choice([*BACKENDS, AUTO]),
             default=(DEFAULT_BACKEND,),
             show_default=True,
-            help="What executes the graphs; may be repeated.",
+            help="What executes the graphs; may be repeated. auto is what `tubelet tune` chose for this machine.",
         )
         @click.option(
             "--precision",
@@ -38,8 +60,16 @@ def subject_options(doing: str) -> Callable[[Command], Command]:
             help=f"A precision to {doing} with each backend; may be repeated.",
         )
         @functools.wraps(command)
-        def with_subjects(*, backends: tuple[BackendName, ...], precisions: tuple[str, ...], **others: Any) -> None:
-            command(subjects=[(backend, precision) for backend in backends for precision in precisions], **others)
+        def with_subjects(
+            *,
+            bundle: Path,
+            backends: tuple[Asked, ...],
+            precisions: tuple[str, ...],
+            threads: int | None,
+            **others: Any,
+        ) -> None:
+            subjects, threads = settled_subjects(bundle, backends, precisions, threads)
+            command(bundle=bundle, subjects=subjects, threads=threads, **others)
 
         return with_subjects
 

@@ -11,7 +11,7 @@ from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.stream.events import EventRule
 from .event_options import event_options
-from .options import bundle_argument, engine_options
+from .options import bundle_argument, engine_options, note
 from .reading_options import stream_reading_options, url_option
 from .standard_input import with_standard_input
 
@@ -44,7 +44,7 @@ def timeline(
     reading: Reading,
     allow_url: bool,
     backend: str,
-    precision: str,
+    precision: str | None,
     threads: int | None,
     force: bool,
 ) -> None:
@@ -66,7 +66,14 @@ def timeline(
     with StatusLine() as progress, with_standard_input([video]) as (given,):
         source = replace(Source.of(given, allow_url=allow_url), track=reading.track, max_mb=reading.max_mb)
         progress("loading")
-        with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
+        with load(
+            bundle,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            reading=reading,
+            say=progress.aside(note),
+        ) as model:
             found = record(model, source, every=every, rule=rule, say=progress)
         for output in outputs:
             progress(f"writing {output}")

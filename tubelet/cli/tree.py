@@ -30,6 +30,7 @@ from .serve import serve
 from .signals import ended_by_signals, exit_interrupted
 from .timeline import timeline
 from .triton import triton
+from .tune import tune
 from .watch import watch
 
 
@@ -103,6 +104,7 @@ COMMANDS = (
     serve,
     timeline,
     triton,
+    tune,
     watch,
 )
 for command in COMMANDS:

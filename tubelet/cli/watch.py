@@ -61,7 +61,7 @@ def watch(
     bundle: Path,
     sources: tuple[str, ...],
     backend: str,
-    precision: str,
+    precision: str | None,
     threads: int | None,
     every: float,
     rule: EventRule,
@@ -98,7 +98,14 @@ def watch(
     failed = False
     with StatusLine() as progress:
         progress("loading")
-        with load(bundle, backend=backend, precision=precision, threads=threads, reading=reading) as model:
+        with load(
+            bundle,
+            backend=backend,
+            precision=precision,
+            threads=threads,
+            reading=reading,
+            say=progress.aside(note),
+        ) as model:
             progress.clear()
             note(f"windows of {grid_of(model.spec, fps=reading.fps, every=every)}")
             has_events = model.problem_type != "regression"
