@@ -4,8 +4,8 @@ import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -145,15 +145,34 @@ def build_monitor(trt: ModuleType, progress: Progress) -> Any:
     return Monitor()
 
 
-def _run_cancellable(monitor: Any, build: Any) -> Any:
-    """What `build` returns. It runs beside this thread, which could not hear Ctrl-C from inside TensorRT."""
+def _run_cancellable(monitor: Any, build: Callable[[], Any]) -> Any:
+    """What `build` returns. It runs beside this thread, which could not hear Ctrl-C from inside TensorRT.
+
+    Raises KeyboardInterrupt on Ctrl-C, once the build has ended.
+    """
     with ThreadPoolExecutor(1) as pool:
-        building = pool.submit(build)
+        # A thread that is interrupted while it waits for another to start leaves one that the pool does not know, and
+        # does not wait for. This one does nothing yet.
+        pool.submit(int).result()
         try:
+            building = pool.submit(build)
+            while not wait([building], timeout=0.1).done:
+                pass  # a signal that arrives just as a wait begins is heard only when that wait ends
             return building.result()
         except KeyboardInterrupt:
+            _end(monitor, pool)
+            raise
+
+
+def _end(monitor: Any, pool: ThreadPoolExecutor) -> None:
+    """Cancel a build and wait, however often Ctrl-C is pressed: TensorRT still works on what is freed after this."""
+    while True:
+        try:
             monitor.cancel()
-            raise  # once the build has ended: the pool waits for it
+            pool.submit(int).result()  # which its one thread comes to after the build
+            return
+        except KeyboardInterrupt:
+            continue
 
 
 def layer_types(information: str) -> dict[str, int]:
