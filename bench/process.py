@@ -64,9 +64,9 @@ class Process:
 
     def ask(self, request: str) -> dict[str, Any]:
         """Ask for what worker.py answers. Raises as `receive` does."""
-        # Where it has ended meanwhile, what it left to be read says why.
+        # Where it has ended meanwhile, what it left to be read says why. A buffer would be written again as it closes.
         with suppress(BrokenPipeError):
-            print(request, file=self._requests, flush=True)
+            os.write(self._requests.fileno(), f"{request}\n".encode())
         return self.receive()
 
     def receive(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from .convert import Converter, Scaling
 from .errors import VideoError
 from .frames import Frames, Timeline
 from .gather import Arrival, Decoding, Fit, gather
-from .pyav import UNDECODABLE, pyav
+from .pyav import UNDECODABLE, pyav, refuse_shortage
 from .seeking import (
     CutShort,
     FrameIndex,
@@ -219,7 +219,8 @@ def _damage(source: Source, error: av.FFmpegError) -> VideoError:
                     pts.append(packet.pts)
                 try:
                     readable += len(packet.decode())
-                except UNDECODABLE:
+                except UNDECODABLE as undecodable:
+                    refuse_shortage(source, undecodable)  # FFmpeg's first word for it may be that the data are invalid
                     width, height = video.stream.codec_context.width, video.stream.codec_context.height
                     if not broken and (width * height > source.max_pixels or width * height == 0):
                         return too_large(source, width, height)

@@ -333,6 +333,7 @@ def test_a_process_that_dies_is_an_error_with_its_last_words(vivit_bundle: Path,
     inputs = write_inputs(Bundle.open(vivit_bundle), 2, tmp_path)["graph"]
     with started(settings(vivit_bundle, inputs)) as subject:
         subject._worker.kill()
+        subject._worker.wait()  # what is asked now finds nobody
         with pytest.raises(BackendError, match=r"the subject was ended by signal 9\n  fix: a smaller --batch"):
             subject.run(0)
     with (
