@@ -5,7 +5,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -155,13 +155,17 @@ def _run_cancellable(monitor: Any, build: Callable[[], Any]) -> Any:
         # does not wait for. This one does nothing yet.
         pool.submit(int).result()
         try:
-            building = pool.submit(build)
-            while not wait([building], timeout=0.1).done:
-                pass  # a signal that arrives just as a wait begins is heard only when that wait ends
-            return building.result()
+            return _result(pool.submit(build))
         except KeyboardInterrupt:
             _end(monitor, pool)
             raise
+
+
+def _result(running: Future[Any]) -> Any:
+    """Its result. A signal that comes just as a wait begins is heard when that wait ends, so each is a short one."""
+    while not wait([running], timeout=0.1).done:
+        pass
+    return running.result()
 
 
 def _end(monitor: Any, pool: ThreadPoolExecutor) -> None:
@@ -169,7 +173,7 @@ def _end(monitor: Any, pool: ThreadPoolExecutor) -> None:
     while True:
         try:
             monitor.cancel()
-            pool.submit(int).result()  # which its one thread comes to after the build
+            _result(pool.submit(int))  # which its one thread comes to after the build
             return
         except KeyboardInterrupt:
             continue

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import stat
 import sys
 import threading
@@ -14,6 +13,7 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 from gpu import Gpu, plug_in
+from keyboard import keyboard
 from killed import litter, put_in_place
 from onnx import ModelProto, TensorProto
 from tensorrt_double import VERSIONS
@@ -268,16 +268,17 @@ def test_a_tensorrt_that_is_too_old(monkeypatch: pytest.MonkeyPatch, bundle: Bun
 
 def test_ctrl_c_ends_the_build_soon_and_leaves_nothing(latest: Gpu, bundle: Bundle) -> None:
     steps = []
+    with keyboard() as press_ctrl_c:
 
-    def interrupt() -> None:
-        steps.append(threading.current_thread() is threading.main_thread())
-        if len(steps) == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-            threading.Event().wait(0.2)  # a step takes a while, in which the main thread hears it
+        def interrupt() -> None:
+            steps.append(threading.current_thread() is threading.main_thread())
+            if len(steps) == 1:
+                press_ctrl_c()
+                threading.Event().wait(0.2)  # a step takes a while, in which the build is cancelled
 
-    latest.behaviour.at_step = interrupt
-    with pytest.raises(KeyboardInterrupt):
-        build_engine(bundle, EngineOptions("fp16"))
+        latest.behaviour.at_step = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            build_engine(bundle, EngineOptions("fp16"))
     assert steps == [False]
     assert list((bundle.path / "engines").iterdir()) == []
 

@@ -1,12 +1,10 @@
 """Plans from NVIDIA's own builder, made without a GPU: what it builds, what it refuses, and how it is stopped."""
 
-import os
-import signal
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from keyboard import keyboard
 from real_tensorrt import graph_file, real_tensorrt
 
 from tubelet.exporter.tensorrt import network
@@ -102,15 +100,15 @@ def test_attention_in_float32_must_be_decomposable(vivit: Bundle, monkeypatch: p
 
 def test_ctrl_c_ends_a_build_soon(vivit: Bundle) -> None:
     said: list[str] = []
+    with keyboard() as press_ctrl_c:
 
-    def interrupt(message: str) -> None:
-        said.append(message)
-        if len(said) == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-            threading.Event().wait(0.2)  # in which the main thread hears it
+        def interrupt(message: str) -> None:
+            said.append(message)
+            if len(said) == 1:
+                press_ctrl_c()
 
-    with pytest.raises(KeyboardInterrupt):
-        build(vivit, Recipe("fp16"), progress=interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            build(vivit, Recipe("fp16"), progress=interrupt)
     after = len(said)
     whole: list[str] = []
     build(vivit, Recipe("fp16"), progress=whole.append)
