@@ -1,14 +1,19 @@
-"""Bundles and videos that several test files use, made once for each worker."""
+"""Bundles and videos that several test files use, made once for all workers."""
 
+import functools
+import gc
 import importlib.util
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 FOLDER = os.environ.get("TUBELET_BUNDLES")
+DEMO = Path(__file__).parents[1] / "artifacts" / "demo"
 
 # As the library sets it before it imports ONNX Runtime, which some tests import themselves.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -23,6 +28,14 @@ if importlib.util.find_spec("torch"):
     import torch
 
     torch.set_num_threads(1)
+    # A quarter of the time of a small export: torch reads its 500 translations from their sources again for each.
+    apis = importlib.import_module("torch.onnx._internal._lazy_import").onnxscript_apis
+    vars(apis)["get_torchlib_ops"] = functools.cache(lambda: importlib.import_module(apis._name).get_torchlib_ops())
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of every later collection of garbage what the imports made, torch and transformers above all."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -45,13 +58,29 @@ def lowered_bundles(
     from tubelet.exporter.lower.search import add_graph
     from tubelet.runtime.bundle.bundle import Bundle
 
-    found = {}
-    for family, path in (("vivit", vivit_bundle), ("videomae", videomae_bundle)):
-        found[family] = Path(shutil.copytree(path, tmp_path_factory.mktemp(family) / "bundle"))
-        bundle = Bundle.open(found[family])
-        for precision in ("fp16", "int8", "int8-static", "fp8"):
-            bundle, _ = add_graph(bundle, precision)
-    return found
+    def lower(folder: Path) -> None:
+        for family, path in (("vivit", vivit_bundle), ("videomae", videomae_bundle)):
+            bundle = Bundle.open(shutil.copytree(path, folder / family))
+            for precision in ("fp16", "int8", "int8-static", "fp8"):
+                bundle, _ = add_graph(bundle, precision)
+
+    made = made_once("lowered", tmp_path_factory, lower)
+    return {family: made / family for family in ("vivit", "videomae")}
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The bundle of the trained demo model of a family. Not to be changed."""
+    from tubelet.exporter.checkpoint.load import load_checkpoint
+    from tubelet.exporter.export import export_bundle
+
+    def bundle_of(family: str) -> Path:
+        def export(folder: Path) -> None:
+            export_bundle(load_checkpoint(str(DEMO / family), report=lambda _: None), folder)
+
+        return made_once(f"demo-{family}", tmp_path_factory, export)
+
+    return bundle_of
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +91,12 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("video") / "numbered.mp4"
     make_video(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def plain_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny VideoMAE as it is exported without any option, its checkpoint beside it. Not to be changed."""
+    return _bundle("plain", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +121,23 @@ def _bundle(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One of `bundles.BUNDLES`: exported here, or by scripts/write_test_bundles.py where there is no torch."""
     if FOLDER:
         return Path(FOLDER) / name / "bundle"
-    from bundles import write_bundle  # imports torch
 
-    return write_bundle(name, tmp_path_factory.mktemp(name))
+    def write(folder: Path) -> None:
+        from bundles import write_bundle  # imports torch
+
+        write_bundle(name, folder)
+
+    return made_once(name, tmp_path_factory, write) / "bundle"
+
+
+def made_once(name: str, tmp_path_factory: pytest.TempPathFactory, make: Callable[[Path], object]) -> Path:
+    """A folder that the first worker to ask for it makes, whole, and all others find."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made" / name
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            beside = folder.with_name(f"{name}.part")
+            make(beside)
+            beside.rename(folder)
+    return folder

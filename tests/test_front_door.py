@@ -27,6 +27,9 @@ def stubs() -> dict[str, str]:
     return found
 
 
+HEAVY = ("numpy", "onnxruntime", "av", "torch", "openvino", "msgspec", "tubelet.runtime", "tubelet.cli.classify")
+
+
 def python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
@@ -66,8 +69,7 @@ def test_the_version_stands_in_pyproject_alone() -> None:
 
 
 def test_importing_it_loads_next_to_nothing(tmp_path: Path) -> None:
-    heavy = ("numpy", "onnxruntime", "av", "click", "torch", "openvino", "msgspec", "tubelet.runtime")
-    code = f"import sys, tubelet; print([name for name in {heavy!r} if name in sys.modules])"
+    code = f"import sys, tubelet; print([name for name in {(*HEAVY, 'click')!r} if name in sys.modules])"
     result = python("-c", code, cwd=tmp_path)
     assert (result.stdout, result.stderr) == ("[]\n", "")
 
@@ -77,11 +79,19 @@ def test_names_do_not_load_what_others_need(tmp_path: Path) -> None:
     assert python("-c", code, cwd=tmp_path).stdout == "False\n"
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["nonsense"], []])
+def test_the_help_of_the_tree_loads_no_command(arguments: list[str], tmp_path: Path) -> None:
+    """Neither numpy nor PyAV, which are most of a start."""
+    code = "import atexit, sys; atexit.register(lambda: print([m for m in sys.modules if m in HEAVY], file=sys.stderr))"
+    code += f"; HEAVY = {HEAVY!r}; from tubelet.__main__ import run; run()"
+    result = python("-c", code, *arguments, cwd=tmp_path)
+    assert result.stderr.splitlines()[-1] == "[]"
+
+
 def test_commands_load_what_they_are_for(tmp_path: Path) -> None:
-    """The tree has every command's options; the rooms behind them are imported where a command runs."""
-    code = "import sys; from tubelet.cli.tree import main; print(sorted(m for m in sys.modules if m[:8] == 'tubelet.'))"
+    """A command's file has its options; the rooms behind them are imported where it runs."""
+    code = "import sys, tubelet.cli.bench; print(sorted(m for m in sys.modules if m[:8] == 'tubelet.'))"
     loaded = ast.literal_eval(python("-c", code, cwd=tmp_path).stdout)
-    assert {"tubelet.cli.bench", "tubelet.runtime.load"} <= set(loaded)
     assert [name for name in loaded if name.startswith("tubelet.bench.")] == ["tubelet.bench.baselines"]
     assert not [name for name in loaded if name.startswith("tubelet.exporter.") or name == "tubelet.runtime.doctor"]
 

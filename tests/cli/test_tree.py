@@ -2,47 +2,50 @@
 
 import json
 import os
+import re
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import click
 import pytest
 from checkpoints import write_checkpoint
 from click.testing import CliRunner, Result
+from command_tree import commands
 
-from tubelet.cli.tree import main
+from tubelet.cli.tree import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
 
-COMMANDS = [
-    "bench",
-    "build",
-    "check",
-    "classify",
-    "doctor",
-    "evaluate",
-    "explain",
-    "export",
-    "features",
-    "info",
-    "pull",
-    "push",
-    "quantize",
-    "reconstruct",
-    "serve",
-    "timeline",
-    "triton",
-    "tune",
-    "watch",
-]
+COMMAND = commands(main)
 
 
 def tubelet(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="tubelet")
 
 
-def test_the_commands_are_these() -> None:
-    assert sorted(main.commands) == COMMANDS
+def test_the_commands_are_the_files_beside_the_tree_that_define_one() -> None:
+    defining = [
+        path.stem
+        for path in (ROOT / "tubelet/cli").glob("*.py")
+        if isinstance(vars(import_module(f"tubelet.cli.{path.stem}")).get(path.stem), click.Command)
+    ]
+    assert sorted(defining) == list(COMMANDS) == list(COMMAND)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_tree_says_of_a_command_what_its_help_says(name: str) -> None:
+    assert COMMANDS[name].endswith(".")
+    words = re.findall(r"\w+", COMMANDS[name])
+    text = re.findall(r"\w+", str(COMMAND[name].help))
+    assert [word for word in words if word not in text[:30]] == []
+    assert words[0] == text[0]
+
+
+def test_a_command_that_is_not_there() -> None:
+    result = tubelet("nonsense")
+    assert result.exit_code == 2
+    assert "No such command 'nonsense'" in result.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -51,7 +54,7 @@ def test_every_command_has_help_with_an_example_and_stands_in_the_manual(name: s
     assert result.exit_code == 0
     assert f"Example:\n    tubelet {name}" in result.output
     assert any(f"tubelet {name}" in page.read_text() for page in (ROOT / "docs").glob("*.md"))
-    for parameter in main.commands[name].params:
+    for parameter in COMMAND[name].params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{parameter.name} has no help"
 

@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,6 @@ from score_demo import Score, filmed_frames, rendered_frames, score
 from transformers import AutoModelForVideoClassification
 
 from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
-from tubelet.exporter.export import export_bundle
 from tubelet.exporter.lower.search import add_graph
 from tubelet.exporter.plan import clip_spec
 from tubelet.exporter.tensorrt.recipes import Recipe, make_graph
@@ -60,11 +60,10 @@ def whole(path: Path) -> Frames:
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
-def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Demo:
+def demo(request: pytest.FixtureRequest, demo_bundle: Callable[[str], Path]) -> Demo:
     folder = DEMO / request.param
     checkpoint = load_checkpoint(str(folder), report=lambda _: None)
-    bundle, _ = export_bundle(checkpoint, tmp_path_factory.mktemp(request.param) / "bundle")
-    return Demo(request.param, folder, checkpoint, bundle.path)
+    return Demo(request.param, folder, checkpoint, demo_bundle(request.param))
 
 
 def test_the_checkpoint_is_small_and_says_what_it_is(demo: Demo) -> None:

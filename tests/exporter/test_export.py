@@ -3,6 +3,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from checkpoints import write_checkpoint
@@ -12,6 +14,7 @@ from tubelet.exporter.checkpoint.load import Checkpoint, load_checkpoint
 from tubelet.exporter.export import export_bundle
 from tubelet.exporter.graph.record import FRAME_SIZES, moving_clip, record_reference
 from tubelet.exporter.graph.tasks import exported_model
+from tubelet.exporter.graph.trace import trace
 from tubelet.exporter.options import ExportOptions
 from tubelet.exporter.plan import clip_spec, default_output, plan_export
 from tubelet.preprocess.errors import BundleError, CheckpointError, NotWritten, ParityError
@@ -29,6 +32,18 @@ def load(folder: Path) -> Checkpoint:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return load(write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "gestures", "vivit"))
+
+
+@pytest.fixture
+def traced_once(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph of `checkpoint`, traced once: for what an export does around it."""
+    monkeypatch.setattr(export, "trace", lambda *_, **__: ir.from_proto(onnx.load_from_string(graph)))
+
+
+@pytest.fixture(scope="module")
+def graph(checkpoint: Checkpoint) -> bytes:
+    model = trace(exported_model(checkpoint.model), clip_spec(checkpoint, "pixel_values"))
+    return ir.to_proto(model).SerializeToString()
 
 
 def entries(folder: Path) -> list[str]:
@@ -81,6 +96,7 @@ def test_export_leaves_a_bundle_and_nothing_else(checkpoint: Checkpoint, tmp_pat
                             "then mean and std give [-3, 1]",)  # fmt: skip
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_an_existing_bundle_is_replaced_only_when_told(checkpoint: Checkpoint, tmp_path: Path) -> None:
     target = tmp_path / "bundle"
     export_bundle(checkpoint, target)
@@ -113,6 +129,7 @@ def test_what_is_no_bundle_is_never_replaced(checkpoint: Checkpoint, tmp_path: P
     assert kind != "folder" or entries(target) == ["thesis.tex"]
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_outside_tolerance_nothing_is_left(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +143,7 @@ def test_outside_tolerance_nothing_is_left(
     assert entries(tmp_path) == []
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_interrupted_nothing_is_left_and_the_old_bundle_stays(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +161,7 @@ def test_interrupted_nothing_is_left_and_the_old_bundle_stays(
     assert (target / "bundle.json").read_bytes() == before
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_what_comes_there_in_the_meantime_is_kept(checkpoint: Checkpoint, tmp_path: Path) -> None:
     target = tmp_path / "bundle"
 
@@ -157,6 +176,7 @@ def test_what_comes_there_in_the_meantime_is_kept(checkpoint: Checkpoint, tmp_pa
     assert entries(target) == ["thesis.tex"]
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_force_over_a_link_replaces_what_it_points_to(
     checkpoint: Checkpoint, vivit_bundle: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from checkpoints import write_checkpoint
 from click.testing import CliRunner
+from command_tree import commands
 
 from tubelet.bench.bench import bench_bundle
 from tubelet.cli.options import NameList
@@ -94,7 +95,7 @@ SERVES = "serve"
 
 NUMERIC = [
     pytest.param(name, option, id=f"{name} {option.opts[-1]}")
-    for name, command in sorted(main.commands.items())
+    for name, command in commands(main).items()
     if name != SERVES
     for option in command.params
     if isinstance(option, click.Option) and not option.is_flag and option.type.name in TRIED
@@ -103,7 +104,7 @@ NUMERIC = [
 
 def test_every_option_is_a_number_or_known_to_be_none() -> None:
     assert len(NUMERIC) > 25
-    for command in main.commands.values():
+    for command in commands(main).values():
         for option in command.params:
             known = option.type.name in NOT_NUMBERS | set(TRIED) or isinstance(option.type, NameList)
             assert known, f"{command.name} {option.name}: {option.type.name}"

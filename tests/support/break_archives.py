@@ -20,7 +20,7 @@ from videos import make_video
 
 from tubelet.runtime.archive.rows import Row
 
-NEEDS = ("onnxruntime", "pyarrow.parquet", "tubelet.exporter.export", "torch._dynamo")
+NEEDS = ("onnxruntime", "pyarrow.parquet")
 
 KILLS = 4
 VIDEOS = 30

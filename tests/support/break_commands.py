@@ -9,6 +9,7 @@ from pathlib import Path
 import breaking
 import click
 from breaking import Case
+from command_tree import commands
 from videos import make_video
 
 from tubelet.cli.tree import main
@@ -63,7 +64,8 @@ WORDS = (
     "%s",
 )
 ANY = (*NUMBERS, *PAIRS, *WORDS)
-COMMANDS = sorted(set(main.commands) - {"serve"})  # which serves until it is stopped, where nothing is wrong
+# All but serve, which serves until it is stopped, where nothing is wrong.
+COMMANDS = {name: command for name, command in commands(main).items() if name != "serve"}
 
 
 def prepare(shared: Path) -> None:
@@ -75,8 +77,8 @@ def cases(seed: int, shared: Path) -> Iterator[Case]:
     number = 0
     while True:
         chance = random.Random(f"commands {seed} {number}")
-        command = chance.choice(COMMANDS)
-        arguments = _arguments(main.commands[command], chance)
+        command = chance.choice(list(COMMANDS))
+        arguments = _arguments(COMMANDS[command], chance)
         yield Case(f"{command} {' '.join(arguments)!r:.500}", partial(_make, shared, command, arguments))
         number += 1
 

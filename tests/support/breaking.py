@@ -88,7 +88,14 @@ def hidden_files(folder: Path) -> str | None:
 
 
 def write_bundle(shared: Path) -> None:
-    """A tiny VideoMAE, shared/tiny, and the bundle made of it, shared/bundle. For `prepare`."""
+    """A tiny VideoMAE, shared/tiny, and the bundle made of it, shared/bundle. For `prepare`.
+
+    Both are copied from the folder that TUBELET_TINY names, where it does: many runs need to make them once alone.
+    """
+    if made := os.environ.get("TUBELET_TINY"):
+        shutil.copytree(Path(made, "videomae"), shared / "tiny")
+        shutil.copytree(Path(made, "bundle"), shared / "bundle")
+        return
     from checkpoints import write_checkpoint
 
     from tubelet.exporter.checkpoint.load import load_checkpoint

@@ -13,6 +13,7 @@ from tubelet.exporter.options import ExportOptions
 BUNDLES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "vivit": ("vivit", {}, {}),
     "videomae": ("videomae", {"input_name": "frames"}, {}),
+    "plain": ("videomae", {}, {}),
     "masked": (
         "videomae",
         {},

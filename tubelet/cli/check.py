@@ -10,7 +10,8 @@ from ..runtime.proof.check import check as check_bundle
 from ..runtime.proof.check import check_videos
 from ..runtime.proof.video_check import StageReport
 from ..runtime.reading import Reading
-from .options import EXIT_PARITY, engine_options, json_option, note, print_json, runnable_argument
+from .exits import EXIT_PARITY
+from .options import engine_options, json_option, note, print_json, runnable_argument
 from .reading_options import max_mb_option, track_option
 
 

@@ -17,8 +17,6 @@ from ..runtime.hub import SCHEME, HubAddress, is_on_hub
 from ..runtime.storage.exchange import restored
 from ..runtime.tuning.auto import AUTO
 
-EXIT_PARITY = 3
-
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 Command = Callable[..., None]

@@ -1,6 +1,8 @@
-"""The `tubelet` command: the tree, and where errors become messages. The commands themselves are beside it."""
+"""The `tubelet` command: the tree, and where errors become messages. The commands themselves are beside it, and
+imported when they are asked for."""
 
 import errno
+import importlib
 import io
 import platform
 import sys
@@ -11,27 +13,31 @@ import click
 from ..preprocess.errors import OutOfBounds, ParityError, TubeletError
 from ..preprocess.redaction import redacted
 from ..preprocess.shortage import shortages_named
-from .bench import bench
-from .build import build
-from .check import check
-from .classify import classify
-from .doctor import doctor
-from .evaluate import evaluate
-from .explain import explain
-from .export import export
-from .features import features
-from .info import info
-from .options import EXIT_PARITY
-from .pull import pull
-from .push import push
-from .quantize import quantize
-from .reconstruct import reconstruct
-from .serve import serve
+from .exits import EXIT_PARITY
 from .signals import ended_by_signals, exit_interrupted
-from .timeline import timeline
-from .triton import triton
-from .tune import tune
-from .watch import watch
+
+# Each command, which is the function of that name in the file of that name, and how its help begins.
+COMMANDS = {
+    "bench": "Measure how fast BUNDLE is here.",
+    "build": "Build a TensorRT engine from BUNDLE.",
+    "check": "Prove that BUNDLE computes here what torch computed.",
+    "classify": "Say what happens in each VIDEO, or in the videos of an archive.",
+    "doctor": "Show what is installed, and which engines really start here.",
+    "evaluate": "Say how often BUNDLE is right on a labelled set.",
+    "explain": "Show where in VIDEO the model looked.",
+    "export": "Turn a checkpoint into a bundle.",
+    "features": "Turn each VIDEO into features.",
+    "info": "Show what a bundle is, or what a video holds.",
+    "pull": "Fetch a bundle from the Hugging Face Hub.",
+    "push": "Put BUNDLE on the Hugging Face Hub.",
+    "quantize": "Add graphs of lower precision to BUNDLE.",
+    "reconstruct": "Hide most of VIDEO, and show what a VideoMAE makes of the rest.",
+    "serve": "Serve each BUNDLE over HTTP, with a page to try it on.",
+    "timeline": "Show what happens when in a long VIDEO.",
+    "triton": "Write a model repository of Triton that serves each BUNDLE.",
+    "tune": "Find out what runs BUNDLE best on this machine.",
+    "watch": "Say when what happens in streams, cameras and long files.",
+}
 
 
 class ParityFailure(click.ClickException):
@@ -50,7 +56,24 @@ EXITS: dict[type[TubeletError], type[click.ClickException]] = {ParityError: Pari
 
 
 class TubeletGroup(click.Group):
-    """Turns tubelet's errors, and what the system refuses, into messages and exit codes, in this one place."""
+    """Finds the commands, and turns errors into messages and exit codes, in this one place: tubelet's own, and what
+    the system refuses.
+
+    A command is imported when it is asked for. The help of the whole tree needs neither numpy nor PyAV.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f".{cmd_name}", __package__), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -84,28 +107,3 @@ def main() -> None:
     A bundle is a folder made from a ViViT, VideoMAE, TimeSformer or V-JEPA 2. It classifies videos without torch, and
     carries what torch answered, so that any machine can prove that it computes the same.
     """
-
-
-COMMANDS = (
-    bench,
-    build,
-    check,
-    classify,
-    doctor,
-    evaluate,
-    explain,
-    export,
-    features,
-    info,
-    pull,
-    push,
-    quantize,
-    reconstruct,
-    serve,
-    timeline,
-    triton,
-    tune,
-    watch,
-)
-for command in COMMANDS:
-    main.add_command(command)

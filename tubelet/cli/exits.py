@@ -1,0 +1,3 @@
+"""The exit codes that are not click's own."""
+
+EXIT_PARITY = 3
