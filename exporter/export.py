@@ -121,8 +121,7 @@ def export_bundle(
         options: what the bundle holds.
         force: replace a bundle that is there.
         progress: called with a line for each step.
-        say: called with what should stay on the screen: who is waited for, and what a dead process left that is
-        removed.
+        say: called with what should stay on the screen, such as who is waited for.
 
     Returns:
         The bundle, and the report on the fp32 graph. Those on the others are in `bundle.graphs`.

@@ -84,8 +84,8 @@ def read_frames(
         rotate: whether frames are turned and mirrored as the file asks a player to. Without it they are as stored, as
             many readers give them.
         on_error: what to do about corrupt packets. "raise" is VideoError with the position of the first. "skip" passes
-            over them and puts the nearest frame that can be decoded in the place of one that cannot
-            (`Frames.stood_in`), where the file has timestamps. Where it has none, the frames that can be decoded are
+            over them. The nearest frame that can be decoded then stands in (`Frames.stood_in`), where the file has
+            timestamps. Where it has none, the frames that can be decoded are
             all there are. What FFmpeg repairs by itself counts as decoded, with either.
         scale_to: resize while converting to RGB. That is several times faster on large frames, and does not give the
             pixels that prepare.py makes (see Scaling).

@@ -15,8 +15,7 @@ class Timeline:
 
     seconds:          float64 (N,), time of each frame from the start of the file, rising; all NaN where the
                       file has no timestamps or they do not rise
-    rounding_seconds: how far each time may be off, because files count time in whole ticks: half a tick, or
-                      0 where a tick is one frame
+    rounding_seconds: how far each time may be off: half a tick, or 0 where a tick is one frame
     """
 
     seconds: NDArray[np.float64]
@@ -48,8 +47,8 @@ class Frames:
     indices:         int64 (T,), position of each frame in the file, from 0, as asked for
     seconds:         float64 (T,), time of each frame from the start of the file; rising, with repeats where a
                      frame is repeated, and starting over where a short file is looped
-    stood_in:        bool (T,), whether the frame at that position could not be decoded and the nearest one
-                     that could stands in its place
+    stood_in:        bool (T,), whether the frame at that position could not be decoded; the nearest one that could
+                     stands in
     skipped_packets: number of corrupt packets that were passed over on the way to these frames
     """
 

@@ -52,11 +52,11 @@ class Evaluation:
 
     Fields:
         sampling: which frames make a clip.
-        crop_rounding: where a crop begins whose place is no whole pixel, when there are several: its place is rounded
-            down or up, or the step from one to the next is rounded down.
+        crop_rounding: where a crop of several begins whose place is no whole pixel. Its place is rounded down or up,
+            or the step from one to the next is rounded down.
         averages: what is averaged over the views of a file: the scores of each view, or its logits.
-        crops_of: what several crops are cut from: frames as they are resized for one, or fitted, so that the short
-            side is that of the crop and only the long one is left over.
+        crops_of: what several crops are cut from: frames as they are resized for one, or fitted. The short side is
+            then that of the crop, and only the long one is left over.
     """
 
     sampling: Sampling

@@ -54,8 +54,8 @@ class VideoInfo:
     colour_space:     the matrix that the file names; None where it names none
     colour_range:     "limited" (16 to 235) or "full" (0 to 255) as tagged; None where untagged
     frames:           number of frames
-    counted_by:       how that is known: by the "list" of a file that has one, by reading its "packets", or by
-                      "decoding" it whole. Only the last is a proof; the others are taken at their word for
+    counted_by:       how that is known: by the "list" that a file has, by reading its "packets", or by "decoding" it
+                      whole. Only the last is a proof; the others are taken at their word for
                       what is not decoded
     timestamps:       "rising" from frame to frame, as they should; "not rising" where they start over, as in files
                       that were joined, or some lack; or "missing"

@@ -23,8 +23,8 @@ class VideoEncoder(VideoModel):
         Returns:
             float32 arrays by name: last_hidden_state (views, N, D); pooler_output (views, P), where the checkpoint has
             a pooler; hidden_states.i (views, N, D) and attentions.i (views, h, N, N), where the export asked for them.
-            There is one view, unless `reading` says more. A TimeSformer with divided attention has attentions.i (views,
-            T', h, 1 + P, 1 + P) within frames of P places, and temporal_attentions.i (views, P, h, T', T').
+            There is one view, unless `reading` says more. A TimeSformer with divided attention has attentions.i within
+            frames: (views, T', h, 1 + P, 1 + P), for P places. Its temporal_attentions.i are (views, P, h, T', T').
 
         Raises:
             VideoError: for what is no video.

@@ -96,8 +96,8 @@ def load(
 
     Args:
         path: the folder of the bundle, or its address on the Hub: hf://owner/name, or hf://owner/name@REV for a branch,
-            tag or commit. What the graph needs is fetched into the Hub's cache, and taken from there where the Hub is
-            out of reach.
+            tag or commit. What the graph needs is fetched into the Hub's cache. Where the Hub is out of reach, it is
+            taken from there.
         task: what the bundle is for. None takes any, for what every model can do.
         backend: the engine to run. "auto" is what `tubelet tune` chose for this machine, with its precision and
             threads; the model then has it as `tuned`.

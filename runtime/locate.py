@@ -38,8 +38,8 @@ def locate(path: str | Path, backend: str, precision: str, *, progress: Progress
         progress: called with a line for each file that is fetched.
 
     Raises:
-        BackendError: for an unknown engine or a precision that it does not compute in, and for an engine whose plans
-            stand in the bundle's own folder.
+        BackendError: for an unknown engine or a precision that it does not compute in; for an engine whose plans stand
+            in the bundle's own folder.
         BundleError, HubError, MissingExtra: as `fetch_bundle` does.
     """
     if not is_on_hub(path):

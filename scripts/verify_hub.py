@@ -48,8 +48,8 @@ HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
 class Classifier:
     """A published classifier, and its first logits for a clip; none where nobody states any.
 
-    processor: the preprocessor_config.json of the test, whose clips are frames as they were decoded, the first of them
-               where the model takes fewer
+    processor: the preprocessor_config.json of the test. Its clips are frames as they were decoded, or the first of
+               them where the model takes fewer
     first:     which logit is the first of those
     limit:     how far from them is near enough
     """

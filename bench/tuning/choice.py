@@ -53,8 +53,8 @@ def divide(tried: Iterable[Tried]) -> tuple[list[Tried], list[Tried]]:
 def best(tried: Sequence[Tried]) -> Tried:
     """Choose among candidates that were measured to the end.
 
-    It is the one nearest to torch among those that are as fast as the fastest, within TIE; the fastest of them where
-    several are as near.
+    It is the one nearest to torch among those that are as fast as the fastest, within TIE. Where several are as near,
+    it is the fastest of them.
     """
     fastest = max(map(speed, tried))
     equal = [one for one in tried if speed(one) >= fastest * (1 - TIE)]

@@ -99,7 +99,8 @@ class Rounds(NamedTuple):
 
 
 def in_turn(baseline: Lane, lanes: Sequence[Lane], rounds: Rounds, progress: Progress) -> tuple[Tried, list[Tried]]:
-    """Visit the baseline and the others in turn; the row of the baseline, and those of the others, with their speeds.
+    """Visit the baseline and the others in turn. Gives the row of the baseline, and those of the others, with their
+    speeds.
 
     One that fails meanwhile is refused, and the others go on. Raises BackendError where the baseline fails.
     """

@@ -134,7 +134,8 @@ def measure_to_the_end(
 
 
 def _on_fewer_threads(ground: Ground, baseline: Lane, lane: Lane, stack: ExitStack) -> tuple[list[Lane], list[Tried]]:
-    """The same on half of the threads, half of those and so on, as long as that is no slower; and what was slower."""
+    """The same on half of the threads, half of those and so on, as long as that is no slower. What was slower comes
+    too."""
     lanes: list[Lane] = []
     while lane.row.threads is not None and lane.row.threads > 1:
         threads = lane.row.threads // 2
@@ -179,7 +180,7 @@ def prove_the_best(
 
 
 def give_more_clips(ground: Ground, baseline: Lane, chosen: Lane, stack: ExitStack) -> tuple[Tried, list[Tried]]:
-    """Give the chosen 2 clips at once, 4, 8 and so on, as long as a clip then takes less time.
+    """Give the chosen 2 clips at once, 4, 8 and so on, while a clip then takes less time.
 
     Returns:
         The row of the batch that is chosen, and those of the others.

@@ -1,9 +1,9 @@
 """tune_bundle: a bundle and what is installed -> the tuning for this machine.
 
-1. Every backend is tried with every precision that the bundle has a graph for. Each is held against torch, and its
-   speed is taken in a few rounds beside the baseline, the first that runs. What is outside its limit is out.
-2. The fastest few go on, those of them that compute on the CPU on fewer threads as well, and are measured in turn for
-   more rounds. Where several are as fast, the one nearest to torch is chosen.
+1. Every backend is tried with every precision that the bundle has a graph for. Each is held against torch. Its speed
+   is taken in a few rounds beside the baseline, the first that runs. What is outside its limit is out.
+2. The fastest few go on, on the CPU with fewer threads as well. They are measured in turn for more
+   rounds. Where several are as fast, the one nearest to torch is chosen.
 3. The chosen is proven as `tubelet check` does it. Where that fails, the next is.
 4. The chosen is given more clips at once, as long as a clip then takes less time.
 """

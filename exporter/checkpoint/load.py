@@ -35,8 +35,8 @@ class Checkpoint:
     processor_file: where that was read, for messages
     native_size:   (height, width) that the processor makes: what config.json says without the overrides
     labels:        of a classifier, K names by index
-    problem_type:  of a classifier, whether the scores are a softmax over the labels (single) or a sigmoid for each
-                   (multi), or the logits are values by themselves (regression)
+    problem_type:  of a classifier: its scores are a softmax over the labels (single) or a sigmoid for each (multi); or
+                   its logits are values by themselves (regression)
     overrides:     what the caller set against config.json
     transformers_version: of the transformers that wrote config.json; None where it does not say
     notes:         what is unusual about the model and worth saying once

@@ -25,9 +25,9 @@ class Overrides:
     """None stands for what the checkpoint's files say.
 
     image_size:  (height, width) in pixels
-    positions:   at another size: interpolated from those that the model was trained with, or, of a VideoMAE,
-                 recomputed as transformers does for a config of that size. None interpolates. But where nothing says
-                 what size the model was trained at, the size given is taken for it, unless this is "interpolated"
+    positions:   at another size: interpolated from those of the training, or recomputed, as transformers does for a
+                 VideoMAE of that size. None interpolates. Where nothing says the size of the
+                 training, the size given is taken for it, unless this is "interpolated"
     joined_clips: how many clips make one, whose tokens the pooler of a V-JEPA 2 reads together
     probe:       the .pt file of a head that the authors publish apart, which takes the place of the checkpoint's own
     probe_layers: of the encoder, whose tokens that head reads, the first layer being 0

@@ -107,7 +107,7 @@ class Family:
     unused:          what the names of weights begin with that no task here needs, and what those are. The family's
                      own name may stand in front
     probe_names:     our classifier's names for the weights of a head that the authors publish in a file of
-                     its own, given those there. None where they publish none
+                     its own. None where they publish none
     shown:           the config that weights show where published files are known to say otherwise; they have the names
                      of files, with the family's own in front or without
     resize_stored:   turns weights that were stored with one config into those for another: positions that are learned.

@@ -66,14 +66,13 @@ SOMETHING_SOMETHING_V2_LABELS = 174
 
 
 def published_evaluation(config: TransformerConfig) -> Evaluation:
-    """One clip from the first frame on; crops are rounded up and the logits of views averaged, whose order is that of
-    their sum.
+    """One clip from the first frame on. Crops are rounded up, and the logits of views averaged.
 
-    On Kinetics the clip spans 256 frames, or 384 where it has 96. On Something-Something v2 it looks at the whole file,
-    and so it does here where no published model has as many frames: nothing says at which rate they were trained.
-    Configurations do not name the data set, but 174 labels are the latter. Source: facebookresearch/TimeSformer,
-    datasets/decoder.py, kinetics.py and ssv2.py, and TEST in configs/. There the span is in frames at 30 a second, and
-    a file at another rate is sampled by time.
+    On Kinetics the clip spans 256 frames, or 384 where it has 96. On Something-Something v2 it looks at the whole file.
+    So it does here where no published model has as many frames: their rate is not known. Configurations do not name the
+    data set, but 174 labels are the latter. Source: facebookresearch/TimeSformer, datasets/decoder.py, kinetics.py and
+    ssv2.py, and TEST in configs/. There the span is in frames at 30 a second, and a file at another rate is sampled by
+    time.
     """
     stride = _STRIDES.get(config.num_frames)
     if stride is None or config.num_labels == SOMETHING_SOMETHING_V2_LABELS:
@@ -82,8 +81,9 @@ def published_evaluation(config: TransformerConfig) -> Evaluation:
 
 
 def shown_by_weights(config: TransformerConfig, weights: Weights) -> TransformerConfig:
-    """The config with as many frames as there are positions in time, which config.json of facebook/timesformer-large-
-    finetuned-ssv2 has otherwise: the script that converted the large ones wrote 96, and this one has 64."""
+    """The config with as many frames as there are positions in time. config.json of
+    facebook/timesformer-large-finetuned-ssv2 has another number: the script that converted the large ones wrote 96, and
+    this one has 64."""
     tables = [table for name, table in weights.items() if name.endswith("embeddings.time_embeddings")]
     if not tables or tables[0].ndim != 3:
         return config
@@ -91,7 +91,7 @@ def shown_by_weights(config: TransformerConfig, weights: Weights) -> Transformer
 
 
 def resize_tables(weights: Weights, native: TransformerConfig, config: TransformerConfig) -> dict[str, Tensor]:
-    """The weights of a model of `native`, float32, for one of `config`: positions in space and in time are interpolated
+    """The weights of a model of `native`, float32, for one of `config`. Positions in space and in time are interpolated
     as `interpolate_positions` does."""
     grids = {
         "position_embeddings": (Grid(1, *native.grid[1:]), Grid(1, *config.grid[1:])),
@@ -104,7 +104,7 @@ def resize_tables(weights: Weights, native: TransformerConfig, config: Transform
 
 
 def note_on_frames(config: TransformerConfig, task: Task) -> str | None:
-    """Say what is unusual about a model of one frame at a time, and where no rate of frames is published."""
+    """Say what is unusual about a model of single frames, and where no rate of frames is published."""
     notes = []
     if cast(TimesformerConfig, config).attention_type == "space_only":
         notes.append(

@@ -44,8 +44,8 @@ class PatchEmbeddings(nn.Module):
 
 
 class TimesformerEmbeddings(nn.Module):
-    """The patches of each frame behind a class token, plus learned positions in space, and in time where
-    `time_embeddings` are: (B, T, C, H, W) to (B, T, 1 + P, D).
+    """The patches of each frame behind a class token: (B, T, C, H, W) to (B, T, 1 + P, D). Learned positions in space
+    are added, and in time where `time_embeddings` are.
 
     The class token is the same in every frame: it has no position in time.
     """

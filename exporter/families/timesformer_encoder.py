@@ -1,10 +1,10 @@
-"""TimeSformer's encoders (Bertasius et al. 2021, arXiv:2102.05095): attention over time and attention over space, one
-after the other, and the two kinds that the paper compares it with.
+"""TimeSformer's encoders (Bertasius et al. 2021, arXiv:2102.05095). Attention over time and attention over space follow
+one another. Two more kinds are those that the paper compares it with.
 
-The tokens of a clip run over all times of one place, then those of the next place, behind the class token, as in
+Behind the class token, the tokens of a clip run over all times of one place, then of the next. That is the order of
 transformers. The family is in timesformer.py.
 
-Axes beside those of transformer.py: P places of a frame, which are H' * W' patches; N = P * T.
+Axes beside those of transformer.py: P places of a frame (H' * W' patches), so that N = P * T.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ from .transformer import Encoder, Layer, Stack, States
 
 
 class TimesformerProjections(nn.Module):
-    """Tokens that ask (B, M, D) and all tokens (B, N, D), to query (B, M, D), key and value (B, N, D).
+    """From tokens that ask (B, M, D) and all tokens (B, N, D): query (B, M, D), key and value (B, N, D).
 
     The three lie one above the other in one matrix.
     """
@@ -46,8 +46,8 @@ class TimesformerProjections(nn.Module):
 
 
 class DividedAttended(NamedTuple):
-    """context: (B, 1 + N, D), or the class token alone (B, 1, D); the weights, each row of sum 1, or None from
-    attention that never writes them.
+    """context is (B, 1 + N, D), or the class token alone (B, 1, D). Each row of the weights has the sum 1. They are
+    None from attention that never writes them.
 
     weights:           within each frame, (B * T, h, 1 + P, 1 + P)
     temporal_weights:  within each place, (B * P, h, T, T)
@@ -59,8 +59,8 @@ class DividedAttended(NamedTuple):
 
 
 class DividedLayer(Layer):
-    """One block of divided attention: each patch takes from those of its place, then from those of its frame and the
-    class token, which itself takes from every frame and keeps the mean; then x + mlp(norm(x))."""
+    """One block of divided attention, then x + mlp(norm(x)). Each patch takes from those of its place, then from those
+    of its frame and the class token. The class token takes from every frame and keeps the mean."""
 
     def __init__(self, config: TimesformerConfig) -> None:
         super().__init__(config, TimesformerProjections(config))
@@ -102,8 +102,8 @@ class DividedLayer(Layer):
         return taken.reshape(-1, self.places * self.times, self.width), weights  # (B * P, T, D) -> (B, N, D)
 
     def _over_space(self, cls_token: Tensor, patches: Tensor, *, first_only: bool) -> tuple[Tensor, Tensor | None]:
-        """What the class token (B, 1, D) and patches (B, N, D) take from each frame: (B, T, 1 + P, D), or of the class
-        token alone (B, T, 1, D)."""
+        """What the class token (B, 1, D) and patches (B, N, D) take from each frame: (B, T, 1 + P, D). For the class
+        token alone it is (B, T, 1, D)."""
         frames = patches.reshape(-1, self.places, self.times, self.width).transpose(1, 2)  # (B, T, P, D)
         # Times one, which repeats the token in every frame without asking for the size of the batch.
         in_frames = cls_token.unsqueeze(1) * cls_token.new_ones(1, self.times, 1, 1)  # (B, 1, 1, D) -> (B, T, 1, D)
@@ -117,7 +117,8 @@ class DividedLayer(Layer):
 
 
 class DividedEncoder(Stack):
-    """Layers of divided attention: (B, T, 1 + P, D) to tokens (B, 1 + N, D), or the class token alone (B, 1, D)."""
+    """Layers of divided attention. They turn (B, T, 1 + P, D) into tokens (B, 1 + N, D), or the class token alone (B,
+    1, D)."""
 
     def __init__(self, config: TimesformerConfig) -> None:
         super().__init__(DividedLayer(config) for _ in range(config.num_hidden_layers))
@@ -145,7 +146,7 @@ class DividedEncoder(Stack):
 
 
 class JointEncoder(Encoder):
-    """Layers in which every token takes from every other: (B, T, 1 + P, D) to tokens (B, 1 + N, D)."""
+    """Layers in which every token takes from every other. They turn (B, T, 1 + P, D) into tokens (B, 1 + N, D)."""
 
     def __init__(self, config: TimesformerConfig) -> None:
         super().__init__(config, partial(TimesformerProjections, config))
@@ -159,7 +160,7 @@ class JointEncoder(Encoder):
 
 
 class FramesEncoder(Encoder):
-    """Layers in which a frame knows of no other: (B, T, 1 + P, D) to the mean of its tokens over frames, (B, 1 + P, D).
+    """Layers in which a frame knows of no other. They turn (B, T, 1 + P, D) into the mean over frames, (B, 1 + P, D).
 
     The mean is the original's. transformers lacks it, and answers for each frame.
     """
@@ -183,8 +184,8 @@ class FramesEncoder(Encoder):
 
 
 def in_a_row(frames: Tensor) -> Tensor:
-    """The tokens of each frame (B, T, 1 + P, D) as those of a clip (B, 1 + N, D): the class token of the first frame,
-    which all have, then place by place."""
+    """Put the tokens of each frame (B, T, 1 + P, D) in the order of a clip (B, 1 + N, D). The class token of the first
+    frame, which all have, comes first; then place by place."""
     patches = frames[:, :, 1:].transpose(1, 2).flatten(1, 2)  # (B, T, P, D) -> (B, P, T, D) -> (B, N, D)
     return torch.cat([frames[:, 0, :1], patches], dim=1)
 
@@ -198,7 +199,7 @@ ENCODERS: dict[str, type[DividedEncoder] | type[JointEncoder] | type[FramesEncod
 
 
 class TimesformerModel(Model):
-    """The encoder: (B, T, C, H, W) to normalised tokens, those of an ENCODERS, or the class token, the first, alone."""
+    """The encoder: (B, T, C, H, W) to the normalised tokens of one of ENCODERS, or to the class token alone."""
 
     config: TimesformerConfig
 

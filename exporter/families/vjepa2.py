@@ -81,7 +81,7 @@ class PoolerCrossAttention(Attending):
 
 
 class PoolerCrossAttentionLayer(nn.Module):
-    """The query (1, 1, D), which has no norm, and what it takes from normalised tokens (B, N, D), to (B, 1, D)."""
+    """The query (1, 1, D), without a norm, and what it takes from normalised tokens (B, N, D): (B, 1, D)."""
 
     def __init__(self, config: VJEPA2Config) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class VJEPA2AttentivePooler(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """(B, N, D) to (B, D), and what its layers attend to: (B, h, N, N) each, the last (B, h, 1, N); none of them
+        """(B, N, D) to (B, D), and what its layers attend to: (B, h, N, N) each, the last (B, h, 1, N). There are none
         where the attention does not keep its weights."""
         attentions = []
         for layer in self.self_attention_layers:
@@ -154,8 +154,8 @@ class VJEPA2ForVideoClassification(Model):
         return cast(Tensor, self.classifier(pooled))
 
     def outputs(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """logits (B, K), the encoder's `States`, and the pooler's own: pooler_attentions.0, ..., (B, h, N, N) each, the
-        last (B, h, 1, N)."""
+        """logits (B, K), the encoder's `States`, and the pooler's own. These are pooler_attentions.0 and so on, (B, h,
+        N, N) each, the last (B, h, 1, N)."""
         encoded = self.vjepa2.outputs(pixel_values)
         pooled, attentions = self.pooler(encoded.pop("last_hidden_state"))
         named = {f"pooler_attentions.{i}": weights for i, weights in enumerate(attentions)}

@@ -114,7 +114,7 @@ class VJEPA2Config(TransformerConfig):
 
     @classmethod
     def from_hub(cls, config: Mapping[str, Any]) -> Self:
-        """As of any family, but that a key which is not known is an error: what it means may be another model."""
+        """Read it as for any family. A key that is not known is an error here: it may mean another model."""
         _require_2_0(config)
         config = dict(config)
         size = config.pop("image_size", None)  # earlier versions of transformers wrote crop_size once more

@@ -19,10 +19,10 @@ from .vjepa2_config import VJEPA2Config
 
 
 class VJEPA2Positions(nn.Module):
-    """Turns queries and keys (B, N, D) by where their tokens lie, as V-JEPA 2 was trained: x * cos + partner(x) * sin.
+    """Turns queries and keys (B, N, D) by where their tokens lie: x * cos + partner(x) * sin.
 
-    It goes by the name of RoPE and is no rotation. The channels of a head are parted in three, for time, row and
-    column, and a few that stay as they are. Neighbours 2i and 2i + 1 are partners, while their angles are those of
+    V-JEPA 2 was trained so. It goes by the name of RoPE and is no rotation. The channels of a head are parted in three,
+    for time, row and column. A few stay as they are. Neighbours 2i and 2i + 1 are partners. Their angles are those of
     frequencies that count up to the middle of a part and start again. Reference: rotate_queries_or_keys, in
     modeling_vjepa2.py of transformers and in src/models/utils/modules.py of facebookresearch/vjepa2.
 
@@ -158,7 +158,7 @@ class VJEPA2Encoder(Stack):
 
 
 class VJEPA2Model(Model):
-    """The encoder: (B, T, C, H, W) to normalised tokens (B, N, D), those of several layers where a probe reads them.
+    """The encoder: (B, T, C, H, W) to normalised tokens (B, N, D), from several layers where a probe reads them.
 
     The predictor that it was trained with is not here: no task needs it.
     """

@@ -1,4 +1,4 @@
-"""The heads that the authors of V-JEPA 2 publish apart from its encoder: attentive probes, by the names of their code.
+"""Attentive probes: the heads that the authors of V-JEPA 2 publish apart from its encoder.
 
 Reference: facebookresearch/vjepa2, src/models/attentive_pooler.py; the renaming follows
 convert_vjepa2_classifier_to_hf.py of transformers.

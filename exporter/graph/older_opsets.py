@@ -86,8 +86,8 @@ def _attention(model: ir.Model, node: ir.Node) -> ir.Value:
 
 
 def _gelu(model: ir.Model, node: ir.Node) -> ir.Value:
-    """x * (1 + erf(x / sqrt(2))) / 2, or the same with tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)). Its order is the one
-    that ONNX Runtime and OpenCV take for one operator.
+    """Write GELU out: x * (1 + erf(x / sqrt(2))) / 2. Its other form has tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)). Its
+    order is the one that ONNX Runtime and OpenCV take for one operator.
     """
     steps, x = _Steps(model, node), given(node, 0)
     half, one = steps.number("half", 0.5), steps.number("one", 1.0)

@@ -21,8 +21,8 @@ from ...runtime.reading import read_clip
 
 @dataclass(frozen=True)
 class CalibrationClips:
-    """The clips that activations are observed on: of `videos`, or of the reference where there are none. What the graph
-    takes for one clip after the other, (1, ...) each by name, prepared when it is asked for."""
+    """The clips that activations are observed on: of `videos`, or of the reference where there are none. Gives what the
+    graph takes for one clip after the other, (1, ...) each by name. Each is prepared when it is asked for."""
 
     spec: ClipSpec
     reference: Reference

@@ -1,10 +1,10 @@
 """fp32 graph -> fp16 (or bf16) graph: float32 in and out, matrix products in float16.
 
-In float32 remain the residual stream and every LayerNormalization (with its epsilon, which float16 could not hold:
-VideoMAE's is 1e-12), by explicit casts, because some readers ignore `stash_type`. The stream is where transformers
-carry their largest values ("Massive Activations in Large Language Models", Sun et al. 2024, arXiv:2402.17762, which
-finds them in vision transformers too), and it costs no more casts than a stream in float16: one behind each norm and
-one behind each block, instead of two around each norm.
+The residual stream and every LayerNormalization remain in float32. So does its epsilon, which float16 could not hold:
+VideoMAE's is 1e-12. Casts are explicit, because some readers ignore `stash_type`. The stream is where transformers
+carry their largest values. (See "Massive Activations in Large Language Models", Sun et al. 2024, arXiv:2402.17762, for
+vision transformers too.) It costs no more casts than a stream in float16. There is one behind each norm and one behind
+each block, instead of two around each norm.
 
 Biases and activation functions follow their product in float16, so that a reader can fuse them into it. The tanh form
 of GELU overflows in its cube for |x| > 40, harmlessly: tanh of infinity is 1.
@@ -107,7 +107,7 @@ def beyond_half(path: Path, magnitudes: Mapping[str, float]) -> list[str]:
 
 
 def half_tensors(product: ir.Node) -> list[ir.Value]:
-    """List what would be in float16 around a product: its inputs, its output, and what is added to that as a bias."""
+    """List what would be in float16 around a product: its inputs, its output, and the sum with a bias."""
     values = [value for value in (*product.inputs, *product.outputs) if value is not None]
     for value in product.outputs:
         values += [use.node.outputs[0] for use in value.uses() if _adds_bias(use.node)]
@@ -128,7 +128,7 @@ def _computes_in_low(node: ir.Node, low: ir.DataType, types: Mapping[ir.Value, i
 
 
 def _integers(node: ir.Node, types: Mapping[ir.Value, ir.DataType]) -> ir.DataType | None:
-    """The type of integers that are moved, such as the numbers of tokens; None where a node gives numbers to compute
+    """The type of integers that are moved, such as the numbers of tokens. None for a node that gives numbers to compute
     with."""
     first = node.inputs[0]
     if first is None or node.op_type not in _FOLLOWERS:
@@ -161,7 +161,7 @@ def _quantized_type(node: ir.Node) -> ir.DataType:
 
 
 def _keep_scale_above_zero(scale: ir.Value) -> None:
-    """A scale that float16 rounds to 0 becomes the least number above 0, because what is divided by 0 may be NaN."""
+    """Make a scale that float16 rounds to 0 the least number above 0. What is divided by 0 may be NaN."""
     array = constant(scale)
     if (array == 0).any():
         least = np.nextafter(array.dtype.type(0), array.dtype.type(1))

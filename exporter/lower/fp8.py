@@ -1,11 +1,11 @@
 """fp32 graph -> fp8 graph: the products of activations with weight matrices in 8-bit floats, the rest as in fp16.
 
-The format is E4M3 without infinities (Micikevicius et al. 2022, "FP8 formats for deep learning", arXiv:2209.05433):
-4 bits of exponent and 3 of mantissa, up to 448. Weights have a scale for each output column; activations have one a
-tensor, from the largest magnitude over calibration clips; zero points are 0. They are written as QuantizeLinear, which
-saturates, and DequantizeLinear, with scales in float16 as everything around them: what TensorRT compiles to products in
-fp8 on GPUs of compute capability 8.9 and newer. ONNX Runtime's CPU provider follows the same graph step by step, too
-slowly for use, which proves it wherever it is made.
+The format is E4M3 without infinities (Micikevicius et al. 2022, "FP8 formats for deep learning", arXiv:2209.05433): 4
+bits of exponent and 3 of mantissa, up to 448. Weights have a scale for each output column. Activations have one a
+tensor, from the largest magnitude over calibration clips. Zero points are 0. All are written as QuantizeLinear, which
+saturates, and DequantizeLinear, with scales in float16 as everything around them. TensorRT compiles that to products in
+fp8 on GPUs of compute capability 8.9 and newer. ONNX Runtime's CPU provider follows the same graph step by step. That
+is too slow for use, and proves the graph wherever it is made.
 
 As in int8 (int8.py) the tubelet embedding, the classifier and attention are left out; they multiply in
 float16.

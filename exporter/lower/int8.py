@@ -10,12 +10,12 @@ Weights are int8 with a scale for each output column, symmetric. Activations hav
 The tubelet embedding sees pixels and the classifier decides; both stay in float32. Together they are less than 1 % of
 the work of a base model.
 
-In attention, int8-static rounds queries and keys, whose product OpenVINO then computes in integers. ViViT-B becomes
-1.2 times as fast, which is what NNCF's choice of roundings makes of it too. What softmax gives stays as it is: with
-one scale for 0 to 1, weights of about 1 / N vanish where N tokens share them evenly, and with 3137 tokens the output
-of attention had a cosine of 0.60 to the exact one. In the int8 graph attention is in float32 throughout, for ONNX
-Runtime has no fused kernel for less. Integer products, with all that lies between them in memory, took 1.4 times as
-long as its fused one in float32.
+In attention, int8-static rounds queries and keys, whose product OpenVINO then computes in integers. ViViT-B becomes 1.2
+times as fast, which is what NNCF's choice of roundings makes of it too. What softmax gives stays as it is. With one
+scale for 0 to 1, weights of about 1 / N vanish where N tokens share them evenly. With 3137 tokens the output of
+attention had a cosine of 0.60 to the exact one. In the int8 graph attention is in float32 throughout, for ONNX Runtime
+has no fused kernel for less. Integer products took 1.4 times as long as its fused one in float32, with all that lies
+between in memory.
 """
 
 from collections.abc import Iterable, Mapping, Set
@@ -88,8 +88,8 @@ def measure_noise(path: Path, batches: Iterable[Mapping[str, NDArray[Any]]]) -> 
     """Measure how much each linear layer of a graph loses to int8 on real activations.
 
     Returns:
-        The energy of the difference that dynamic int8 makes to its output, as a share of that output's energy: the
-        largest over the batches, by name of the layer.
+        By name of the layer, the energy of the difference that dynamic int8 makes to its output. It is a share of that
+        output's energy, and the largest over the batches.
     """
 
     def add_observers(model: ir.Model) -> dict[str, ir.Value]:

@@ -20,7 +20,7 @@ SCRATCH = "quantize"  # NAME of the scratch folders in a bundle that graphs are 
 def graph_folder(bundle: Bundle, precision: str, *, say: Progress = silent) -> Iterator[Path]:
     """A scratch folder to make a graph in. It lies inside the bundle, which may be a mount, or all that can be written.
 
-    Raises BundleError where the folder went with the bundle around it, which was replaced; NotWritten where the system
+    Raises BundleError where the bundle was replaced, and the folder went with it. Raises NotWritten where the system
     refuses what is written.
     """
     with naming(bundle.path), scratch(bundle.path, SCRATCH, say=say) as folder:
@@ -40,7 +40,7 @@ def join_graph(bundle: Bundle, graph: Graph, folder: Path, *, force: bool, say: 
     say:    told who is waited for
 
     Returns the bundle as it is now, with what others joined. It is whole at every moment in between. A graph that is
-    replaced is out of the manifest before its files are, and for that moment the bundle has none of that precision.
+    replaced leaves the manifest before its files go. For that moment the bundle has none of that precision.
 
     Raises BundleError where the bundle is no longer the one that the graph was made from. Likewise where it has one of
     that precision and `force` does not say to replace it.

@@ -141,7 +141,7 @@ def add_graph(
     progress: Progress = silent,
     say: Progress = silent,
 ) -> tuple[Bundle, ParityReport]:
-    """Make the graph of that precision from the bundle's fp32 graph, prove it, and add it to the bundle on disk.
+    """Make the graph of that precision from the fp32 graph, prove it, and add it to the bundle on disk.
 
     Where it fails, the bundle is as it was. It is whole at every moment in between.
 
@@ -151,7 +151,7 @@ def add_graph(
         calibrate: videos to observe activations on, read as the bundle reads any. Without them, the reference clips.
         force: replace a graph of that precision.
         progress: called with a line for each step.
-        say: called with what should stay on the screen: who is waited for, what a dead process had left and is removed.
+        say: called with what should stay on the screen, such as who is waited for.
 
     Returns:
         The bundle, with the graphs too that others joined meanwhile, and the report on the new graph.
@@ -179,8 +179,8 @@ def add_graph(
 def _make_and_prove(
     bundle: Bundle, precision: GraphPrecision, clips: CalibrationClips, folder: Path, progress: Progress
 ) -> tuple[Graph, ParityReport]:
-    """The graph, its files in `folder`, and the report on it; ParityError, with its table, where it is outside its
-    limit."""
+    """Make the graph, its files in `folder`, and the report on it. Raises ParityError, with its table, where it is
+    outside its limit."""
     trial, fp32 = replace(bundle, path=folder), bundle.graph("fp32")
     progress(f"{precision}: observing {clips}")
     lowering = LOWERINGS[precision](bundle.path / fp32.files[0].name, clips)

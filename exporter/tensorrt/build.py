@@ -1,5 +1,5 @@
-"""build_engine: a bundle becomes a TensorRT engine for this machine, which is not kept unless it computes here what
-torch computed. Needs tensorrt, cuda-bindings, onnx and onnx_ir; never torch."""
+"""build_engine: a bundle becomes a TensorRT engine for this machine. It is not kept unless it computes here what torch
+computed. Needs tensorrt, cuda-bindings, onnx and onnx_ir; never torch."""
 
 import time
 from collections.abc import Sequence
@@ -93,8 +93,8 @@ def build_engine(
 
     Raises:
         ParityError: where no recipe came within tolerance, with every table.
-        BackendError: where TensorRT cannot read or build the graph, where the GPU does not multiply in that precision,
-            or where that engine exists (without `force`).
+        BackendError: where TensorRT cannot read or build the graph; where the GPU does not multiply in that precision;
+            where that engine exists (without `force`).
         BundleError: for a graph that the bundle lacks, or for a bundle of another task.
         MissingExtra: where TensorRT or another package is not installed.
     """

@@ -1,4 +1,4 @@
-"""dry_run: what a build would give to TensorRT, read by its parser where one is here, and what would be refused.
+"""dry_run: what a build would give to TensorRT, and what would be refused. A parser reads it where there is one.
 
 Needs onnx and onnx_ir. Without any TensorRT the graph is held against the operators that its parser documents.
 """
@@ -181,8 +181,8 @@ def _for_this_gpu(bundle: Bundle, options: EngineOptions, *, force: bool) -> tup
 
 
 def _parser_for(target: Target) -> ModuleType | None:
-    """The TensorRT whose parser reads the graphs: that of the target, or where it does not start without a GPU that of
-    TensorRT for RTX; None where there is none."""
+    """Load the TensorRT whose parser reads the graphs: that of the target, or else TensorRT for RTX. That one needs no
+    GPU. None where neither starts."""
     for load in (load_tensorrt_rtx,) if target == "rtx" else (load_tensorrt, load_tensorrt_rtx):
         try:
             trt = load()

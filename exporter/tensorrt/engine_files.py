@@ -1,4 +1,4 @@
-"""What every build of an engine does with files: the graph that TensorRT is given, and what is kept in engines/."""
+"""What every build of an engine does with files: the graph that TensorRT takes, and what engines/ keeps."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +56,7 @@ def keeping(folder: Path, bundle: Bundle, source: Graph, say: Progress) -> Itera
 
 @contextmanager
 def prepared_graph(bundle: Bundle, recipe: Recipe, parent: Path) -> Iterator[Path]:
-    """Where the graph of a recipe lies, in a folder of `parent` that is then gone, proven to be one that TensorRT's
+    """Write the graph of a recipe to a folder of `parent`, which is then gone. It is proven to be one that TensorRT's
     parser documents."""
     with naming(parent), scratch(parent, "build") as folder:
         model = make_graph(bundle, recipe, folder)

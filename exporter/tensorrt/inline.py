@@ -1,6 +1,6 @@
-"""The bundle's graph as TensorRT's parser reads it: standard operators only, attention on four axes; and the proof,
-before anything is built, that each operator is one that the parser documents and that the matrix products have the
-type that the engine is named after.
+"""The bundle's graph as TensorRT's parser reads it: standard operators only, and attention on four axes. Before
+anything is built it is proven that the parser documents each operator. Matrix products are proven to have the type that
+the engine is named after.
 
 TensorRT takes the types from the graph, always: a graph in float32 becomes an engine in float32, without a word.
 """
@@ -45,8 +45,8 @@ DOCUMENTED: dict[str, frozenset[int]] = {
 
 
 def load_standard_graph(path: Path) -> ModelProto:
-    """The graph at `path` with its weights, its functions inlined, and every Attention on (B, heads, N, D), the only
-    form that the parser documents. Raises BackendError where the graph is not one that tubelet exports."""
+    """Read the graph at `path` with its weights, and inline its functions. Every Attention is on (B, heads, N, D), the
+    only form that the parser documents. Raises BackendError where the graph is not one that tubelet exports."""
     # Inlined and reshaped without the weights: they may be larger than one protobuf message can be.
     model = onnx.load(path, load_external_data=False)
     names = {node.output[0]: node.name for node in model.graph.node}
@@ -66,8 +66,9 @@ def load_standard_graph(path: Path) -> ModelProto:
 
 
 def _raise_opset(model: ModelProto) -> None:
-    """Take a graph of an older opset to the one that graphs of ours have, in which its operators mean the same and
-    take bfloat16 and float16 wherever engines have them; but for the axes of ReduceMean, an input since opset 18."""
+    """Take a graph of an older opset to the one that graphs of ours have. There its operators mean the same, and take
+    bfloat16 and float16 wherever engines have them. The axes of ReduceMean alone are given otherwise, as an input since
+    opset 18."""
     (standard,) = (opset for opset in model.opset_import if opset.domain == "")
     if standard.version >= FIRST_WITH_ATTENTION:
         return
@@ -83,8 +84,8 @@ def _raise_opset(model: ModelProto) -> None:
 
 
 def _take_rounding_from_attention(model: ModelProto) -> None:
-    """Give every Attention the operands that it had before they were quantized and dequantized: the int8-static graph
-    rounds queries and keys only, for OpenVINO, and TensorRT fuses attention whose operands are all of one type."""
+    """Give every Attention the operands that it had before they were quantized and dequantized. The int8-static graph
+    rounds queries and keys only, for OpenVINO. TensorRT fuses attention whose operands are all of one type."""
     makers = {output: node for node in model.graph.node for output in node.output}
     for node in model.graph.node:
         if node.op_type == ATTENTION:
@@ -218,8 +219,8 @@ def require_documented(model: ModelProto) -> None:
 
 
 def matrix_types(model: ModelProto) -> dict[str, tuple[str, ...]]:
-    """The node of each matrix product -> the types of its operands; "INT8" or "FLOAT8E4M3FN" for an operand that comes
-    out of DequantizeLinear, since TensorRT multiplies what went in."""
+    """The node of each matrix product -> the types of its operands. An operand that comes out of DequantizeLinear is
+    "INT8" or "FLOAT8E4M3FN", since TensorRT multiplies what went in."""
     types = element_types(model)
     quantized = {
         node.output[0]: types[node.input[0]] for node in model.graph.node if node.op_type == "DequantizeLinear"
@@ -235,7 +236,7 @@ def matrix_types(model: ModelProto) -> dict[str, tuple[str, ...]]:
 
 
 def _linear_layers(model: ModelProto) -> set[str]:
-    """The products of an activation and a weight, by name; a product of two activations is part of an attention that is
+    """The products of an activation and a weight, by name. A product of two activations is part of an attention that is
     written out."""
     constants = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -245,8 +246,8 @@ def _linear_layers(model: ModelProto) -> set[str]:
 
 
 def require_types(model: ModelProto, wanted: str, *, kept: Collection[str], rest: str | None = None) -> None:
-    """Raise BackendError unless every matrix product of the graph multiplies `wanted` ("FLOAT", "FLOAT16", "BFLOAT16",
-    "INT8", "FLOAT8E4M3FN"), but for the nodes in `kept`, which are known to compute in something wider.
+    """Raise BackendError unless every matrix product of the graph multiplies `wanted`. That is "FLOAT", "FLOAT16",
+    "BFLOAT16", "INT8" or "FLOAT8E4M3FN". The nodes in `kept` are known to compute in something wider.
 
     rest: what products other than linear layers must multiply, where that is another type
     """

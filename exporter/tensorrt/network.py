@@ -1,7 +1,7 @@
 """A graph as TensorRT's own parser reads it: a network, whose layers and types show before anything is built.
 
 For TensorRT 10.13 and newer, 11 included, and for TensorRT for RTX. Networks are strongly typed: the types are those of
-the graph, and the flags that let the builder choose (gone in 11) are never used.
+the graph. The flags that let the builder choose (gone in 11) are never used.
 """
 
 from dataclasses import dataclass

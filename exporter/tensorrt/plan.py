@@ -106,7 +106,7 @@ def _add_profiles(builder: Any, config: Any, given: TensorInfo, options: EngineO
 
 
 def _set_timing_cache(config: Any, timing_cache: bytes) -> Any:
-    """The cache in use: the one that is given, or a new one where TensorRT refuses that (another GPU or version)."""
+    """Set the cache and return it. It is a new one where TensorRT refuses the given one (another GPU or version)."""
     cache = config.create_timing_cache(timing_cache)
     if timing_cache and (cache is None or not config.set_timing_cache(cache, ignore_mismatch=False)):
         return _set_timing_cache(config, b"")
@@ -182,9 +182,9 @@ def _end(monitor: Any, pool: ThreadPoolExecutor) -> None:
 def layer_types(information: str) -> dict[str, int]:
     """How many layers of an engine take in each floating-point or 8-bit type, from the inspector's JSON.
 
-    A layer counts as the narrowest type among its inputs, which is what it multiplies, or among its outputs where it
-    takes in none; layers without any such tensor do not count. What TensorRT compiled as a whole and shows from outside
-    counts as HIDDEN, as does an engine that it does not describe in JSON. Raises BuildFailed where the JSON shows no
+    A layer counts as the narrowest type among its inputs, which is what it multiplies. Where it takes in none it counts
+    by its outputs, and without any such tensor not at all. What TensorRT compiled as a whole and shows from outside
+    counts as HIDDEN. So does an engine that it does not describe in JSON. Raises BuildFailed where the JSON shows no
     layers.
     """
     counts: Counter[str] = Counter()

@@ -1,8 +1,8 @@
 """How an engine's graph is made from the bundle's, and what is tried instead where its numbers are wrong.
 
 Fused attention that is silently wrong exists on some GPUs (NVIDIA/TensorRT issues 4822 and 4837: half precision, fp32
-exact). So an engine that does not compute what torch computes is not kept, and the next recipe is tried, each one
-further from the kernel that is suspected:
+exact). So an engine that does not compute what torch computes is not kept. The next recipe is tried, each one further
+from the kernel that is suspected:
 
     fp16                    the bundle's fp16 graph; attention may be fused
     bf16                    other kernels, and a range in which nothing overflows
@@ -10,14 +10,14 @@ further from the kernel that is suspected:
     fp16-unfused            MatMul, a softmax of its own steps in float32, MatMul
     fp32
 
-MatMul, Softmax, MatMul is no way around a fused kernel: TensorRT finds the pattern and fuses it all the same, in fp16,
-bf16 and both forms of 8 bits. Only a softmax whose steps are operators of their own was left alone. (By the names of
-kernels in plans of TensorRT for RTX 1.7, for compute capability 8.9 and 12.0.) A TensorRT without Attention is given
-the pattern, as `written-out`, because it may be fused.
+MatMul, Softmax, MatMul is no way around a fused kernel. TensorRT finds the pattern and fuses it all the same: in fp16,
+bf16 and both forms of 8 bits. Only a softmax whose steps are operators of their own was left alone. The names of
+kernels show it, in plans of TensorRT for RTX 1.7 (compute capability 8.9 and 12.0). A TensorRT without Attention is
+given the pattern, as `written-out`, because it may be fused.
 
-In 8 bits everything that is not a linear layer is done as in fp16; the bundle's int8-static graph, which CPUs read as
-well, has it in float32 and is lowered here. What is behind an attention in float16 was seen to go wrong in 8 bits
-(TensorRT 10.16 and 11.3, by the authors of rf-detr), so that it is the first that is taken back:
+In 8 bits everything that is not a linear layer is done as in fp16. The bundle's int8-static graph has it in float32,
+for CPUs, and is lowered here. What follows an attention in float16 was seen to go wrong in 8 bits. (The authors of
+rf-detr saw it in TensorRT 10.16 and 11.3.) So it is the first that is taken back:
 
     int8-static             linear layers in int8, the rest in float16; and so with fp8
     int8-static-projection16    what follows attention in float16 too
@@ -215,7 +215,7 @@ def _softmax_in_steps(model: ModelProto, scores: str, weights: str, name: str) -
 
 
 def take_projections_back(model: ModelProto) -> None:
-    """Let each linear layer that takes what attention gives multiply in the type of that, not in 8 bits; its weights
+    """Let each linear layer behind an attention multiply in the type that attention gives, not in 8 bits. Its weights
     are rounded as before."""
     makers = {name: node for node in model.graph.node for name in node.output}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}

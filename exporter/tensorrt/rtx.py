@@ -1,8 +1,8 @@
 """build_rtx_engine: a bundle becomes an engine for RTX GPUs, on any machine. Needs tensorrt_rtx, onnx and onnx_ir; no
 GPU, no driver, never torch.
 
-Nothing runs here, so that nothing is proven but the types of the graph: `tubelet check --backend tensorrt-rtx` does the
-rest on each GPU, and writes it into the record.
+Nothing runs here, so nothing is proven but the types of the graph. `tubelet check --backend tensorrt-rtx` does the rest
+on each GPU, and writes it into the record.
 """
 
 import time

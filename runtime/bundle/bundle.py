@@ -101,8 +101,7 @@ class Bundle:
             precisions: of the graphs that the bundle is to have; files of others may be absent. None for all.
 
         Raises:
-            BundleError: for a folder that is no bundle, is damaged, or was written in a format that this version does
-                not know.
+            BundleError: for a folder that is no bundle, is damaged, or has a format that this version does not know.
         """
         path = Path(path)
         return while_it_stays(path / MANIFEST, lambda: cls._whole(path, precisions))

@@ -1,8 +1,10 @@
 """TensorRT engines: what they are called, what is asked of them, and what they are tied to.
 
-BUNDLE/engines/
-  sm90-trt11.4-fp16-b1-4-8.plan     the engine: machine code for one kind of GPU and one version of TensorRT
-  sm90-trt11.4-fp16-b1-4-8.json     what it was made from, on what, and how far it is from torch
+    BUNDLE/engines/
+      sm90-trt11.4-fp16-b1-4-8.plan     the engine: machine code for one kind of GPU and one version of TensorRT
+      sm90-trt11.4-fp16-b1-4-8.json     what it was made from, on what, and how far it is from torch
+
+What is in the files is read by engine_files.py. Which engine runs here is found by engine_search.py.
 """
 
 import dataclasses

@@ -54,7 +54,7 @@ class Window:
         scoring: how they become scores.
         predictions: what `classify` returns for these frames.
         follows: whether no frame is missing since the window before. The first of a segment follows none.
-        skipped_windows: windows of this segment that were due since the one before and not asked: the model was busy,
+        skipped_windows: windows of this segment that were due since the one before and not asked. The model was busy,
             or frames were missing.
         dropped_frames: frames that came since the window before, that were due to be shown in one, and were not.
         lag_seconds: from the arrival of its last frame to this answer, on a clock that never jumps. None for a file.

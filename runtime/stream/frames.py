@@ -25,7 +25,7 @@ class SourceFrame:
             be negative. None where the frame has none.
         arrived: when it came, by `time.monotonic()`, before it was decoded.
         segment: which uninterrupted part of the source it is of, from 0. Another one begins where a stream comes back,
-            where media time steps back, and where the size or rotation of frames changes.
+            media time steps back, or the size or rotation of frames changes.
         left_out: how many frames that came since the one before were left out: damaged, or before a key frame.
     """
 

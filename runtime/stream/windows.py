@@ -2,7 +2,7 @@
 
 A window is seconds, not frames. Its frames lie as far apart as those that the model was trained on, whatever rate the
 stream has. At most half a second of it is repeated where a frame stays on show. All windows take their frames at the
-points of one grid, so that each frame is converted and prepared once, however many of them share it:
+points of one grid. Each frame is prepared once, however many of them share it:
 
     frames of the stream     |  |  |  |    |  |  |  |  |  |
     grid                     .     .     .     .     .

@@ -3,8 +3,8 @@
     artifacts/gestures/                     the bundle, which stays as it is
     artifacts/gestures.tune-1a2b3c4d.json   beside it; the digits stand for the kind of machine
 
-So several machines that share a folder each have their own. Where the folder around a bundle cannot be written, and
-for bundles on the Hub, the record lies in the user's cache, by the checksum of the bundle:
+So several machines that share a folder each have their own. For bundles on the Hub, and where the folder cannot be
+written, the record lies in the user's cache. It is found by the checksum of the bundle:
 ~/.cache/tubelet/tunings/BUNDLE-1a2b3c4d.json, below XDG_CACHE_HOME where that is set.
 """
 

@@ -80,8 +80,8 @@ class Classifier:
                 URLs of fsspec, `bytes` whole files; where both are there, `bytes` is read and `path` names it.
 
         Returns:
-            An Arrow table with the columns that came in but for `bytes`, and `predictions`, a list of labels with their
-            scores, and `error`, why a video could not be read.
+            An Arrow table with the columns that came in but for `bytes`, and two more. `predictions` is a list of
+            labels with their scores, `error` why a video could not be read.
 
         Raises:
             VideoError: for a table without such a column, or with one that is called as the new ones.

@@ -49,8 +49,8 @@ def write_models(
         The names of the models that clients ask for.
 
     Raises:
-        BundleError: for a bundle that is damaged or no classifier, for two of one name, and where something that may
-            not be replaced lies in the repository.
+        BundleError: for a bundle that is damaged or no classifier; for two of one name; where something that may not
+            be replaced lies in the repository.
         BackendError: for what the backend cannot compute.
         NotWritten: where the system refuses to write.
     """

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from command_tree import commands
 from tunings import INT8, write_tuning
 
 from tubelet.bench import bench
@@ -186,7 +187,7 @@ ARGUMENTS = {
 def commands_with_auto() -> list[str]:
     return sorted(
         name
-        for name, command in main.commands.items()
+        for name, command in commands(main).items()
         for parameter in command.params
         if isinstance(parameter.type, click.Choice) and "auto" in parameter.type.choices
     )
@@ -208,7 +209,7 @@ def test_every_command_that_runs_a_bundle_takes_auto() -> None:
     assert commands_with_auto() == sorted(ARGUMENTS)
     others = {
         name
-        for name, command in main.commands.items()
+        for name, command in commands(main).items()
         if any("--backend" in parameter.opts for parameter in command.params)
     }
     assert others - set(ARGUMENTS) == {"triton", "tune"}  # backends of Triton's own, and what is to be tuned

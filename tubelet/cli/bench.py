@@ -85,9 +85,8 @@ def bench(
 ) -> None:
     """Measure how fast BUNDLE is here: time, memory and start, beside other precisions and beside torch.
 
-    Each subject runs in a process of its own, and they are visited in turn, so that a machine whose speed
-    drifts does so for all of them. The first --against is what the others are compared with, or the first
-    backend and precision where there is none.
+    Each subject runs in a process of its own. They are visited in turn: a machine whose speed drifts does so for all of
+    them. Others are compared with the first --against, or with the first backend and precision where there is none.
 
     \b
     Example:

@@ -102,16 +102,16 @@ def build(
 ) -> None:
     """Build a TensorRT engine from BUNDLE, on the machine that will run it, or for RTX GPUs on any.
 
-    For the GPU here it ends by running the bundle's reference clips through the engine and comparing
-    with torch's logits. Outside tolerance the engine is not kept, and other recipes are tried and named:
-    bf16, attention in float32, attention unfused, fp32. In int8-static and fp8 the linear layers multiply
-    8 bits and the rest float16. Exits with 3 when none is within tolerance.
+    For the GPU here it ends by running the bundle's reference clips through the engine and comparing with torch's
+    logits. Outside tolerance the engine is not kept, and other recipes are tried. They are named: bf16, attention in
+    float32, attention unfused, fp32. In int8-static and fp8 the linear layers multiply 8 bits and the rest float16.
+    Exits with 3 when none is within tolerance.
 
-    With --target rtx nothing runs here, no GPU is needed, and the engine is not yet proven: on the GPU,
-    `tubelet check --backend tensorrt-rtx` does that.
+    With --target rtx nothing runs here, and no GPU is needed. The engine is not yet proven: on the GPU, `tubelet check
+    --backend tensorrt-rtx` does that.
 
-    With --dry-run the graphs go as far as TensorRT's parser, where a TensorRT is installed; that for RTX
-    needs no GPU. Exits with 1 where something would be refused.
+    With --dry-run the graphs go as far as TensorRT's parser, where a TensorRT is installed. That for RTX needs no GPU.
+    Exits with 1 where something would be refused.
 
     \b
     Example:

@@ -40,10 +40,10 @@ def check(
 ) -> None:
     """Prove that BUNDLE computes here what torch computed.
 
-    Prepares the bundle's reference clips, runs them at several batch sizes, and compares with the logits
-    that torch gave when the bundle was made. With --video, compares stage by stage what the exporting
-    machine recorded for that file: the frames taken, their pixels, the model input, the logits. Exits with
-    3 when anything is outside tolerance.
+    Prepares the bundle's reference clips and runs them at several batch sizes. Compares with the logits that torch gave
+    when the bundle was made. With --video, compares stage by stage what the exporting machine recorded for that file.
+    The stages are the frames taken, their pixels, the model input and the logits. Exits with 3 when anything is outside
+    tolerance.
 
     \b
     Example:

@@ -106,8 +106,8 @@ def classify(
     threads of their own. One that cannot be read is reported in its place, the others are classified, and the
     exit code is 1.
 
-    With --files each video becomes a row of FILE, its error where it cannot be read, and the exit code is 0. A run
-    that was killed goes on with --resume.
+    With --files each video becomes a row of FILE, or its error does, and the exit code is 0. A run that
+    was killed goes on with --resume.
 
     \b
     Example:

@@ -46,8 +46,8 @@ def explain(
 ) -> None:
     """Show where in VIDEO the model looked.
 
-    The clip that the model sees, and the same under a map of its attention: bright where much of the answer came
-    from. Needs a bundle that was exported with attentions.
+    Draws the clip that the model sees, and the same under a map of its attention. Bright is where much of the answer
+    came from. Needs a bundle that was exported with attentions.
 
     \b
     Example:

@@ -155,8 +155,8 @@ COMMANDS: dict[Task, str] = {
 def export(model: str, output: Path | None, force: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Turn a ViViT, VideoMAE, TimeSformer or V-JEPA 2 checkpoint into a bundle.
 
-    Ends by comparing the graph with torch on the bundle's reference clips; exits with 3, and leaves no
-    bundle, when it is outside tolerance.
+    Ends by comparing the graph with torch on the bundle's reference clips. Exits with 3, and leaves no bundle, when it
+    is outside tolerance.
 
     \b
     Example:

@@ -49,9 +49,9 @@ def features(
 ) -> None:
     """Turn each VIDEO into features: the tokens that the encoder makes of it.
 
-    Prints what there is; --npz writes the arrays themselves, float32, as numpy.load reads them:
-    last_hidden_state (views, tokens, width), and what else the bundle was exported with. A video that cannot be
-    read is reported in its place, and the exit code is 1.
+    Prints what there is; --npz writes the arrays themselves, float32, as numpy.load reads them. They are
+    last_hidden_state (views, tokens, width), and what else the bundle was exported with. A video that cannot be read is
+    reported in its place, and the exit code is 1.
 
     \b
     Example:

@@ -41,8 +41,8 @@ def push(
 ) -> None:
     """Put BUNDLE on the Hugging Face Hub, in one commit.
 
-    Every checksum is verified before. The card says what the bundle is, how to run it, its licence and its parity;
-    one that a person edited is kept. Engines stay here. What arrived of a push that broke off is not sent again. Log in
+    Every checksum is verified before. The card says what the bundle is, how to run it, its licence and its parity. One
+    that a person edited is kept. Engines stay here. What arrived of a push that broke off is not sent again. Log in
     with `hf auth login`.
 
     \b

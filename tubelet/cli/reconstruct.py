@@ -38,8 +38,8 @@ def reconstruct(
 ) -> None:
     """Hide most of VIDEO from a pretrained VideoMAE, and show what it makes of the rest.
 
-    Original, masked and reconstructed frames, above one another in a .png, side by side in an .mp4 or .gif. How
-    many tokens are hidden is fixed in BUNDLE; the places are drawn from --seed, the same at all times of the clip.
+    Original, masked and reconstructed frames, above one another in a .png, side by side in an .mp4 or .gif. How many
+    tokens are hidden is fixed in BUNDLE. The places are drawn from --seed, the same at all times of the clip.
 
     \b
     Example:

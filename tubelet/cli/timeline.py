@@ -51,7 +51,7 @@ def timeline(
     """Show what happens when in a long VIDEO.
 
     A VIDEO is a file, - for standard input, or a URL with --allow-url. A page shows the scores over time, the events
-    and a picture of each; it is one file that needs nothing else.
+    and a picture of each. It is one file that needs nothing else.
 
     \b
     Example:

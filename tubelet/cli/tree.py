@@ -56,8 +56,8 @@ EXITS: dict[type[TubeletError], type[click.ClickException]] = {ParityError: Pari
 
 
 class TubeletGroup(click.Group):
-    """Finds the commands, and turns errors into messages and exit codes, in this one place: tubelet's own, and what
-    the system refuses.
+    """Finds the commands. Turns tubelet's errors, and what the system refuses, into messages and exit codes, in this
+    one place.
 
     A command is imported when it is asked for. The help of the whole tree needs neither numpy nor PyAV.
     """
@@ -104,6 +104,6 @@ class TubeletGroup(click.Group):
 def main() -> None:
     """Put video transformers into production.
 
-    A bundle is a folder made from a ViViT, VideoMAE, TimeSformer or V-JEPA 2. It classifies videos without torch, and
-    carries what torch answered, so that any machine can prove that it computes the same.
+    A bundle is a folder made from a ViViT, VideoMAE, TimeSformer or V-JEPA 2. It classifies videos without torch. It
+    carries what torch answered, so any machine can prove that it computes the same.
     """

@@ -57,8 +57,8 @@ BATCH = Bound("batch", 1, 1024, "an engine is at its fastest long before")
 def triton(bundles: tuple[Path, ...], output: Path, force: bool, as_json: bool, **options: Any) -> None:
     """Write a model repository of Triton that serves each BUNDLE.
 
-    A model has the name of its bundle's folder and holds all that it needs, so that the repository can be moved.
-    README.md in it says how the server is started and asked.
+    A model has the name of its bundle's folder. It holds all that it needs, so the repository can be
+    moved. README.md in it says how the server is started and asked.
 
     \b
     Example:

@@ -78,9 +78,9 @@ def watch(
 ) -> None:
     """Say when what happens in streams, cameras and long files.
 
-    A SOURCE is a file, - for standard input, a URL (rtsp, http, HLS, or MPEG-TS over tcp or udp), or a camera such
-    as /dev/video0 or camera:0. The model looks at a window every half second; a label that it sees in several
-    becomes an event with a beginning and an end. Ctrl-C closes what is open.
+    A SOURCE is a file, - for standard input, a URL, or a camera such as /dev/video0 or camera:0. URLs are of rtsp,
+    http, HLS, or MPEG-TS over tcp or udp. The model looks at a window every half second. A label that it sees in
+    several becomes an event with a beginning and an end. Ctrl-C closes what is open.
 
     \b
     Example:
