@@ -31,18 +31,25 @@ def is_eligible(one: Tried) -> bool:
     return one.speed is not None and one.outcome in ("chosen", "measured", "slow")
 
 
+def may_catch_up(one: Tried, fastest: Tried) -> bool:
+    """Whether a candidate is near enough to the fastest to be measured to the end.
+
+    Where rounds differ it has the benefit of the doubt: it is the upper end of its speed that has to be near.
+    """
+    return one.speed is not None and one.speed.high >= NEAR * speed(fastest)
+
+
 def divide(tried: Iterable[Tried]) -> tuple[list[Tried], list[Tried]]:
     """Divide candidates into those that are measured to the end, the fastest first, and those that are too slow.
 
-    The second say so: their outcome and reason are others. Where rounds differ, a candidate has the benefit of the
-    doubt: it is the upper end of its speed that has to be near.
+    The second say so: their outcome and reason are others.
     """
     ordered = sorted(tried, key=speed, reverse=True)
     go_on: list[Tried] = []
     stay: list[Tried] = []
     for one in ordered:
         fastest = ordered[0]
-        if one.speed is not None and one.speed.high >= NEAR * speed(fastest) and len(go_on) < FINALISTS:
+        if len(go_on) < FINALISTS and may_catch_up(one, fastest):
             go_on.append(one)
         else:
             reason = f"{speed(one):.2f}x in the first rounds, where {fastest.name} had {speed(fastest):.2f}x"

@@ -102,11 +102,11 @@ def _numbers(tuning: Tuning) -> Section:
 
 
 def _left_out(tuning: Tuning) -> Section | None:
-    """What did not come to the end, and why."""
+    """What could not be chosen, and why."""
     rows = tuple(left_out_rows(tuning))
     if not rows:
         return None
-    return Section("What was left behind", "And why it was.", facts=rows)
+    return Section("What could not be chosen", "It is not here, it refuses, or it is not near enough.", facts=rows)
 
 
 def _machine(tuning: Tuning) -> Section:

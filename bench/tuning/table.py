@@ -47,16 +47,16 @@ def measured_rows(tuning: Tuning) -> tuple[list[str], list[list[str]]]:
 
 
 def _said(one: Tried, best: Sequence[Tried]) -> Iterator[str]:
-    if one.outcome in ("chosen", "inaccurate"):
-        yield one.outcome
+    if one.outcome in ("chosen", "inaccurate", "slow"):
+        yield "left behind" if one.outcome == "slow" else one.outcome
     if one in best:
         yield "frontier"
 
 
 def left_out_rows(tuning: Tuning) -> Iterator[tuple[str, str]]:
-    """The candidates that were not measured to the end, and why."""
+    """The candidates that could not be chosen, and why; not those that were measured and are too slow."""
     for one in tuning.tried:
-        if one.reason is not None:
+        if one.reason is not None and (one.speed is None or one.outcome != "slow"):
             threads = "" if one.threads is None or one.outcome == "refused" else f" on {one.threads} threads"
             yield f"{one.name}{threads}", one.reason
 
@@ -65,7 +65,7 @@ def footnotes(tuning: Tuning) -> Iterator[str]:
     """What a reader has to know to read the rows."""
     yield (
         f"speed: clips a second beside {tuning.baseline}, the median of rounds and the range of their middle half; "
-        "frontier: nothing that is as near to torch is faster"
+        "frontier: nothing that is as near to torch is faster; left behind: too slow to be measured to the end"
     )
     yield from tuning.notes
 

@@ -30,7 +30,7 @@ from ...runtime.system import default_threads
 from ...runtime.tuning.machine import TunedMachine
 from ...runtime.tuning.record import FORMAT_VERSION, Choice, Range, Tried, Tuning
 from ..bench import QUIET_LOAD
-from .choice import FINALISTS, NEAR, divide, speed
+from .choice import FINALISTS, divide, may_catch_up, speed
 from .contest import Ground, Lane
 from .rounds import Screened, give_more_clips, measure_to_the_end, prove_the_best, screen
 
@@ -192,13 +192,13 @@ def _right_often_enough(
 ) -> tuple[list[Tried], list[Tried]]:
     """Hold candidates against the labelled set, the fastest first, until those that may be chosen are known.
 
-    Those that are too slow anyway are not asked, but for the baseline, which others are beside.
+    Those that `divide` leaves behind are not asked, but for the baseline, which others are beside.
     """
     right: list[Tried] = []
     wrong: list[Tried] = []
     slow: list[Tried] = []
     for row in sorted(near, key=speed, reverse=True):
-        enough = len(right) >= FINALISTS or (bool(right) and speed(row) < NEAR * speed(right[0]))
+        enough = len(right) >= FINALISTS or (bool(right) and not may_catch_up(row, right[0]))
         if enough and row.choice != baseline:
             slow.append(row)
             continue

@@ -15,6 +15,8 @@ from .record import Choice, Tuning, path_beside, path_in_cache, paths_of_others
 
 AUTO: Final = "auto"
 
+_MOST_OTHERS = 3  # tunings of other machines that a message names
+
 
 class Settled(NamedTuple):
     """How a bundle is run, once that is settled.
@@ -115,12 +117,14 @@ def _find(folder: Path | None, sha256: str, address: str) -> tuple[Path, Tuning]
 def _of_others(folder: Path | None, machine: TunedMachine) -> str:
     """What tells the machines that it was tuned on from this one."""
     found = []
-    for path in [] if folder is None else paths_of_others(folder):
+    paths = [] if folder is None else paths_of_others(folder)
+    for path in paths[:_MOST_OTHERS]:
         try:
             found.append(_listed(f"\n  {path.name} is of another", list(Tuning.read(path).machine.changes(machine))))
         except (BackendError, OSError):
             found.append(f"\n  {path.name} cannot be read")
-    return "".join(found)
+    more = len(paths) - _MOST_OTHERS
+    return "".join([*found, *([f"\n  and {more} more"] if more > 0 else [])])
 
 
 def _listed(what: str, changes: list[str]) -> str:

@@ -5,7 +5,7 @@
 
 So several machines that share a folder each have their own. For bundles on the Hub, and where the folder cannot be
 written, the record lies in the user's cache. It is found by the checksum of the bundle:
-~/.cache/tubelet/tunings/BUNDLE-1a2b3c4d.json, below XDG_CACHE_HOME where that is set.
+~/.cache/tubelet/tunings/SHA256-1a2b3c4d.json, below XDG_CACHE_HOME where that is set.
 """
 
 import dataclasses

@@ -17,11 +17,13 @@ from click.testing import CliRunner
 from hub_client import hub_and_its_client
 from hub_server import Hub, Repository, commit_of
 from killed import join, whole
+from tunings import tuning_of
 
 import tubelet
 from tubelet.cli.tree import main
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.bundle.origin import Origin
+from tubelet.runtime.tuning.record import Choice, path_to_write
 
 TOKEN = "hf_averysecrettoken"
 
@@ -497,6 +499,42 @@ def test_a_model_from_the_hub_travels_by_its_commit(
     only_int8 = Bundle.open(bundle).only(["int8"]).sha256
     assert said == (local, local, f"hf://lab/python@{sha}", 1, only_int8)
     assert set(hub.fetched("lab/python")) == {"bundle.json", "model.int8.onnx", "reference.npz"}
+
+
+def test_auto_is_found_by_the_checksum_of_the_bundle(
+    hub: Hub, run: Run, bundle: Path, tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("push", bundle, "lab/tuned").code == 0
+    cache = str(tmp_path / "cache")
+    untuned = run("classify", "hf://lab/tuned", video, "--backend", "auto", XDG_CACHE_HOME=cache)
+    assert untuned.code == 1
+    assert untuned.stderr.endswith(
+        "Error: hf://lab/tuned was not tuned on this machine\n  fix: tubelet tune hf://lab/tuned\n"
+    )
+
+    monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    made = tuning_of(bundle, Choice("onnxruntime", "int8", 1, 1))
+    path = path_to_write(None, made.bundle_sha256, made.machine)
+    made.write(path)
+    hub.asked.clear()
+    found = run("classify", "hf://lab/tuned", video, "--backend", "auto", XDG_CACHE_HOME=cache)
+    assert found.code == 0, found.stderr
+    assert f"note: auto is onnxruntime int8 on 1 thread, as tuned on 2026-01-01 00:00 UTC ({path})" in found.stderr
+    assert "model.onnx" not in hub.fetched("lab/tuned")  # what auto is needs no more than its own graph
+    assert found.stdout == run("classify", bundle, video, "--precision", "int8", "--threads", 1).stdout
+
+
+@pytest.mark.slow
+def test_a_bundle_on_the_hub_is_tuned_with_all_its_graphs(run: Run, bundle: Path, tmp_path: Path, video: Path) -> None:
+    assert run("push", bundle, "lab/all").code == 0
+    cache = str(tmp_path / "cache")
+    tuned = run("tune", "hf://lab/all", "--backend", "onnxruntime", "--json", XDG_CACHE_HOME=cache)
+    assert tuned.code == 0, tuned.stderr
+    document = json.loads(tuned.stdout)
+    assert document["bundle"] == "hf://lab/all"
+    assert Path(document["written_to"]).is_relative_to(cache)
+    assert {"fp32", "int8"} <= {row["precision"] for row in document["tried"] if row["speed"] is not None}
+    assert run("classify", "hf://lab/all", video, "--backend", "auto", XDG_CACHE_HOME=cache).code == 0
 
 
 def test_an_address_that_became_a_path() -> None:
