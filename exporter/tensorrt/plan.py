@@ -162,7 +162,7 @@ def _run_cancellable(monitor: Any, build: Callable[[], Any]) -> Any:
 
 
 def _result(running: Future[Any]) -> Any:
-    """Its result. A signal that comes just as a wait begins is heard when that wait ends, so each is a short one."""
+    """Its result. Waits are short: a signal that comes just as one begins is heard when it ends."""
     while not wait([running], timeout=0.1).done:
         pass
     return running.result()
