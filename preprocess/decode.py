@@ -19,6 +19,7 @@ from .errors import VideoError
 from .frames import Frames, Timeline
 from .gather import Arrival, Decoding, Fit, gather
 from .pyav import UNDECODABLE, pyav, refuse_shortage
+from .sampling import distinct
 from .seeking import (
     CutShort,
     FrameIndex,
@@ -147,13 +148,13 @@ def _try_to_read(
             index = find(video)
             timeline = _timeline(video, index.pts)
             indices = _chosen(source, choose, timeline)
-            arriving = _frames_by_index(video, index, np.unique(indices))
+            arriving = _frames_by_index(video, index, distinct(indices))
             return receive(Decoding(video, timeline, counted_by, indices, arriving))
     with open_video(source, skips_damage=skips_damage) as video:
         timeline = _timeline(video, _pts_of_all(video))
     indices = _chosen(source, choose, timeline)
     with open_video(source, skips_damage=skips_damage) as video:
-        arriving = _frames_by_counting(video, np.unique(indices))
+        arriving = _frames_by_counting(video, distinct(indices))
         return receive(Decoding(video, timeline, "decoding", indices, arriving))
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from .container import OpenVideo, stated_bytes
 from .errors import VideoError
 from .pyav import bytes_of, listed_frames, pyav
+from .sampling import distinct
 
 # To start again at a keyframe takes about as long as to decode this many frames (measured on H.264 of 340x256
 # and 1280x720), most of it to fill the decoder's queue for reordering.
@@ -121,7 +122,7 @@ def index_packets(video: OpenVideo) -> FrameIndex:
         if _is_shown(packet):
             shown.append(packet.pts)
 
-    pts = np.unique(np.frombuffer(shown, np.int64))
+    pts = distinct(np.frombuffer(shown, np.int64))
     key_pts, key_seek_to = np.array(sorted(keys), np.int64).reshape(-1, 2).T
     if not reliable or len(pts) == 0 or len(pts) < len(shown) or len(key_pts) == 0 or key_pts[0] > pts[0]:
         raise UnreliableIndex

@@ -1,7 +1,5 @@
 """Which distributions matter to tubelet, and which of them are installed. Nothing is imported to see it."""
 
-import importlib.metadata
-
 # ONNX Runtime's TensorRT for RTX.
 PLUGIN_PACKAGE = "onnxruntime-ep-nv-tensorrt-rtx-cu13"
 
@@ -30,7 +28,9 @@ PACKAGES: dict[str, str | None] = {
 
 def installed_version(distribution: str) -> str | None:
     """Its version, None where it is not installed."""
+    from importlib import metadata  # with all of email and zipfile, which a start has no need of
+
     try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
         return None

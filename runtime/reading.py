@@ -15,7 +15,7 @@ from ..preprocess.errors import OutOfBounds, VideoError
 from ..preprocess.frames import Frames, Timeline
 from ..preprocess.gather import Fit
 from ..preprocess.given import given_frames
-from ..preprocess.sampling import at_rate, clip_views
+from ..preprocess.sampling import at_rate, clip_views, distinct
 from ..preprocess.sources import MAX_MB, FileLike, Source, is_file_like
 from ..preprocess.spec import ClipSpec, Sampling
 from ..preprocess.views import cut_views, join_views, prepare_views, spec_of_crops
@@ -195,7 +195,7 @@ def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | 
             sampling_of(spec, reading), num_frames=spec.num_frames, available=len(shown), clips=reading.clips
         )
         wanted[:] = [shown[views]]  # (clips, T)
-        return np.unique(wanted[0])
+        return distinct(wanted[0])
 
     if isinstance(video, Remote):
         with video.opened() as content:
@@ -220,8 +220,8 @@ def _read(video: Video, spec: ClipSpec, reading: Reading, fit: Fit, name: str | 
         given = given.take(choose(given.timeline))
         found = [replace(given, pixels=pixels) for pixels in fit(given.pixels)]
     (chosen,) = wanted
-    _, positions = np.unique(chosen, return_inverse=True)
-    return [Clips(frames, positions.reshape(chosen.shape)) for frames in found]
+    positions = np.searchsorted(distinct(chosen), chosen)  # (clips, T)
+    return [Clips(frames, positions) for frames in found]
 
 
 def check_seconds(timeline: Timeline, most: float | None) -> None:

@@ -41,6 +41,15 @@ def test_the_environment_is_what_it_claims_to_be(tmp_path: Path) -> None:
         assert not [name for name in TORCH_SIDE if importlib.util.find_spec(name)]
 
 
+def test_a_start_imports_no_more_than_it_needs(bundle: Path, video: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from tubelet import load; load(sys.argv[1]).classify(sys.argv[2]); "
+        "print([name for name in ('numpy.ma', 'importlib.metadata', 'jinja2', 'click') if name in sys.modules])"
+    )
+    result = python(code, bundle, video, cwd=tmp_path)
+    assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
 def test_classifying_writes_nothing_anywhere(bundle: Path, video: Path, tmp_path: Path) -> None:
     """Nor does ONNX Runtime, whose telemetry would; CI variables are left out because they turn it off too."""
     folders = {name: tmp_path / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME")}

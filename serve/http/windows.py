@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...preprocess.decode import read_fitted
 from ...preprocess.frames import Timeline
-from ...preprocess.sampling import at_rate, sample
+from ...preprocess.sampling import at_rate, distinct, sample
 from ...preprocess.sources import Source
 from ...preprocess.spec import ClipSpec
 from ...preprocess.views import cut_views
@@ -68,11 +68,11 @@ def read_windows(content: bytes | BinaryIO, spec: ClipSpec, reading: Reading, *,
         ]
         times = timeline.seconds[shown[np.minimum(starts, len(shown) - 1)]]  # the last ends with the last frame
         found[:], bounds[:] = [shown[np.stack(clips)]], [np.stack([times[:-1], times[1:]], axis=1)]
-        return np.unique(found[0])
+        return distinct(found[0])
 
     source = replace(Source("the video", content), track=reading.track, max_mb=reading.max_mb, until=until)
     (frames,) = read_fitted(
         source, choose, lambda pixels: cut_views(pixels, spec, 1), rotate=reading.rotate, on_error=reading.on_error
     )
-    _, positions = np.unique(found[0], return_inverse=True)
-    return Windows(Clips(frames, positions.reshape(found[0].shape)), bounds[0])
+    positions = np.searchsorted(distinct(found[0]), found[0])  # (windows, T)
+    return Windows(Clips(frames, positions), bounds[0])
