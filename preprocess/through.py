@@ -14,10 +14,17 @@ from .sources import Source
 
 
 class TimedFrame(NamedTuple):
-    """A frame as decoded, and its time in seconds from the start of the file; None where it has none."""
+    """A frame as decoded.
+
+    Attributes:
+        frame: as FFmpeg gives it.
+        seconds: from the start of the file; None where it has no time.
+        skipped: how many damaged packets were passed over since the frame before it.
+    """
 
     frame: VideoFrame
     seconds: float | None
+    skipped: int
 
 
 def read_through(source: Source, *, on_error: OnError = "raise") -> Iterator[TimedFrame]:
@@ -44,7 +51,7 @@ def frames_in_order(video: OpenVideo) -> Iterator[TimedFrame]:
     """Decode every frame of a video that is open; see `read_through`."""
     start: int | None = None
     seconds: float | None = None
-    count = 0
+    count = skipped = 0
     try:
         for frame in video.frames():
             if frame.pts is not None and video.stream.time_base is not None:
@@ -54,7 +61,8 @@ def frames_in_order(video: OpenVideo) -> Iterator[TimedFrame]:
             else:
                 seconds = None
             count += 1
-            yield TimedFrame(frame, seconds)
+            yield TimedFrame(frame, seconds, len(video.skipped) - skipped)
+            skipped = len(video.skipped)
     except av.FFmpegError as error:
         place = f"behind frame {count - 1}" if count else "at its start"
         place += "" if seconds is None else f" at {seconds:.3f} seconds"

@@ -53,10 +53,14 @@ class Window:
         logits: float32 (views, K).
         scoring: how they become scores.
         predictions: what `classify` returns for these frames.
+        due: the stream's own time at which it was to end. Its last frame may be a step of the clip earlier. Windows
+            that follow one another are due at equal intervals.
         follows: whether no frame is missing since the window before. The first of a segment follows none.
         skipped_windows: windows of this segment that were due since the one before and not asked. The model was busy,
             or frames were missing.
         dropped_frames: frames that came since the window before, that were due to be shown in one, and were not.
+        left_out_frames: frames that came since the window before and can be in none. They are damaged, come before the
+            first key frame, or have no time of their own.
         lag_seconds: from the arrival of its last frame to this answer, on a clock that never jumps. None for a file.
         arrived_at: when its last frame arrived, in seconds since 1970 (time.time). None for a file.
     """
@@ -68,9 +72,11 @@ class Window:
     logits: NDArray[np.float32]
     scoring: Scoring
     predictions: Answer
+    due: float
     follows: bool = True
     skipped_windows: int = 0
     dropped_frames: int = 0
+    left_out_frames: int = 0
     lag_seconds: float | None = None
     arrived_at: float | None = None
 
@@ -102,6 +108,7 @@ class Window:
             "lag_seconds": None if self.lag_seconds is None else round(self.lag_seconds, 3),
             "skipped_windows": self.skipped_windows,
             "dropped_frames": self.dropped_frames,
+            "left_out_frames": self.left_out_frames,
             "arrived_at": None if self.arrived_at is None else _utc(self.arrived_at),
         }
 

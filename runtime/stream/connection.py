@@ -31,6 +31,41 @@ class Lost(Exception):
     """A stream stopped; its text says how."""
 
 
+class _Gate:
+    """Leaves out frames that refer to what was lost: up to the first key frame, from damage to the next.
+
+    It counts them, over all connections of a source.
+    """
+
+    def __init__(self) -> None:
+        self.left_out = 0
+        self.begin(is_open=False)
+
+    def begin(self, *, is_open: bool) -> None:
+        """Begin a connection."""
+        self._is_open, self._has_begun = is_open, False
+        self._closed_at: float | None = None  # when the first frame was left out
+
+    def counted(self) -> int:
+        """How many frames were left out since this was asked last."""
+        counted, self.left_out = self.left_out, 0
+        return counted
+
+    def close(self) -> None:
+        """Leave out what comes up to the next key frame. Before the first frame nothing can be damaged."""
+        if self._has_begun:
+            self._is_open, self._closed_at = False, None
+
+    def lets(self, frame: VideoFrame, now: float) -> bool:
+        if not self._is_open:
+            self._closed_at = now if self._closed_at is None else self._closed_at
+            self._is_open = bool(frame.key_frame) or now - self._closed_at > KEY_SECONDS
+        lets = self._is_open and not frame.is_corrupt
+        self._has_begun = self._has_begun or lets
+        self.left_out += not lets
+        return lets
+
+
 def connected(
     source: LiveSource, *, live: bool | None, retries: int | None, back_off: BackOff, stop: Event
 ) -> Iterator[SourceFrame | SourceState]:
@@ -50,7 +85,7 @@ def connected(
         VideoError: where it cannot be opened for a reason that waiting does not heal. Also where one that is not live
             cannot be read to its end.
     """
-    segments, attempt = Segments(), 0
+    segments, gate, attempt = Segments(), _Gate(), 0
     is_live, was_connected = True, False
     while not stop.is_set():
         try:
@@ -66,7 +101,7 @@ def connected(
                     yield from _whole(video, segments, stop)
                     return
                 since = time.monotonic()
-                for frame in _live_frames(video, source.seconds, segments, stop):
+                for frame in _live_frames(video, source.seconds, segments, gate, stop):
                     yield frame
                     if frame.arrived - since > WELL_SECONDS:
                         attempt = 0
@@ -89,20 +124,22 @@ def connected(
 
 def _whole(video: OpenVideo, segments: Segments, stop: Event) -> Iterator[SourceFrame | SourceState]:
     """A stream that has an end, from its start."""
-    for frame, seconds in frames_in_order(video):
+    for frame, seconds, _ in frames_in_order(video):
         if stop.is_set():
             return
         yield SourceFrame(frame, seconds, time.monotonic(), segments.of(frame, seconds))
     yield SourceState("ended", 0, None, segments.number, False)
 
 
-def _live_frames(video: OpenVideo, stall_seconds: float, segments: Segments, stop: Event) -> Iterator[SourceFrame]:
+def _live_frames(
+    video: OpenVideo, stall_seconds: float, segments: Segments, gate: _Gate, stop: Event
+) -> Iterator[SourceFrame]:
     """The frames of a stream until it ends or `stop` is set. Raises Lost."""
     container = video.container
     has_times = not container.format.flags & _NO_TIMESTAMPS
     in_pieces = container.format.name in PLAYLIST_FORMATS
     pace = Pace(stop) if in_pieces else None
-    gate = _Gate(is_open=video.stream.codec_context.name in _SAFE_AT_ANY_FRAME)
+    gate.begin(is_open=video.stream.codec_context.name in _SAFE_AT_ANY_FRAME)
     opened = last = time.monotonic()
     packets = video.packets_of_all()
     while not stop.is_set():
@@ -123,33 +160,9 @@ def _live_frames(video: OpenVideo, stall_seconds: float, segments: Segments, sto
                 pace.wait(seconds)
                 arrived = time.monotonic()
             last = arrived
-            yield SourceFrame(frame, seconds, arrived, segments.of(frame, seconds), gate.left_out)
-            gate.left_out = 0
+            yield SourceFrame(frame, seconds, arrived, segments.of(frame, seconds), gate.counted())
         if arrived - last > stall_seconds:
             raise Lost(f"it showed nothing for {stall_seconds:g} seconds, and sent something")
-
-
-class _Gate:
-    """Leaves out frames that refer to what was lost: up to the first key frame, from damage to the next."""
-
-    def __init__(self, *, is_open: bool) -> None:
-        self.left_out = 0  # since a frame was let through
-        self._is_open, self._has_begun = is_open, False
-        self._closed_at: float | None = None  # when the first frame was left out
-
-    def close(self) -> None:
-        """Leave out what comes up to the next key frame. Before the first frame nothing can be damaged."""
-        if self._has_begun:
-            self._is_open, self._closed_at = False, None
-
-    def lets(self, frame: VideoFrame, now: float) -> bool:
-        if not self._is_open:
-            self._closed_at = now if self._closed_at is None else self._closed_at
-            self._is_open = bool(frame.key_frame) or now - self._closed_at > KEY_SECONDS
-        lets = self._is_open and not frame.is_corrupt
-        self._has_begun = self._has_begun or lets
-        self.left_out += not lets
-        return lets
 
 
 def _decoded(video: OpenVideo, packet: "Packet[Any]", gate: _Gate) -> list[VideoFrame]:

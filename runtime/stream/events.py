@@ -17,7 +17,7 @@ from ...preprocess.errors import OutOfBounds
 from ..bounds import shown
 from .answers import Event, Scoring, Window
 
-# Windows are multiples of a hop apart; the last digits of float64 are none of it.
+# Windows are due at multiples of a hop; the last digits of float64 are none of it.
 _ROUNDING = 1e-6
 
 
@@ -41,8 +41,8 @@ class EventRule:
 
     on: float = 0.6
     off: float = 0.4
-    min_seconds: float = 0.0
-    gap_seconds: float = 0.0
+    min_seconds: float = 1.0
+    gap_seconds: float = 1.0
     smooth_seconds: float = 0.0
     labels: tuple[str, ...] | None = None
     min_margin: float = 0.0
@@ -79,19 +79,31 @@ class EventRule:
                 )
 
 
+@dataclass(frozen=True)
+class _Moment:
+    """The middle of the frames of windows, and the time at which they were due.
+
+    What is said of an event are middles. Windows take their frames from a grid, so middles are not quite a hop apart.
+    How long something lasts is counted from one due time to another.
+    """
+
+    middle: float
+    due: float
+
+
 @dataclass
 class _Running:
     """A label that has begun.
 
-    begin:   the time of the first window that carried it
+    begin:   the moment of the first window that carried it
     last:    of the last one
     score:   the highest so far
     is_sent: whether it is an event: before it has lasted for `min_seconds`, it is none
     fell:    whether its score has fallen below `off` since `last`
     """
 
-    begin: float
-    last: float
+    begin: _Moment
+    last: _Moment
     score: float
     is_sent: bool = False
     fell: bool = False
@@ -123,7 +135,7 @@ class EventFinder:
         elif self._is_cut(self._before, window):
             ended = self.close()
         else:
-            self._clock += window.middle - self._before.middle
+            self._clock += window.due - self._before.due
         self._before = window
         now, scores = self._smoothed(window)
         ended += self._carry(window, now, scores)
@@ -148,23 +160,23 @@ class EventFinder:
         missing = window.seconds[0] - before.seconds[1]
         return before.segment != window.segment or (not window.follows and missing > self._rule.gap_seconds)
 
-    def _smoothed(self, window: Window) -> tuple[float, NDArray[np.float32]]:
-        """The time that the windows of the last `smooth_seconds` stand for, and their scores (K,)."""
+    def _smoothed(self, window: Window) -> tuple[_Moment, NDArray[np.float32]]:
+        """The moment that the windows of the last `smooth_seconds` stand for, and their scores (K,)."""
         self._recent.append(window)
-        while self._recent[0].middle < window.middle - self._rule.smooth_seconds - _ROUNDING:
+        while self._recent[0].due < window.due - self._rule.smooth_seconds - _ROUNDING:
             self._recent.popleft()
         if len(self._recent) == 1:
-            return window.middle, window.scores
-        middles = [recent.middle for recent in self._recent]
+            return _Moment(window.middle, window.due), window.scores
+        middle, due = np.mean([(recent.middle, recent.due) for recent in self._recent], axis=0).tolist()
         logits = np.concatenate([recent.logits for recent in self._recent])  # (windows * views, K)
-        return sum(middles) / len(middles), window.scoring.scores(logits)
+        return _Moment(middle, due), window.scoring.scores(logits)
 
-    def _carry(self, window: Window, now: float, scores: NDArray[np.float32]) -> list[Event]:
+    def _carry(self, window: Window, now: _Moment, scores: NDArray[np.float32]) -> list[Event]:
         """Let each label that has begun last, wait or end with this window; the events that ended."""
         ended = []
         for label, running in list(self._running.items()):
             score = float(scores[label])
-            is_over = now - running.last > self._rule.gap_seconds + _ROUNDING
+            is_over = now.due - running.last.due > self._rule.gap_seconds + _ROUNDING
             if score >= self._rule.off and not running.fell:
                 running.last, running.score = now, max(score, running.score)
             elif score >= self._rule.on and not is_over:
@@ -177,7 +189,7 @@ class EventFinder:
                 running.fell = True
         return ended
 
-    def _begin(self, window: Window, now: float, scores: NDArray[np.float32]) -> None:
+    def _begin(self, window: Window, now: _Moment, scores: NDArray[np.float32]) -> None:
         rule, labels = self._rule, window.scoring.labels
         for label in np.flatnonzero(scores >= rule.on).tolist():
             if label in self._running or (rule.labels is not None and labels[label] not in rule.labels):
@@ -193,7 +205,8 @@ class EventFinder:
         """Open the events that are long enough by now."""
         opened = []
         for label, running in self._running.items():
-            if not running.is_sent and running.last - running.begin >= self._rule.min_seconds - _ROUNDING:
+            lasted = running.last.due - running.begin.due
+            if not running.is_sent and lasted >= self._rule.min_seconds - _ROUNDING:
                 running.is_sent = True
                 self._sent[label] = self._clock
                 opened.append(_event(window, label, running, open=True))
@@ -228,8 +241,8 @@ def _event(window: Window, label: int, running: _Running, *, open: bool) -> Even
         stream=window.stream,
         segment=window.segment,
         label=window.scoring.labels[label],
-        begin=running.begin,
-        end=running.last,
+        begin=running.begin.middle,
+        end=running.last.middle,
         score=running.score,
         open=open,
     )

@@ -93,14 +93,14 @@ def open_source(
 
 def _file(source: Source, live: bool, on_error: OnError, stop: Event) -> Iterator[SourceFrame | SourceState]:
     segments, pace = Segments(), Pace(stop) if live else None
-    for number, (frame, seconds) in enumerate(read_through(source, on_error=on_error)):
+    for number, (frame, seconds, skipped) in enumerate(read_through(source, on_error=on_error)):
         if number == 0:
             yield SourceState("connected", 0, None, 0, live)
         if pace is not None:
             pace.wait(seconds)
         if stop.is_set():
             return
-        yield SourceFrame(frame, seconds, time.monotonic(), segments.of(frame, seconds))
+        yield SourceFrame(frame, seconds, time.monotonic(), segments.of(frame, seconds), skipped)
     yield SourceState("ended", 0, None, segments.number, live)
 
 

@@ -14,7 +14,7 @@ from ...runtime.classifier import VideoClassifier
 from ...runtime.progress import Progress, silent
 from ...runtime.stream.answers import Event, Window
 from ...runtime.stream.events import EventFinder, EventRule
-from ...runtime.stream.windows import Grid, grid_of
+from ...runtime.stream.grid import Grid, grid_of
 from .times import clock, spoken
 
 MOST_STEPS = 4096  # that are drawn: a page is a few thousand pixels wide, whatever the video lasts

@@ -26,7 +26,7 @@ def test_frames_and_times_are_those_of_read_frames(tmp_path, kind):
     source = Source.of(make_video(tmp_path / kind, **VARIANTS[kind]))
     expected = read_frames(source, everything)
     converter = Converter(source, rotate=True, scaling=None)
-    found = [(converter.pixels(frame), seconds) for frame, seconds in read_through(source)]
+    found = [(converter.pixels(frame), seconds) for frame, seconds, _ in read_through(source)]
     np.testing.assert_array_equal(np.stack([pixels for pixels, _ in found]), expected.pixels)
     if np.isfinite(expected.seconds).all():
         assert [seconds for _, seconds in found] == expected.seconds.tolist()
@@ -46,9 +46,9 @@ def test_a_pipe_is_read_as_it_comes(tmp_path, kind):
     sender = threading.Thread(target=send)
     sender.start()
     with open(reading, "rb") as file:
-        times = [seconds for _, seconds in read_through(PipeSource("a pipe", file))]
+        times = [frame.seconds for frame in read_through(PipeSource("a pipe", file))]
     sender.join()
-    assert times == [seconds for _, seconds in read_through(Source.of(path))]
+    assert times == [frame.seconds for frame in read_through(Source.of(path))]
 
 
 def test_damage_is_an_error_that_says_where_or_is_passed_over(tmp_path):
@@ -57,7 +57,9 @@ def test_damage_is_an_error_that_says_where_or_is_passed_over(tmp_path):
         VideoError, match=r"(?s)a\.mp4 is damaged behind frame 11 at 0\.\d+ seconds \(.*--on-error skip"
     ):
         list(read_through(Source.of(path)))
-    assert len(list(read_through(Source.of(path), on_error="skip"))) == 29
+    skipping = list(read_through(Source.of(path), on_error="skip"))
+    assert len(skipping) == 29
+    assert sum(frame.skipped for frame in skipping) == 1
 
 
 @pytest.mark.parametrize("kind", ["h264.mp4", "h264.mkv"])

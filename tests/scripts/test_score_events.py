@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from motion import pose
-from score_events import LARGE, OPPOSITES, OTHER_SECONDS, SIDE, SMALL, TURNS, Truth, compare, film, pictures, together
+from score_events import MOTIONS, RATE, TRAVELS, WAY, Truth, compare, film, pictures
 
 from tubelet import Event
 
@@ -14,26 +14,54 @@ def event(label: str, begin: float, end: float, *, is_open: bool = False) -> Eve
     return Event("film", 0, 0, label, begin, end, 0.9, open=is_open)
 
 
-@pytest.mark.parametrize("pair", OPPOSITES)
-def test_a_film_rests_between_motions_and_stays_in_the_picture(pair: tuple[str, str]) -> None:
-    labels = pair + TURNS
-    scene, truths = film(5, 600, labels)
-    assert len(truths) > 60
+@pytest.mark.parametrize(("window", "labels"), [(2.0, MOTIONS), (1.0, TRAVELS)])
+def test_a_window_of_a_film_sees_one_shape_and_never_two_things_that_it_does(
+    window: float, labels: tuple[str, ...]
+) -> None:
+    takes = film(5, 600, labels, window=window, least=window + 1.5)
+    truths = [truth for take in takes for truth in take.truths]
     assert {truth.label for truth in truths} == set(labels)
-    for before, after in itertools.pairwise(truths):
-        assert OTHER_SECONDS[0] <= after.begin - before.end <= OTHER_SECONDS[1]
-    y, x, log_radius, _ = pose(scene.shape, (np.arange(1200) / 2).astype(np.float32))
-    assert max(np.abs(y).max(), np.abs(x).max()) < SIDE + 0.01
-    assert SMALL - 0.01 < np.exp(log_radius).min() <= np.exp(log_radius).max() < LARGE + 0.01
-    resting = [t for t in np.arange(600) if not any(truth.begin - 1 < t < truth.end + 1 for truth in truths)]
-    now, soon = (pose(scene.shape, np.array(resting, np.float32) + np.float32(later)) for later in (0, 0.5))
-    assert np.allclose(now, soon, atol=1e-4)
+    assert len(truths) > 45
+    assert takes[-1].end <= 600
+    vanished = 0.0
+    for take in takes:
+        appears, vanishes = take.shape.visible
+        assert appears - vanished == pytest.approx(window)
+        vanished = vanishes
+        for before, after in itertools.pairwise([appears, *(t for one in take.truths for t in (one.begin, one.end))]):
+            assert after - before >= window
+        assert vanishes - take.truths[-1].end >= window
+
+
+def test_shapes_of_a_film_do_what_it_says_and_stay_in_the_picture() -> None:
+    for take in film(6, 600, MOTIONS, window=2.0, least=3.5):
+        seconds = np.arange(*take.shape.visible, 0.05, dtype=np.float32)
+        y, x, log_radius, angle = (values.astype(np.float64) for values in pose(take.shape, seconds))
+        assert max(np.abs(y).max(), np.abs(x).max()) < WAY / 2 + 0.01
+        assert np.exp(log_radius[[0, -1]]).max() < 0.28  # nothing large appears or vanishes
+        for truth in take.truths:
+            directions = {
+                "moves left": -x,
+                "moves right": x,
+                "moves up": -y,
+                "moves down": y,
+                "grows": log_radius,
+                "shrinks": -log_radius,
+                "turns clockwise": angle,
+                "turns counter-clockwise": -angle,
+            }
+            changes = np.diff(directions[truth.label])
+            within = (seconds[:-1] > truth.begin) & (seconds[1:] < truth.end)
+            assert (changes[within] > 1e-3).all()
+        moves = [(seconds[1:] > truth.begin) & (seconds[:-1] < truth.end) for truth in take.truths]
+        resting = ~np.any(moves, axis=0)
+        assert np.abs(np.diff([y, x, log_radius, angle], axis=1))[:, resting].max() < 1e-5
 
 
 def test_the_pictures_of_a_film_differ_as_its_noise_does() -> None:
-    scene, _ = film(1, 60, TURNS)
-    shown = list(itertools.islice(pictures(scene, 60), 31))
-    assert len(list(pictures(scene, 1.5))) == 45
+    takes = film(1, 8, MOTIONS, window=0.1, least=0.2)
+    assert sum(1 for _ in pictures(1, takes)) == round(takes[-1].end * RATE)
+    shown = list(itertools.islice(pictures(1, takes), 31))
     assert {picture.shape for picture in shown} == {(120, 160, 3)}
     assert not np.array_equal(shown[0], shown[30])
 
@@ -56,6 +84,4 @@ def test_events_are_held_against_the_truth() -> None:
     assert np.allclose(found.ends, [-0.2, -0.1])
     assert not found.is_perfect
     assert "3 motions: 1 missed, 2 invented" in found.table()
-    perfect = compare(truths[:1], events[:2], limit=1.5)
-    assert perfect.is_perfect
-    assert together([perfect, found]).table().startswith("4 motions: 1 missed, 2 invented")
+    assert compare(truths[:1], events[:2], limit=1.5).is_perfect

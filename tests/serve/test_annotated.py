@@ -34,7 +34,7 @@ def decoded(path: Path) -> tuple[list[float | None], NDArray[np.uint8]]:
 def window(begin: float, score: float, segment: int = 0) -> Window:
     logits = np.log(np.array([[score, 1 - score]], np.float32))
     times = np.linspace(begin, begin + 0.4, 3)
-    return Window("it", 0, segment, times, logits, SCORING, SCORING.answer(logits, 2))
+    return Window("it", 0, segment, times, logits, SCORING, SCORING.answer(logits, 2), times[-1])
 
 
 def test_every_frame_of_a_file_is_in_the_copy_at_its_time(videomae_bundle: Path, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_the_label_of_an_open_event_is_in_colour() -> None:
     assert not has(INK, opened)
     long = Scoring(("w" * 500, "b"), "scores", "single_label_classification")
     asked = window(0, 0.9)
-    wide = Window("it", 0, 0, asked.frame_seconds, asked.logits, long, long.answer(asked.logits, 1))
+    wide = Window("it", 0, 0, asked.frame_seconds, asked.logits, long, long.answer(asked.logits, 1), asked.due)
     assert written_over(grey, 1.0, wide, set()).shape == grey.shape
 
 

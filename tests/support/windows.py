@@ -20,7 +20,7 @@ def window(middle: float, scores: Sequence[float], scoring: Scoring, **others: A
     wanted = np.clip(np.array(scores, np.float64), 1e-6, 1 - 1e-6)
     logits = np.log(wanted / (1 - wanted)).astype(np.float32)[np.newaxis]  # (views, K)
     times = np.linspace(middle - SPAN / 2, middle + SPAN / 2, 4)
-    given: dict[str, Any] = {"source": "door", "stream": 0, "segment": 0} | others
+    given: dict[str, Any] = {"source": "door", "stream": 0, "segment": 0, "due": middle + SPAN / 2} | others
     return Window(
         frame_seconds=times, logits=logits, scoring=scoring, predictions=scoring.answer(logits, len(scores)), **given
     )

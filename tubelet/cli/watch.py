@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -17,8 +18,8 @@ from ..runtime.reading import Reading
 from ..runtime.stream.answers import Event, SourceChange, Window
 from ..runtime.stream.events import EventFinder, EventRule
 from ..runtime.stream.frames import SourceFrame
+from ..runtime.stream.grid import grid_of
 from ..runtime.stream.watch import Watching
-from ..runtime.stream.windows import grid_of
 from ..serve.annotated import AnnotatedVideo, annotated_video
 from .event_options import event_options
 from .options import bundle_argument, engine_options, note
@@ -164,6 +165,26 @@ def lines(
         yield from finder.close()
 
 
+@dataclass(frozen=True)
+class PassedOver:
+    """What came and was not shown to the model; see Window."""
+
+    skipped: int = 0
+    dropped: int = 0
+    left_out: int = 0
+
+    @classmethod
+    def of(cls, window: Window) -> "PassedOver":
+        return cls(window.skipped_windows, window.dropped_frames, window.left_out_frames)
+
+    def __add__(self, other: "PassedOver") -> "PassedOver":
+        return PassedOver(self.skipped + other.skipped, self.dropped + other.dropped, self.left_out + other.left_out)
+
+    def __str__(self) -> str:
+        counts = {"windows skipped": self.skipped, "frames dropped": self.dropped, "frames left out": self.left_out}
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
 class Said:
     """What the command prints: JSON lines, or events for people with the window of the moment in the status line."""
 
@@ -171,6 +192,7 @@ class Said:
         self._progress, self._several = progress, several
         self._json_lines, self._has_events = json_lines, has_events
         self._windows = self._events = 0
+        self._passed_over = PassedOver()
         self._best: Window | None = None
 
     def line(self, line: Line) -> None:
@@ -186,19 +208,23 @@ class Said:
         self._events += isinstance(line, Event) and line.open
         if isinstance(line, Window):
             self._windows += 1
+            self._passed_over += PassedOver.of(line)
             if self._best is None or line.scores.max() > self._best.scores.max():
                 self._best = line
             self._progress(f"{self._source(line)}{window_text(line)}")
 
     def summary(self, rule: EventRule) -> None:
-        """Say why nothing came of it, where nothing did."""
+        """Say what was passed over, and why nothing came of it, where nothing did."""
         self._progress.clear()
+        if passed_over := str(self._passed_over):
+            note(f"{passed_over}, beside {self._windows} windows that the model saw")
         if self._events or self._best is None or not self._has_events:
             return
         label, score = self._best.predictions[0]
         note(
-            f"no event in {self._windows} windows: one begins at a score of {rule.on:g} (--on), and the highest was "
-            f"{score:.2f}, {label}, at {clock(self._best.middle)}"
+            f"no event in {self._windows} windows: one begins at a score of {rule.on:g} (--on), on average over "
+            f"{rule.smooth_seconds:g} s (--smooth-seconds), and lasts {rule.min_seconds:g} s (--min-seconds); the "
+            f"highest of a window was {score:.2f}, {label}, at {clock(self._best.middle)}"
         )
 
     def _print(self, text: str) -> None:
@@ -226,8 +252,8 @@ def event_text(event: Event) -> str:
 def window_text(window: Window) -> str:
     best = window.predictions[0]
     said = f"{best.label} {best.score:.0%}" if isinstance(best, Prediction) else f"{best.label} {best.value:.6g}"
-    lag = "" if window.lag_seconds is None else f", {window.lag_seconds:.1f} s behind"
-    return f"{clock(window.seconds[1])}  {said}{lag}"
+    lag = "" if window.lag_seconds is None else f"{window.lag_seconds:.1f} s behind"
+    return ", ".join(filter(None, (f"{clock(window.seconds[1])}  {said}", lag, str(PassedOver.of(window)))))
 
 
 def change_text(change: SourceChange) -> str:

@@ -1,15 +1,9 @@
 """Sources at web addresses: a file is a file, a camera a camera, and a playlist what it says of itself."""
 
-import time
-from collections.abc import Iterator
-from fractions import Fraction
-
-import av
 import numpy as np
 import pytest
-from streams import frames_of, numbers, states_of, times_of, transport_stream
-from videos import draw
-from web_server import web_server
+from streams import frames_of, numbers, states_of, times_of
+from web_server import LivePlaylist, still_pictures, web_server
 
 from tubelet.preprocess.decode import probe
 from tubelet.preprocess.errors import VideoError
@@ -44,21 +38,6 @@ def test_what_waiting_does_not_heal_is_an_error_and_the_rest_is_lost():
     assert [state.state for state in found if isinstance(state, SourceState)] == ["lost", "lost", "ended"]
 
 
-def still_pictures(count: int, seconds: float) -> Iterator[bytes]:
-    """JPEGs in parts, as cameras send them."""
-    encoder = av.CodecContext.create("mjpeg", "w")
-    assert isinstance(encoder, av.VideoCodecContext)
-    encoder.width, encoder.height, encoder.pix_fmt = 96, 64, "yuvj420p"
-    encoder.time_base = Fraction(1, 25)
-    for number in range(count):
-        frame = av.VideoFrame.from_ndarray(draw(number, (96, 64)), format="rgb24")
-        frame.pts = number
-        for packet in encoder.encode(frame):
-            head = f"--part\r\nContent-Type: image/jpeg\r\nContent-Length: {packet.size}\r\n\r\n"
-            yield head.encode() + bytes(packet) + b"\r\n"
-        time.sleep(seconds)
-
-
 def test_a_camera_of_still_pictures_is_timed_by_their_arrival():
     """They carry no times, and FFmpeg's are made up: 25 a second, however many come."""
     kind = "multipart/x-mixed-replace;boundary=part"
@@ -68,30 +47,6 @@ def test_a_camera_of_still_pictures_is_timed_by_their_arrival():
     frames = frames_of(found)
     assert numbers(found)[-8:] == list(range(12))[-8:]
     assert np.diff(times_of(found)) == pytest.approx(np.diff([frame.arrived for frame in frames]))
-
-
-PIECES = [
-    b"".join(transport_stream(range(start, start + 10), times=range(start, start + 10))) for start in range(0, 60, 10)
-]
-
-
-class LivePlaylist:
-    """Pieces of 0.4 seconds; three at first, a new one each 0.4 seconds, and complete some time after the last."""
-
-    def __init__(self) -> None:
-        self.begun: float | None = None
-
-    def answer(self, path: str) -> tuple[int, str, bytes]:
-        if path != "/live.m3u8":
-            return 200, "video/mp2t", PIECES[int(path[1 : -len(".ts")])]
-        self.begun = time.monotonic() if self.begun is None else self.begun
-        listed = min(3 + int((time.monotonic() - self.begun) / 0.4), len(PIECES))
-        lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1", "#EXT-X-MEDIA-SEQUENCE:0"]
-        for number in range(listed):
-            lines += ["#EXTINF:0.4,", f"{number}.ts"]
-        if listed == len(PIECES) and time.monotonic() - self.begun > 2:
-            lines.append("#EXT-X-ENDLIST")
-        return 200, "application/vnd.apple.mpegurl", "\n".join([*lines, ""]).encode()
 
 
 def test_a_live_playlist_is_let_out_at_its_own_speed_and_ends_where_it_says():

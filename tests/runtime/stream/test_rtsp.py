@@ -1,21 +1,18 @@
 """RTSP: pushed to a reader that listens, and pulled from a server of GStreamer that dies and comes back."""
 
-import functools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from rtsp_server import rtsp_server
 from streams import frames_of, free_port, numbers, states_of
 
 from tubelet.preprocess.errors import VideoError
 from tubelet.runtime.stream.source import BackOff, SourceFrame, SourceState, open_source
 
 SUPPORT = Path(__file__).parents[2] / "support"
-SYSTEM_PYTHON = "/usr/bin/python3"  # which has Debian's bindings
 SOON = BackOff(first=0.2, longest=0.2)
 PATIENT = 30.0  # seconds: what a loaded machine may take
 
@@ -42,46 +39,15 @@ def test_what_is_pushed_to_a_reader_that_listens():
     assert {frame.segment for frame in frames} == {0}
 
 
-@functools.cache
-def missing() -> str | None:
-    """Why GStreamer's server cannot be started here; None where it can."""
-    try:
-        asked = subprocess.run(
-            [SYSTEM_PYTHON, "-c", "import gi; gi.require_version('GstRtspServer', '1.0')"], capture_output=True
-        )
-    except FileNotFoundError:
-        return f"there is no {SYSTEM_PYTHON}"
-    return None if asked.returncode == 0 else "Debian's gir1.2-gst-rtsp-server-1.0 and python3-gi are not installed"
-
-
-@contextmanager
-def server(port: int = 0, *login: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The host and port of a server of GStreamer, and its process."""
-    command = [SYSTEM_PYTHON, str(SUPPORT / "gst_rtsp_server.py"), str(port), *login]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        ready = process.stdout.readline().strip()
-        if not ready:
-            pytest.skip(process.stderr.read().strip())
-        yield f"127.0.0.1:{ready}", process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def test_a_server_that_dies_and_comes_back():
-    if missing():
-        pytest.skip(str(missing()))
-    with server() as (host, process):
+    with rtsp_server() as (host, process):
         items = open_source(f"rtsp://{host}/live", stall_seconds=PATIENT, back_off=SOON)
         begin = [next(items) for _ in range(15)]
         process.kill()
         process.wait()
         lost = next(item for item in items if isinstance(item, SourceState))
     again = []
-    with server(int(host.rpartition(":")[2])):
+    with rtsp_server(int(host.rpartition(":")[2])):
         for item in items:
             again.append(item)
             if len(frames_of(again)) == 10:
@@ -96,12 +62,10 @@ def test_a_server_that_dies_and_comes_back():
 
 
 def test_a_path_that_is_not_there_is_waited_for_and_a_password_is_not():
-    if missing():
-        pytest.skip(str(missing()))
-    with server() as (host, _):
+    with rtsp_server() as (host, _):
         found = list(open_source(f"rtsp://{host}/none", retries=1, back_off=SOON))
     assert [state.state for state in states_of(found)] == ["lost", "lost", "ended"]
-    with server(0, "admin", "geheim") as (host, _):
+    with rtsp_server(0, "admin", "geheim") as (host, _):
         for login in ("", "admin:falschgeheim@"):
             with pytest.raises(VideoError, match="401 Unauthorized") as caught:
                 list(open_source(f"rtsp://{login}{host}/live"))

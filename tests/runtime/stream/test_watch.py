@@ -127,6 +127,19 @@ def test_frames_that_no_window_shows_are_counted() -> None:
     assert sum(between) > 5
 
 
+def test_frames_that_can_be_in_no_window_are_counted_over_those_that_are_skipped() -> None:
+    """A window is due every 0.1 seconds and takes 0.3; every tenth frame has no time."""
+
+    def pairs() -> Iterator[tuple[NDArray[np.uint8], float | None]]:
+        for number, (picture, seconds) in enumerate(camera(60)):
+            yield picture, None if number % 10 == 5 else seconds
+
+    found = windows_of(Model(0.3).watch(pairs(), live=True, every=0.1))
+    assert sum(window.skipped_windows for window in found) > len(found)
+    assert sum(window.left_out_frames for window in found) == 6
+    assert {"left_out_frames", "dropped_frames", "skipped_windows", "lag_seconds"} <= set(found[-1].to_json())
+
+
 def test_windows_far_apart_drop_nothing() -> None:
     """What lies between them is not due to be shown."""
     found = windows_of(Model().watch(camera(speed=20), live=True, every=2.0, seconds=1.0))

@@ -26,9 +26,10 @@ from tubelet.preprocess.spec import (
 from tubelet.runtime.load import load
 from tubelet.runtime.reading import Reading, prepare_crops, read_crops
 from tubelet.runtime.stream.frames import SourceFrame, SourceState
+from tubelet.runtime.stream.grid import Grid, default_fps, grid_of
+from tubelet.runtime.stream.reader import preparer
 from tubelet.runtime.stream.source import open_source
-from tubelet.runtime.stream.watch import preparer
-from tubelet.runtime.stream.windows import DueWindow, Grid, default_fps, grid_of, windows
+from tubelet.runtime.stream.windows import DueWindow, windows
 
 SAMPLING = Sampling("centre-hold", stride=4)
 SPEC = ClipSpec(
@@ -110,6 +111,7 @@ def test_a_window_ends_at_or_before_its_time_on_the_grid() -> None:
     assert len(ends) == 60
     assert (due - ends >= -1e-6).all()
     assert (due - ends < 4 / 30).all()
+    assert np.array([window.due for window in found]) == pytest.approx(due)
 
 
 @pytest.mark.parametrize(("every", "parts"), [(0.5, 1), (4 / 30, 1), (0.1, 2), (1 / 30, 4)])
@@ -161,6 +163,21 @@ def test_a_frame_may_stand_for_half_a_second_or_two_steps_of_the_clip() -> None:
     assert len(shown(frames(at(2, 8)), Grid(num_frames=4, spacing=0.2, every=1.0))) == 3
     assert shown(frames(at(1.9, 8)), Grid(num_frames=4, spacing=0.2, every=1.0)) == []
     assert len(shown(frames(at(1, 8)), Grid(num_frames=4, spacing=1.0, every=1.0))) == 4  # a time-lapse, with --fps
+
+
+def test_frames_that_can_be_in_no_window_are_counted() -> None:
+    """Two damaged ones before frame 3, one without a time, one with that of the frame before it."""
+    times: list[float | None] = [*at(30, 60)]
+    times[5], times[20] = None, times[19]
+    coming = [replace(frame, left_out=2 if number == 3 else 0) for number, frame in enumerate(frames(times))]
+    found = shown(coming, Grid(num_frames=4, spacing=4 / 30, every=0.5))
+    assert [window.left_out for window in found] == [3, 1, 0, 0]
+    # They are said where a window comes next, over the loss of a source as well.
+    lost = SourceState("lost", 0, "it ended", 0, live=True)
+    found = shown([*coming[:10], lost, *frames(at(30, 20), segment=1)], Grid(num_frames=4, spacing=4 / 30, every=0.5))
+    assert [(window.segment, window.left_out) for window in found] == [(1, 3)]
+    (short,) = shown([*coming[:10], ENDED], Grid(num_frames=4, spacing=4 / 30, every=0.5))
+    assert short.left_out == 3
 
 
 def test_no_window_lies_over_two_segments() -> None:

@@ -24,7 +24,7 @@ from tubelet.preprocess.sources import Source
 from tubelet.runtime.load import load
 from tubelet.runtime.stream.answers import Event
 from tubelet.runtime.stream.events import EventRule, find_events
-from tubelet.runtime.stream.windows import Grid
+from tubelet.runtime.stream.grid import Grid
 from tubelet.serve.timeline import picture as picture_module
 from tubelet.serve.timeline import record as record_module
 from tubelet.serve.timeline.page import page, row_spans
