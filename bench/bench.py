@@ -156,6 +156,10 @@ def _notes(plan: Plan, machine: Machine) -> list[str]:
         notes.append("torch-transformers is the model of transformers, and its start includes importing that")
     if any(is_made(name) for name in names):
         notes.append("what other tools make of the checkpoint was converted beforehand; their start loads the file")
+    if (merging := plan.bundle.merging) is not None:
+        notes.append(f"the bundle merges {merging.describe()}; {merging.distance()}")
+        if "torch-transformers" in names or any(is_made(name) for name in names):
+            notes.append("what is made of the checkpoint by others merges nothing: theirs is the published function")
     if not plan.bundle.ranked:
         notes.append("the values of a regression have no cosine: tubelet check BUNDLE compares them one by one")
     if plan.rounds < 100:

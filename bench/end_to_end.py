@@ -159,7 +159,7 @@ def bench_files(
     baselines = [(TRANSFORMERS, BASELINES[TRANSFORMERS].precision)] if against_transformers else []
     subjects = [Subject(engine, precision, 1) for engine, precision in [*dict.fromkeys(engines), *baselines]]
     measurements = _take(bundle, subjects, tuple(map(str, files)), threads, rounds, checkpoint, progress)
-    notes = _notes(machine, against_transformers)
+    notes = _notes(bundle, machine, against_transformers)
     return EndToEndReport(
         command, bundle.model_id, machine, threads, rounds, tuple(map(str, files)), measurements, notes
     )
@@ -209,8 +209,10 @@ def _model_alone(bundle: Bundle, subject: Subject, inputs: Path, threads: int, s
     )
 
 
-def _notes(machine: Machine, against_transformers: bool) -> tuple[str, ...]:
+def _notes(bundle: Bundle, machine: Machine, against_transformers: bool) -> tuple[str, ...]:
     notes = []
+    if (merging := bundle.merging) is not None:
+        notes.append(f"the bundle merges {merging.describe()}; {merging.distance()}")
     if machine.load_average is not None and machine.load_average > QUIET_LOAD:
         notes.append(f"other work ran on the machine: its load average was {machine.load_average:.1f}")
     if against_transformers:

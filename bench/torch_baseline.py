@@ -30,9 +30,10 @@ def load_baseline(values: dict[str, Any]) -> Loaded:
     torch.set_num_threads(settings.threads)
     bundle = Bundle.open(settings.bundle)
     overrides = Overrides.from_json(bundle.overrides)  # so that it is the model that the bundle holds
-    model: nn.Module = load_checkpoint(
-        settings.model or "", task=bundle.task, overrides=overrides, report=lambda _: None
-    ).model
+    loaded = load_checkpoint(settings.model or "", task=bundle.task, overrides=overrides, report=lambda _: None).model
+    if bundle.merging is not None:
+        loaded.merge(bundle.merging.removed)
+    model: nn.Module = loaded
     dtype = torch.float32
     match settings.engine:
         case "torch-eager":

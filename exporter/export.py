@@ -12,6 +12,7 @@ from ..preprocess.spec import ClipSpec
 from ..runtime.backends import DEFAULT_BACKEND, open_backend
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.files import BundleFile, Graph, RecordedVideo
+from ..runtime.bundle.merging import Merging
 from ..runtime.bundle.parity_report import ParityReport
 from ..runtime.bundle.reference import Reference
 from ..runtime.bundle.target import check_target
@@ -22,12 +23,14 @@ from ..runtime.proof.video_check import record_video
 from ..runtime.storage.exchange import restored, written_folder
 from ..runtime.tokens import TubeletSize
 from .checkpoint.load import Checkpoint
+from .families.model import Model
 from .graph.cost import matrix_products
 from .graph.record import record_reference, torch_run
 from .graph.tasks import ExportedModel, exported_model
 from .graph.trace import save_graph, trace
-from .lower.calibration import calibration_videos
+from .lower.calibration import CalibrationClips, calibration_videos
 from .lower.search import add_graph, require_opset
+from .merge import clearest_seeds, describe_merging, find_removed, merged_model
 from .options import AS_PUBLISHED, ExportOptions
 from .plan import check_videos, clip_spec, export_notes
 
@@ -40,7 +43,8 @@ def _prove(bundle: Bundle, reference: Reference, progress: Progress) -> ParityRe
     with open_backend(DEFAULT_BACKEND, bundle, "fp32") as backend:
         report = check_bundle(backend, bundle, reference, backend=DEFAULT_BACKEND, precision="fp32", progress=progress)
     if not report.passed:
-        raise ParityError(f"the graph does not compute what torch computes\n\n{report.table()}")
+        caution = "" if bundle.merging is None else f"\n{bundle.merging.caution()}"
+        raise ParityError(f"the graph does not compute what torch computes\n\n{report.table()}{caution}")
     return report
 
 
@@ -53,15 +57,45 @@ def _require_finite(reference: Reference) -> None:
 
 def _record(
     asked: ExportedModel, spec: ClipSpec, videos: Sequence[Path], folder: Path, progress: Progress
-) -> tuple[Reference, list[RecordedVideo]]:
-    """Write torch's answers on the reference clips to `folder`, and record every stage of each of `videos`."""
-    reference = record_reference(asked, spec, progress=progress)
+) -> tuple[Reference, float, list[RecordedVideo]]:
+    """Write torch's answers on the reference clips to `folder`, and record every stage of each of `videos`.
+
+    Beside them stands how close the closest call of a model that merges tokens was in those clips.
+    """
+    reference, narrowest = _reference(asked, spec, progress)
     _require_finite(reference)
     reference.save(folder / "reference.npz")
     run = torch_run(asked, spec)
-    return reference, [
-        record_video(video, spec, lambda clip: run({spec.input_name: clip})["logits"]) for video in videos
-    ]
+    recorded = [record_video(video, spec, lambda clip: run({spec.input_name: clip})["logits"]) for video in videos]
+    return reference, narrowest, recorded
+
+
+def _model(
+    checkpoint: Checkpoint, spec: ClipSpec, options: ExportOptions, calibrate: Sequence[Path], progress: Progress
+) -> tuple[Model, tuple[str, ...]]:
+    """The model that is exported, which merges tokens where that was asked for, and what to say of how many."""
+    if options.merge is None:
+        return checkpoint.model, ()
+    if options.merge != "auto":
+        return merged_model(checkpoint.model, options.merge), ()
+    clips, max_loss = CalibrationClips(spec, Reference((), (), {}), tuple(calibrate)), options.max_loss or 0.0
+    removed, found = find_removed(checkpoint.model, spec, clips, checkpoint.labels, max_loss, progress=progress)
+    return merged_model(checkpoint.model, removed), (found,)
+
+
+def _reference(asked: ExportedModel, spec: ClipSpec, progress: Progress) -> tuple[Reference, float]:
+    """What torch answers, and how close the closest call of a model that merges tokens was in those clips."""
+    if not asked.model.removed:
+        return record_reference(asked, spec, progress=progress), 0.0
+    seeds, narrowest = clearest_seeds(asked, spec, progress=progress)
+    return record_reference(asked, spec, seeds=seeds, progress=progress), narrowest
+
+
+def _merging(
+    checkpoint: Checkpoint, model: Model, spec: ClipSpec, clips: CalibrationClips, narrowest: float
+) -> Merging:
+    ranked = checkpoint.problem_type != "regression"
+    return describe_merging(checkpoint.model, model, spec, clips, narrowest=narrowest, ranked=ranked)
 
 
 def _describe(
@@ -71,7 +105,8 @@ def _describe(
     graph: Graph,
     videos: Sequence[RecordedVideo],
     folder: Path,
-    options: ExportOptions,
+    merging: Merging | None,
+    notes: tuple[str, ...],
 ) -> Bundle:
     """The bundle of the files that lie in `folder`, its graph not yet proven."""
     return Bundle(
@@ -87,12 +122,13 @@ def _describe(
         readout=checkpoint.model.readout,
         token_order=checkpoint.model.token_order,
         norm_pix_loss=checkpoint.model.norm_pix_loss,
+        merging=merging,
         graphs=(graph,),
         products=matrix_products(asked),
         reference=BundleFile.of(folder / "reference.npz"),
         videos=tuple(videos),
         versions={tool: version for tool in _TOOLS if (version := installed_version(tool)) is not None},
-        notes=export_notes(checkpoint, options.input_name),
+        notes=notes,
         overrides=checkpoint.overrides.to_json(),
     )
 
@@ -140,12 +176,16 @@ def export_bundle(
     for precision in options.precisions:
         require_opset(precision, options.opset)
     calibrate = calibration_videos(options.calibrate, say=say)
-    asked = exported_model(checkpoint.model, options.extras)
+    model, found = _model(checkpoint, spec, options, calibrate, progress)
+    asked = exported_model(model, options.extras)
     with written_folder(place, check=lambda: check_target(output, force=force), say=say) as folder:
-        reference, videos = _record(asked, spec, options.videos, folder, progress)
+        reference, narrowest, videos = _record(asked, spec, options.videos, folder, progress)
         progress("tracing the graph")
         graph = save_graph(trace(asked, spec, opset=options.opset), folder / "model.onnx")
-        bundle = _describe(checkpoint, asked, spec, graph, videos, folder, options)
+        clips = CalibrationClips(spec, reference, calibrate)
+        merging = _merging(checkpoint, model, spec, clips, narrowest) if model.removed else None
+        notes = (*export_notes(checkpoint, options.input_name), *found)
+        bundle = _describe(checkpoint, asked, spec, graph, videos, folder, merging, notes)
         report = _prove(bundle, reference, progress)
         bundle = replace(bundle, graphs=(replace(graph, parity=report),))
         bundle.write_manifest()

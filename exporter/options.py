@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from ..preprocess.errors import OutOfBounds
 from ..preprocess.spec import Arithmetic, InputName
-from ..runtime.bounds import OPSETS, check_choice, shown
+from ..runtime.bounds import MERGED_TOKENS, OPSETS, check_choice, shown
 from ..runtime.bundle.bundle import Task
 from ..runtime.bundle.files import EXTRAS, Extra
 from ..runtime.precisions import GRAPH_PRECISIONS, GraphPrecision
@@ -46,6 +46,9 @@ class ExportOptions:
         videos: files whose every stage is recorded, for other machines to compare with.
         precisions: the graphs to make. The fp32 graph is always made.
         calibrate: videos, or folders of them, to observe activations on. The reference clips where there are none.
+        merge: tokens that each layer merges into others, another function than the published one; "auto" finds how
+            many on the videos of `calibrate`. None merges none.
+        max_loss: what "auto" may lose, in percent.
         opset: of the graph, 17 to 24. Below 23 attention is written out.
 
     Raises:
@@ -70,12 +73,15 @@ class ExportOptions:
     precisions: tuple[GraphPrecision, ...] = ("fp32",)
     calibrate: tuple[Path, ...] = ()
     opset: int = OPSET
+    merge: int | Literal["auto"] | None = None
+    max_loss: float | None = None
 
     def __post_init__(self) -> None:
         if self.task is not None:
             check_choice("task", self.task, get_args(Task))
         check_choice("input_name", self.input_name, get_args(InputName))
         OPSETS.check(self.opset)
+        self._check_merge()
         for name, several in (("extras", EXTRAS), ("precisions", GRAPH_PRECISIONS)):
             for value in _several(name, getattr(self, name)):
                 check_choice(name, value, several)
@@ -83,6 +89,21 @@ class ExportOptions:
         object.__setattr__(self, "labels", None if self.labels is None else Path(self.labels))
         for name in ("videos", "calibrate"):
             object.__setattr__(self, name, tuple(Path(path) for path in _several(name, getattr(self, name))))
+
+    def _check_merge(self) -> None:
+        if self.merge not in (None, "auto"):
+            MERGED_TOKENS.check(self.merge)
+        if (self.merge == "auto") != (self.max_loss is not None):
+            raise OutOfBounds(
+                'max_loss is what merge "auto" may lose, and neither goes without the other',
+                fix="--merge auto --max-loss 0.5",
+            )
+        if self.max_loss is not None and not 0 <= self.max_loss <= 100:
+            raise OutOfBounds(f"max_loss must be from 0 to 100, in percent, got {shown(self.max_loss)}")
+        if self.merge == "auto" and not self.calibrate:
+            raise OutOfBounds(
+                'merge "auto" needs videos to lose nothing on: calibrate names none', fix="--calibrate FOLDER|FILE"
+            )
 
 
 AS_PUBLISHED = ExportOptions()

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..preprocess.errors import BundleError, CheckpointError
 from ..preprocess.spec import LAYOUTS, ClipSpec, InputName
@@ -15,6 +15,7 @@ from .checkpoint.processor import spec_from_hub
 from .checkpoint.processor_class import PixelsChoice, choose_arithmetic
 from .graph.cost import attention_bytes
 from .graph.tasks import exported_model, mask
+from .merge import require_mergeable
 from .options import AS_PUBLISHED, ExportOptions
 
 
@@ -97,6 +98,7 @@ class ExportPlan:
     output: str
     graph_bytes: int
     attention_bytes: int | None
+    merge: int | Literal["auto"] | None
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -108,8 +110,14 @@ class ExportPlan:
             f"{self.architecture}, {self.parameters:,} parameters, "
             f"{f'{self.labels} labels' if self.labels else self.task}\n"
             f"to {self.output}: an fp32 graph of about {self.graph_bytes / 1e6:.1f} MB, opset {self.opset}, "
-            f"input {self.input_name}"
+            f"input {self.input_name}{self._merges()}"
         )
+
+    def _merges(self) -> str:
+        if self.merge is None:
+            return ""
+        tokens = "as many tokens as may be" if self.merge == "auto" else f"{self.merge} tokens"
+        return f"\nmerging {tokens} in each layer, which is not the published function"
 
     def warnings(self) -> tuple[str, ...]:
         """What should be known before the export begins."""
@@ -125,6 +133,7 @@ def plan_export(checkpoint: Checkpoint, output: Path, options: ExportOptions = A
     """What `export_bundle` would do with the same arguments; raises what it would raise for the checkpoint."""
     clip_spec(checkpoint, options.input_name)
     check_videos(checkpoint, options.videos)
+    require_mergeable(checkpoint.model, options)
     mask(checkpoint.model, seed=0)
     parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
     return ExportPlan(
@@ -143,4 +152,5 @@ def plan_export(checkpoint: Checkpoint, output: Path, options: ExportOptions = A
             if "attentions" in options.extras
             else None
         ),
+        merge=options.merge,
     )

@@ -69,4 +69,5 @@ STARTS = Bound("starts", 1, 1000, "each is a process")
 NUM_FRAMES = Bound("num_frames", 1, 4096, "published models see up to 64")
 IMAGE_SIDE = Bound("image_size", 1, 8192, "published models see up to 512 pixels")
 OPSETS = Bound("opset", 17, 24, "17 is the first with LayerNormalization")
+MERGED_TOKENS = Bound("merge", 1, 16_384, "half of the tokens that a clip has at most")
 MOST_FPS = 100_000  # finer than the clocks of files

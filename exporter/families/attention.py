@@ -21,9 +21,14 @@ class Attended(NamedTuple):
 
 
 class Attend(Protocol):
-    """Scaled dot-product attention of queries (B, M, D) to keys and values (B, N, D). Heads lie side by side in D."""
+    """Scaled dot-product attention of queries (B, M, D) to keys and values (B, N, D). Heads lie side by side in D.
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Attended: ...
+    sizes: float32 (B, N), how many equal keys each of them stands for (merging.py); None where each is one.
+    """
+
+    def __call__(
+        self, query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float, sizes: Tensor | None = None
+    ) -> Attended: ...
 
 
 def _split(x: Tensor, num_heads: int) -> Tensor:
@@ -34,20 +39,37 @@ def _join(context: Tensor) -> Tensor:
     return context.transpose(1, 2).flatten(2)  # (B, h, M, D / h) -> (B, M, D)
 
 
+def added_to_scores(sizes: Tensor) -> Tensor:
+    """Turn sizes (B, N) into what scores gain by them, (B, 1, 1, N). exp(score + log(n)) is n times exp(score)."""
+    return sizes.log()[:, None, None, :]
+
+
 def sdpa_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float, dropout: float = 0.0
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    num_heads: int,
+    scale: float,
+    sizes: Tensor | None = None,
+    dropout: float = 0.0,
 ) -> Attended:
-    """softmax(scale * query key^T) value for each head, by torch's fused kernel, which keeps no weights."""
+    """softmax(scale * query key^T + log(sizes)) value for each head, by torch's fused kernel. It keeps no weights."""
     q, k, v = (_split(x, num_heads) for x in (query, key, value))
-    return Attended(_join(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)), None)
+    added = None if sizes is None else added_to_scores(sizes)
+    context = F.scaled_dot_product_attention(q, k, v, attn_mask=added, dropout_p=dropout, scale=scale)
+    return Attended(_join(context), None)
 
 
-def eager_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Attended:
-    """softmax(scale * query key^T) value for each head, step by step. The weights (B, h, M, N) are written to memory,
-    as transformers' attn_implementation="eager" does.
+def eager_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float, sizes: Tensor | None = None
+) -> Attended:
+    """softmax(scale * query key^T + log(sizes)) value for each head, step by step. The weights (B, h, M, N) are written
+    to memory, as transformers' attn_implementation="eager" does.
     """
     q, k, v = (_split(x, num_heads) for x in (query, key, value))
-    weights = (torch.matmul(q, k.transpose(2, 3)) * scale).softmax(dim=-1)  # (B, h, M, N)
+    scores = torch.matmul(q, k.transpose(2, 3)) * scale
+    weights = (scores if sizes is None else scores + added_to_scores(sizes)).softmax(dim=-1)  # (B, h, M, N)
     return Attended(_join(torch.matmul(weights, v)), weights)
 
 
@@ -77,12 +99,12 @@ class Attending(nn.Module):
         self.scale = (width // num_heads) ** -0.5
         self.dropout = dropout
 
-    def attended(self, query: Tensor, key: Tensor, value: Tensor) -> Attended:
+    def attended(self, query: Tensor, key: Tensor, value: Tensor, sizes: Tensor | None = None) -> Attended:
         """Attend from queries (B, M, D) to keys and values (B, N, D); dropout acts while training."""
         attend = self.attend
         if self.training and self.dropout > 0:
             attend = partial(sdpa_attention, dropout=self.dropout)
-        return attend(query, key, value, num_heads=self.num_heads, scale=self.scale)
+        return attend(query, key, value, num_heads=self.num_heads, scale=self.scale, sizes=sizes)
 
 
 class Attention(Attending):

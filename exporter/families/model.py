@@ -1,10 +1,11 @@
 """What every module that a checkpoint becomes says of itself, so that an export need not know its class."""
 
 from collections.abc import Callable, Collection
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
+from ...preprocess.errors import CheckpointError
 from ...runtime.bundle.bundle import Readout, TokenOrder
 from .config import TransformerConfig
 
@@ -19,6 +20,9 @@ class Model(nn.Module):
     config: TransformerConfig
     # Takes the arguments of `forward`: the outputs of `output_names`, and the encoder's `States`.
     outputs: Callable[..., dict[str, Tensor]]
+    # Why tokens of the model cannot be merged, where they cannot.
+    unmerged_because: ClassVar[str] = "it gives a row for each token, and a merged token is of no one tubelet"
+    removed: int = 0  # tokens that each layer merges into others
 
     @classmethod
     def of_weights(cls, config: TransformerConfig, _names: Collection[str]) -> "Model":
@@ -64,6 +68,19 @@ class Model(nn.Module):
         """The part whose attention weights are among `outputs`."""
         return self
 
+    def merge(self, removed: int) -> None:
+        """Have each layer merge `removed` tokens into others, in place; see merging.py.
+
+        It is another function of the same weights then.
+
+        Raises:
+            CheckpointError: where the model's tokens cannot be merged, with the reason.
+        """
+        raise CheckpointError(
+            f"{type(self).__name__} cannot merge {removed} tokens a layer: {self.unmerged_because}",
+            fix="leave --merge away",
+        )
+
     def fold(self) -> None:
         """Join weights that have nothing between them, in place: what a graph is made of, and torch's answers are not.
 
@@ -75,4 +92,6 @@ class Model(nn.Module):
         built = self.of_weights(self.config, self.state_dict().keys())
         if not isinstance(built, type(self)):
             raise TypeError(f"{type(self).__name__}.of_weights built a {type(built).__name__}")
+        if self.removed:
+            built.merge(self.removed)
         return built

@@ -25,6 +25,10 @@ class TimesformerForVideoClassification(Model):
     """TimeSformer with a linear classifier on the class token."""
 
     config: TimesformerConfig
+    unmerged_because = (
+        "attention over time and over space needs every token of a place and of a frame (and joint attention, which no "
+        "published TimeSformer has, is left as it is)"
+    )
 
     def __init__(self, config: TimesformerConfig) -> None:
         super().__init__(config)

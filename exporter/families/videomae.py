@@ -15,6 +15,7 @@ from ...preprocess.spec import Evaluation, Sampling
 from ...runtime.bundle.bundle import Readout, Task
 from .config import TransformerConfig
 from .family import COMMON_DEFAULTS, Family, Processor, Weights
+from .merging import MergingEncoder
 from .model import Model
 from .positions import interpolate_positions
 from .videomae_encoder import VideoMAEConfig, VideoMAEModel, sinusoid_table
@@ -42,6 +43,9 @@ class VideoMAEForVideoClassification(Model):
     @property
     def readout(self) -> Readout:
         return "first-token" if self.fc_norm is None else "mean"
+
+    def merge(self, removed: int) -> None:
+        self.videomae.encoder, self.removed = MergingEncoder(self.videomae.encoder, removed, self.readout), removed
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """float32 (B, T, C, H, W), normalised, to logits float32 (B, K).

@@ -20,6 +20,7 @@ from ...preprocess.spec import Evaluation, Sampling
 from ...runtime.bundle.bundle import Readout, Task
 from .config import ACTIVATIONS, TransformerConfig
 from .family import COMMON_DEFAULTS, Family, Processor
+from .merging import MergingEncoder
 from .model import Model
 from .positions import resize_tables
 from .transformer import Encoder, TubeletEmbeddings
@@ -167,6 +168,9 @@ class VivitForVideoClassification(Model):
     @property
     def readout(self) -> Readout:
         return "class-token"
+
+    def merge(self, removed: int) -> None:
+        self.vivit.encoder, self.removed = MergingEncoder(self.vivit.encoder, removed, self.readout), removed
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """float32 (B, T, C, H, W), normalised, to logits float32 (B, K).

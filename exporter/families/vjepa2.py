@@ -124,6 +124,7 @@ class VJEPA2ForVideoClassification(Model):
     """V-JEPA 2 with a linear classifier on what its pooler gives."""
 
     config: VJEPA2Config
+    unmerged_because = "its queries and keys are turned by the place of each token, and a merged token has no one place"
 
     def __init__(self, config: VJEPA2Config) -> None:
         super().__init__(config)

@@ -12,6 +12,8 @@ from .write import mapped_weights
 
 # Matrix products with weights, and between activations: nearly all of the work.
 PRODUCTS = frozenset({"Conv", "Gemm", "MatMul", "MultiHeadAttention"})
+# The input of MultiHeadAttention that is added to its scores, where there is one.
+ADDED_TO_SCORES = 5
 
 
 def open_graph(path: Path) -> ir.Model:
@@ -43,7 +45,23 @@ def _mapped(path: Path, tensor: ir.ExternalTensor) -> ir.Tensor[NDArray[Any]]:
 
 
 def products(model: ir.Model) -> list[ir.Node]:
-    return [node for node in model.graph if node.op_type in PRODUCTS]
+    """List the products that may be computed in lower precision: all but those that merge tokens."""
+    return [node for node in model.graph if node.op_type in PRODUCTS and not merges_tokens(node)]
+
+
+def merges_tokens(node: ir.Node) -> bool:
+    """Whether a product chooses which tokens are merged, or adds them up (families/merging.py).
+
+    What it gives is asked for its best, or its first operand is where one number equals another.
+    """
+    if node.op_type != "MatMul":
+        return False
+    first = given(node, 0).producer()
+    if first is not None and first.op_type == "Cast":
+        compared = given(first, 0).producer()
+        if compared is not None and compared.op_type == "Equal":
+            return True
+    return any(use.node.op_type == "ArgMax" for use in node.outputs[0].uses())
 
 
 def linear_layers(model: ir.Model) -> list[ir.Node]:

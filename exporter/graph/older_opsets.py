@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .graph_edit import add_constant, constant, finish, given, name_of
+from .graph_edit import ADDED_TO_SCORES, add_constant, constant, finish, given, name_of
 
 OLDEST_TRACED = 20
 FIRST_WITH_ATTENTION = 23
@@ -64,7 +64,9 @@ class _Steps:
 
 
 def _attention(model: ir.Model, node: ir.Node) -> ir.Value:
-    """softmax(scale * query key^T) value for each head, on queries (B, M, D), keys and values (B, N, D)."""
+    """softmax(scale * query key^T) value for each head, on queries (B, M, D), keys and values (B, N, D). What is added
+    to the scores, (B, 1, M, N), is there where tokens were merged.
+    """
     steps, heads = _Steps(model, node), node.attributes["num_heads"].as_int()
     split = add_constant(model, f"heads.{heads}", np.array([0, 0, heads, -1], np.int64))  # 0 keeps an axis as it is
     joined = add_constant(model, "heads.joined", np.array([0, 0, -1], np.int64))
@@ -79,6 +81,8 @@ def _attention(model: ir.Model, node: ir.Node) -> ir.Value:
     # Queries are the smallest that the scale could go to.
     scaled = steps.step("Mul", "scaled", query, steps.number("scale", node.attributes["scale"].as_float()))
     scores = steps.step("MatMul", "scores", scaled, key)  # (B, h, M, N)
+    if len(node.inputs) > ADDED_TO_SCORES:
+        scores = steps.step("Add", "sized", scores, given(node, ADDED_TO_SCORES))
     weights = steps.step("Softmax", "weights", scores, axis=-1)  # (B, h, M, N)
     context = steps.step("MatMul", "context", weights, value)  # (B, h, M, D / h)
     by_token = steps.step("Transpose", "by_token", context, perm=(0, 2, 1, 3))  # (B, M, h, D / h)
@@ -110,11 +114,12 @@ def _mish(model: ir.Model, node: ir.Node) -> ir.Value:
     return steps.step("Mul", "product", x, steps.step("Tanh", "tanh", steps.step("Softplus", "softplus", x)))
 
 
-def _reduce_mean(model: ir.Model, node: ir.Node) -> ir.Value:
+def _reduce(model: ir.Model, node: ir.Node) -> ir.Value:
     """With its axes as an attribute, which are an input since opset 18."""
     axes = [int(axis) for axis in constant(given(node, 1)).flat]
     keepdims = node.attributes["keepdims"].as_int()
-    return _Steps(model, node).step("ReduceMean", "mean", given(node, 0), axes=axes, keepdims=keepdims)
+    part = node.op_type.removeprefix("Reduce").lower()
+    return _Steps(model, node).step(node.op_type, part, given(node, 0), axes=axes, keepdims=keepdims)
 
 
 # The first opset with an operator in the form that the tracer writes, and what stands for it before.
@@ -122,7 +127,8 @@ _FIRST_WITH: dict[str, tuple[int, Callable[[ir.Model, ir.Node], ir.Value]]] = {
     "MultiHeadAttention": (FIRST_WITH_ATTENTION, _attention),
     "Gelu": (20, _gelu),
     "Mish": (18, _mish),
-    "ReduceMean": (18, _reduce_mean),
+    "ReduceMax": (18, _reduce),
+    "ReduceMean": (18, _reduce),
 }
 
 

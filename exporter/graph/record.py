@@ -1,6 +1,6 @@
 """The clips that a bundle is proven on, and what torch answers for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -95,12 +95,18 @@ def torch_run(asked: ExportedModel, spec: ClipSpec) -> Run:
     return run
 
 
-def record_reference(asked: ExportedModel, spec: ClipSpec, *, progress: Progress = silent) -> Reference:
-    """Ask torch about one moving clip of each of FRAME_SIZES, one by one."""
+def record_reference(
+    asked: ExportedModel,
+    spec: ClipSpec,
+    *,
+    seeds: Sequence[int] = range(len(FRAME_SIZES)),
+    progress: Progress = silent,
+) -> Reference:
+    """Ask torch about one moving clip of each of FRAME_SIZES, drawn from that many seeds, one by one."""
     run = torch_run(asked, spec)
     clips, checksums, masks, answers = [], [], [], []
-    for seed, (height, width) in enumerate(FRAME_SIZES):
-        progress(f"asking torch, clip {seed + 1} of {len(FRAME_SIZES)}")
+    for number, (seed, (height, width)) in enumerate(zip(seeds, FRAME_SIZES, strict=True)):
+        progress(f"asking torch, clip {number + 1} of {len(FRAME_SIZES)}")
         clip = moving_clip(spec.num_frames, height, width, seed=seed)
         prepared = prepare(Frames.from_array(clip), spec)
         hidden = mask(asked.model, seed=seed)

@@ -26,7 +26,16 @@ MASK_RATIO = 0.9  # of the tokens: what the published models were pretrained wit
 
 
 def output_names(model: Model, extras: Sequence[Extra] = ()) -> tuple[str, ...]:
-    """Name what an export of `model` gives: what its task is for, then the extras."""
+    """Name what an export of `model` gives: what its task is for, then the extras.
+
+    Raises:
+        CheckpointError: for extras of a model that merges tokens.
+    """
+    if extras and model.removed:
+        raise CheckpointError(
+            f"{' and '.join(extras)} of a model that merges tokens are of no one tubelet each, so they are not given",
+            fix="leave --outputs away, or --merge",
+        )
     names = list(model.output_names)
     if "hidden_states" in extras:
         names += [f"hidden_states.{i}" for i in range(model.config.num_hidden_layers + 1)]

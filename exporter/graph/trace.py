@@ -14,17 +14,19 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxscript
 import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
 
 from ...preprocess.spec import ClipSpec
 from ...runtime.bundle.files import Graph, TensorInfo
-from ..families.attention import Attended, Attending, eager_attention
+from ..families.attention import Attended, Attending, added_to_scores, eager_attention
 from ..options import OPSET
 from .older_opsets import FIRST_WITH_ATTENTION, OLDEST_TRACED, write_for
 from .sharing import sharing_weights
@@ -36,11 +38,15 @@ _TRACED_BATCH = 2  # torch.export takes a batch of 1 for a constant
 
 _ATTENTION_FUNCTION = """
 <opset_import: ["" : {opset}], domain: "com.microsoft">
-MultiHeadAttention <num_heads, scale> (query, key, value) => (output) {{
+MultiHeadAttention <num_heads, scale> ({given}) => (output) {{
     output = Attention <q_num_heads: int = @num_heads, kv_num_heads: int = @num_heads, scale: float = @scale>
-        (query, key, value)
+        ({taken})
 }}
 """
+_QKV = "query, key, value"
+# A graph that merges tokens adds to scores, which is the sixth input of the one operator and the fourth of the other.
+_GIVEN = {False: _QKV, True: f"{_QKV}, bias, key_padding_mask, attention_bias"}
+_TAKEN = {False: _QKV, True: f"{_QKV}, attention_bias"}
 
 
 class NormalisedInside(nn.Module):
@@ -67,17 +73,38 @@ class NormalisedInside(nn.Module):
         return outputs
 
 
-def onnx_attention(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Attended:
+def onnx_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float, sizes: Tensor | None = None
+) -> Attended:
     """What `Attention.attend` is while a graph is traced: the fused node, on (B, N, D)."""
+    inputs: list[Tensor | None] = [query, key, value]
+    if sizes is not None:
+        # ONNX Runtime repeats what is added over heads, and not over queries.
+        by_query = added_to_scores(sizes).expand(-1, -1, query.shape[1], -1)  # (B, 1, 1, N) -> (B, 1, M, N)
+        inputs += [None, None, by_query]
     context = torch.onnx.ops.symbolic(
         "com.microsoft::MultiHeadAttention",
-        (query, key, value),
+        inputs,
         attrs={"num_heads": num_heads, "scale": scale},
         dtype=query.dtype,
         shape=query.shape,
         version=1,
     )
     return Attended(context, None)
+
+
+def onnx_sort(
+    values: ir.Value, *, dim: int = -1, descending: bool = False, **_stable: bool
+) -> tuple[ir.Value, ir.Value]:
+    """What torch's stable sort is in a graph, for which the tracer has nothing. Like that, TopK takes the first of
+    equals first.
+    """
+    size = None if values.shape is None else values.shape[dim]
+    if not isinstance(size, int):
+        raise TypeError(f"{values} has no fixed size along {dim}, so it cannot be sorted")
+    op: Any = onnxscript.opset20  # whose types are those of values, not of their names in a graph
+    ordered, indices = op.TopK(values, op.Constant(value_ints=[size]), axis=dim, largest=int(descending), sorted=1)
+    return ordered, indices
 
 
 def _with_fused_attention(asked: ExportedModel) -> ExportedModel:
@@ -140,6 +167,7 @@ def trace(asked: ExportedModel, spec: ClipSpec, *, opset: int = OPSET) -> ir.Mod
             input_names=[spec.input_name, *indices],
             output_names=list(asked.names),
             dynamic_shapes=(any_batch, (any_batch,) * len(indices)) if indices else (any_batch,),
+            custom_translation_table={torch.ops.aten.sort.stable: onnx_sort},
             verbose=False,
         )
     if program is None:
@@ -151,7 +179,9 @@ def trace(asked: ExportedModel, spec: ClipSpec, *, opset: int = OPSET) -> ir.Mod
     if opset < FIRST_WITH_ATTENTION:
         write_for(graph, opset)
     else:
-        function = ir.serde.deserialize_function(onnx.parser.parse_function(_ATTENTION_FUNCTION.format(opset=opset)))
+        merges = asked.model.removed > 0
+        text = _ATTENTION_FUNCTION.format(opset=opset, given=_GIVEN[merges], taken=_TAKEN[merges])
+        function = ir.serde.deserialize_function(onnx.parser.parse_function(text))
         graph.functions[function.identifier()] = function
     graph.producer_name = "tubelet"
     return graph

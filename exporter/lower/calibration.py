@@ -31,8 +31,7 @@ class CalibrationClips:
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
         frames = (read_clip(video, self.spec) for video in self.videos)
         for number, clip in enumerate(frames if self.videos else map(Frames.from_array, self.reference.clips)):
-            which = [number % len(self.reference.clips)]
-            others = {name: array[which] for name, array in self.reference.inputs.items()}  # (1, ...)
+            others = {name: array[[number % len(array)]] for name, array in self.reference.inputs.items()}  # (1, ...)
             yield {self.spec.input_name: prepare(clip, self.spec)[np.newaxis], **others}
 
     def __str__(self) -> str:

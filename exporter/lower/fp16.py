@@ -9,6 +9,9 @@ each block, instead of two around each norm.
 Biases and activation functions follow their product in float16, so that a reader can fuse them into it. The tanh form
 of GELU overflows in its cube for |x| > 40, harmlessly: tanh of infinity is 1.
 
+Where tokens are merged (families/merging.py), what chooses them and what adds them up stays in float32 as well: the one
+decides, and the other is the residual stream.
+
 In a graph with 8-bit products, what quantizes and dequantizes follows the product too. Scales and what comes out are
 in float16, so that nothing lies between a product and its 8-bit operands.
 """
@@ -26,6 +29,7 @@ from ..graph.graph_edit import (
     finish,
     given,
     is_constant,
+    merges_tokens,
     name_of,
     node_after,
     open_graph,
@@ -45,6 +49,8 @@ _FOLLOWERS = frozenset(
         *("Unsqueeze",),
     }
 )
+# What may move integers.
+_MOVERS = _FOLLOWERS | {"GatherElements"}
 # What TensorRT's parser does not read in a type.
 _NOT_IN = {ir.DataType.BFLOAT16: frozenset({"HardSwish"})}
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -73,10 +79,7 @@ def lower(model: ir.Model, keep: Set[str], low: ir.DataType = ir.DataType.FLOAT1
         if node.op_type in _QUANTIZERS:
             _keep_scale_above_zero(given(node, 1))
         for value in node.outputs:
-            if node.op_type == "QuantizeLinear":
-                types[value] = _quantized_type(node)
-            else:
-                types[value] = _integers(node, types) or target
+            types[value] = _type_given(node, value, types) or target
     for index, value in enumerate(model.graph.outputs):
         if types[value] != ir.DataType.FLOAT:
             name = name_of(value)
@@ -116,7 +119,7 @@ def half_tensors(product: ir.Node) -> list[ir.Value]:
 
 def _computes_in_low(node: ir.Node, low: ir.DataType, types: Mapping[ir.Value, ir.DataType], keep: Set[str]) -> bool:
     if node.op_type in PRODUCTS:
-        return node.name not in keep
+        return node.name not in keep and not merges_tokens(node)
     if node.op_type in _QUANTIZERS:
         return all(product.name not in keep for product in _products_behind(node))
     if node.op_type in _NOT_IN.get(low, ()):
@@ -127,11 +130,24 @@ def _computes_in_low(node: ir.Node, low: ir.DataType, types: Mapping[ir.Value, i
     return bool(types_here) and ir.DataType.FLOAT not in types_here
 
 
+def _type_given(node: ir.Node, value: ir.Value, types: Mapping[ir.Value, ir.DataType]) -> ir.DataType | None:
+    """The type of what a node gives where that is fixed; None where it gives numbers to compute with."""
+    if node.op_type == "QuantizeLinear":
+        return _quantized_type(node)
+    if node.op_type == "Equal":
+        return ir.DataType.BOOL
+    if node.op_type == "ArgMax" or (node.op_type == "TopK" and value is not node.outputs[0]):
+        return ir.DataType.INT64
+    if node.op_type == "Cast":
+        to = ir.DataType(node.attributes["to"].as_int())
+        return to if to.is_integer() else None
+    return _integers(node, types)
+
+
 def _integers(node: ir.Node, types: Mapping[ir.Value, ir.DataType]) -> ir.DataType | None:
-    """The type of integers that are moved, such as the numbers of tokens. None for a node that gives numbers to compute
-    with."""
+    """The type of integers that are moved, such as the numbers of tokens. None where a node moves none."""
     first = node.inputs[0]
-    if first is None or node.op_type not in _FOLLOWERS:
+    if first is None or node.op_type not in _MOVERS:
         return None
     moved = _type_of(first, types)
     return moved if moved is not None and moved.is_integer() else None

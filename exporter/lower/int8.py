@@ -114,11 +114,12 @@ def measure_attention_noise(path: Path, batches: Iterable[Mapping[str, NDArray[A
         observed = {}
         for node in attentions(model):
             name = name_of(node)
-            operands = [given(node, index) for index in range(3)]
+            operands = list(node.inputs)
             for index in QUERY_AND_KEY:
-                quantized = _quantize_as_it_comes(model, operands[index])
+                operand = given(node, index)
+                quantized = _quantize_as_it_comes(model, operand)
                 (operands[index],) = node_after(
-                    model, quantized[0], "DequantizeLinear", quantized, outputs=[f"{name_of(operands[index])}.rounded"]
+                    model, quantized[0], "DequantizeLinear", quantized, outputs=[f"{name_of(operand)}.rounded"]
                 )
             rounded = ir.node(node.op_type, operands, domain=node.domain, attributes=node.attributes)
             rounded.outputs[0].name = f"{name}.attended"

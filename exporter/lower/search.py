@@ -190,7 +190,8 @@ def _make_and_prove(
             backend, bundle, clips.reference, backend=DEFAULT_BACKEND, precision=precision, progress=progress
         )
     if not report.passed:
-        raise ParityError(f"the {precision} graph does not compute what torch computes\n\n{report.table()}")
+        caution = "" if bundle.merging is None else f"\n{bundle.merging.caution()}"
+        raise ParityError(f"the {precision} graph does not compute what torch computes\n\n{report.table()}{caution}")
     return replace(graph, parity=report), report
 
 

@@ -37,6 +37,10 @@ DOCUMENTED: dict[str, frozenset[int]] = {
     **dict.fromkeys(("Sqrt", "Exp", "Erf", "Tanh", "Sigmoid", "Reciprocal", "Clip", "Relu", "LeakyRelu"), _FLOATS),
     **dict.fromkeys(("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat"), _ANY),
     **dict.fromkeys(("Expand", "Identity", "Shape", "Flatten"), _ANY),
+    # What merges tokens (exporter/families/merging.py), in the types that it has there.
+    **dict.fromkeys(("ArgMax", "TopK", "Log"), frozenset({TensorProto.FLOAT})),
+    "GatherElements": frozenset({TensorProto.FLOAT, TensorProto.INT64}),
+    "Equal": frozenset({TensorProto.INT64}),
     **dict.fromkeys(("Mish", "HardSwish"), frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})),
     "Cast": _ANY | {TensorProto.UINT8},
     "DequantizeLinear": _QUANTIZED,
@@ -113,12 +117,13 @@ def _put_attention_on_four_axes(model: ModelProto) -> None:
         if node.op_type != ATTENTION:
             model.graph.node.append(node)
             continue
-        if len(node.input) != 3 or len(node.output) != 1 or len(shapes.get(node.input[0], [])) != 3:
+        added = [name for name in node.input[3:] if name]  # to the scores, on four axes, where tokens were merged
+        if len(node.input) < 3 or len(added) > 1 or len(node.output) != 1 or len(shapes.get(node.input[0], [])) != 3:
             raise BackendError(f"{node.name} is not an attention that tubelet exports: query, key, value on (B, N, D)")
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         heads = attributes["q_num_heads"]
         inputs = []
-        for name, input_name in zip(("query", "key", "value"), node.input, strict=True):
+        for name, input_name in zip(("query", "key", "value"), node.input[:3], strict=True):
             width = shapes[input_name][2]
             inputs.append(f"{node.name}.{name}")
             # (B, N, width) -> (B, N, heads, D) -> (B, heads, N, D)
@@ -130,7 +135,7 @@ def _put_attention_on_four_axes(model: ModelProto) -> None:
             )
         attended = f"{node.name}.attended"
         scale = {"scale": attributes["scale"]}
-        model.graph.node.append(helper.make_node(ATTENTION, inputs, [attended], node.name, **scale))
+        model.graph.node.append(helper.make_node(ATTENTION, [*inputs, *added], [attended], node.name, **scale))
         # (B, heads, N, D) -> (B, N, heads, D) -> (B, N, width)
         model.graph.node.extend(
             (
@@ -157,18 +162,20 @@ def element_types(model: ModelProto) -> dict[str, int]:
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     for node in model.graph.node:
-        for output in node.output:
-            types[output] = _output_type(node, types)
+        for index, output in enumerate(node.output):
+            types[output] = _output_type(node, index, types)
     return types
 
 
-def _output_type(node: NodeProto, types: dict[str, int]) -> int:
+def _output_type(node: NodeProto, index: int, types: dict[str, int]) -> int:
     if node.op_type == "Cast":
         return int(attribute(node, "to"))
     if node.op_type == "Constant":
         return int(attribute(node, "value").data_type)
-    if node.op_type == "Shape":
+    if node.op_type in ("ArgMax", "Shape") or (node.op_type == "TopK" and index == 1):
         return int(TensorProto.INT64)
+    if node.op_type == "Equal":
+        return int(TensorProto.BOOL)
     if node.op_type == "QuantizeLinear":
         return types[node.input[2]] if len(node.input) > 2 else int(TensorProto.UINT8)
     if node.op_type == "DequantizeLinear":
@@ -235,6 +242,17 @@ def matrix_types(model: ModelProto) -> dict[str, tuple[str, ...]]:
     }
 
 
+def _merging(model: ModelProto) -> set[str]:
+    """The products that choose which tokens are merged, or add them up, by name: in float32 in every graph (see
+    graph_edit.merges_tokens)."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    judged = {node.input[0] for node in model.graph.node if node.op_type == "ArgMax"}
+    cast = {node.output[0] for node in model.graph.node if node.op_type == "Cast" and node.input[0] in makers}
+    equal = {name for name in cast if makers[makers[name].input[0]].op_type == "Equal"}
+    products = [node for node in model.graph.node if node.op_type == "MatMul"]
+    return {node.name for node in products if node.output[0] in judged or node.input[0] in equal}
+
+
 def _linear_layers(model: ModelProto) -> set[str]:
     """The products of an activation and a weight, by name. A product of two activations is part of an attention that is
     written out."""
@@ -247,11 +265,13 @@ def _linear_layers(model: ModelProto) -> set[str]:
 
 def require_types(model: ModelProto, wanted: str, *, kept: Collection[str], rest: str | None = None) -> None:
     """Raise BackendError unless every matrix product of the graph multiplies `wanted`. That is "FLOAT", "FLOAT16",
-    "BFLOAT16", "INT8" or "FLOAT8E4M3FN". The nodes in `kept` are known to compute in something wider.
+    "BFLOAT16", "INT8" or "FLOAT8E4M3FN". The nodes in `kept` are known to compute in something wider, and so do those
+    that merge tokens.
 
     rest: what products other than linear layers must multiply, where that is another type
     """
-    found = matrix_types(model)
+    merging = _merging(model)
+    found = {name: types for name, types in matrix_types(model).items() if name not in merging}
     linear = _linear_layers(model)
     wrong = {}
     for name, types in found.items():

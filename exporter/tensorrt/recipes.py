@@ -180,7 +180,7 @@ _Softmax = Callable[[ModelProto, str, str, str], Iterable[NodeProto]]
 
 def _written_out(model: ModelProto, node: NodeProto, type_: int, softmax: _Softmax) -> Iterable[NodeProto]:
     """Attention in steps. Half of the scale goes to Q and half to K, so that the product between stays small."""
-    query, key, value = node.input
+    query, key, value, *added = node.input
     dtype = helper.tensor_dtype_to_np_dtype(type_)
     scale = numpy_helper.from_array(np.array(np.sqrt(attribute(node, "scale")), dtype), f"{node.name}.scale")
     model.graph.initializer.append(scale)
@@ -190,6 +190,9 @@ def _written_out(model: ModelProto, node: NodeProto, type_: int, softmax: _Softm
     yield helper.make_node("Mul", [key, scale.name], [k], k)
     yield helper.make_node("Transpose", [k], [kt], kt, perm=[0, 1, 3, 2])  # (B, heads, D, N)
     yield helper.make_node("MatMul", [q, kt], [scores], scores)  # (B, heads, N, N)
+    for what in added:
+        yield helper.make_node("Add", [scores, what], [f"{scores}.sized"], f"{scores}.sized")
+        scores = f"{scores}.sized"
     if type_ == TensorProto.FLOAT:
         yield from softmax(model, scores, narrow, weights)
     else:

@@ -27,6 +27,7 @@ from ..storage.written import written_file
 from ..tokens import Grid, TubeletSize, token_grid
 from .files import BundleFile, Graph, MatrixProduct, RecordedVideo, TensorInfo, file_sha256
 from .manifest import FORMAT_VERSION, MANIFEST, manifest_sha256, read_manifest, require_whole
+from .merging import Merging
 from .typed import typed
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "BundleFile",
     "Graph",
     "MatrixProduct",
+    "Merging",
     "ProblemType",
     "Readout",
     "RecordedVideo",
@@ -67,7 +69,7 @@ class Bundle:
 
     tubelet is what one token covers; readout, from which tokens the answer is read (rollout.py); token_order, how they
     lie. A classifier has labels and a problem_type. Masked modeling has norm_pix_loss: whether pixels come out
-    normalised within each tubelet.
+    normalised within each tubelet. merging is what was merged, of a model exported so.
     """
 
     path: Path
@@ -82,6 +84,7 @@ class Bundle:
     readout: Readout
     token_order: TokenOrder
     norm_pix_loss: bool | None
+    merging: Merging | None
     graphs: tuple[Graph, ...]
     products: tuple[MatrixProduct, ...]
     reference: BundleFile
@@ -164,6 +167,7 @@ class Bundle:
             ("task", f"{self.task}, {self._describe_labels()}" if self.labels else self.task),
             ("clip", f"{spec.num_frames} frames, {_describe_sampling(sampling)}"),
             ("pixels", _describe_pixels(spec)),
+            *(("merging", line) for line in (() if self.merging is None else self.merging.lines())),
             *((graph.precision, text) for graph in self.graphs for text in (graph.describe(), *graph.notes)),
             ("made with", ", ".join(f"{tool} {version}" for tool, version in self.versions.items())),
             *(("note", note) for note in self.notes),

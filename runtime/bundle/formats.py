@@ -47,5 +47,10 @@ def _from_3(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"spec": spec | {"evaluation": evaluation}, "token_order": "slice-by-slice"}
 
 
+def _from_4(values: dict[str, Any]) -> dict[str, Any]:
+    """Format 4 knew no merged tokens."""
+    return values | {"merging": None}
+
+
 # Format -> what makes the next one of it.
-_STEPS = {2: _from_2, 3: _from_3}
+_STEPS = {2: _from_2, 3: _from_3, 4: _from_4}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .files import BundleFile, Graph, RecordedVideo, TensorInfo
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "bundle.json"
 
 _EXPORT_HINT = "tubelet export --model ID -o BUNDLE"
@@ -106,6 +106,10 @@ def _problems(bundle: "Bundle") -> Iterator[str]:
     if not all(1 <= side < _MOST for side in bundle.tubelet):
         yield f"tubelet must be three numbers above 0, got {list(bundle.tubelet)}"
     yield from _problems_of_task(bundle)
+    if bundle.merging is not None:
+        if bundle.task != "video-classification":
+            yield f"merging is for video-classification, and this is for {bundle.task}"
+        yield from (f"merging.{problem}" for problem in bundle.merging.problems())
     for i, product in enumerate(bundle.products):
         if not all(1 <= side < _MOST for side in (product.rows, product.inner, product.columns, product.times)):
             yield f"products[{i}] must be numbers above 0 and below 2^31"

@@ -31,6 +31,7 @@ class EvaluationReport:
         reading: how videos were read.
         subjects: the first is what the others are compared with.
         unread: the error of each video that could not be read, by its name. They are left out.
+        merging: what the bundle merges, where it does.
     """
 
     bundle: Path
@@ -40,6 +41,7 @@ class EvaluationReport:
     reading: Reading
     subjects: tuple[Evaluated, ...]
     unread: dict[str, str]
+    merging: str | None = None
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
 
     @property
@@ -68,7 +70,8 @@ class EvaluationReport:
         present = int((accuracy.confusion.sum(axis=1) > 0).sum())
         views = f"{self.reading.clips}x{self.reading.crops} views"
         unread = f"; {len(self.unread):,} could not be read and are left out" if self.unread else ""
-        return f"{self.videos:,} videos of {present} of {len(accuracy.labels)} labels, {views}{unread}"
+        merged = "" if self.merging is None else f"; the bundle merges {self.merging}"
+        return f"{self.videos:,} videos of {present} of {len(accuracy.labels)} labels, {views}{unread}{merged}"
 
     def table(self) -> str:
         rows = self.rows()
@@ -94,6 +97,7 @@ class EvaluationReport:
             "model": self.model,
             "labels_file": str(self.labels_file),
             "views": f"{self.reading.clips}x{self.reading.crops}",
+            "merging": self.merging,
             "date": self.date,
             "labels": list(self.subjects[0].accuracy.labels),
             "subjects": subjects,

@@ -109,6 +109,7 @@ def _report(
             for subject, best in said.items()
         ),
         errors,
+        None if bundle.merging is None else bundle.merging.describe(),
     )
 
 

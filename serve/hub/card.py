@@ -28,6 +28,8 @@ _COMMANDS: dict[Task, str] = {
     "masked-modeling": "reconstruct {} VIDEO -o PICTURE.png",
 }
 
+MERGED = "## Accuracy\n\nIt was not measured, and is not the checkpoint's own: the graph merges {}. It was held {}."
+
 NO_ACCURACY = (
     "## Accuracy\n\nIt was not measured again. In float32 it is the checkpoint's own: the graph computes the same."
 )
@@ -86,10 +88,16 @@ def _sections(bundle: Bundle, address: HubAddress, licence: Licence | None, eval
         _how_to_run(bundle, address),
         _input(bundle),
         _graphs(bundle),
-        NO_ACCURACY if evaluation is None else evaluation.section(),
+        _no_accuracy(bundle) if evaluation is None else evaluation.section(),
         *([_labels(bundle)] if bundle.labels else []),
         _licence(bundle, licence),
     ]
+
+
+def _no_accuracy(bundle: Bundle) -> str:
+    if bundle.merging is None:
+        return NO_ACCURACY
+    return MERGED.format(bundle.merging.describe(), bundle.merging.distance())
 
 
 def _source(bundle: Bundle) -> str:
@@ -129,7 +137,7 @@ def _how_to_run(bundle: Bundle, address: HubAddress) -> str:
 
 def _input(bundle: Bundle) -> str:
     rows = [line.split(maxsplit=1) for line in bundle.summary().splitlines()]
-    shown = [f"- **{name}**: {text}" for name, text in rows if name in ("clip", "pixels", "note")]
+    shown = [f"- **{name}**: {text}" for name, text in rows if name in ("clip", "pixels", "merging", "note")]
     return "\n".join(["## What it takes", "", *shown])
 
 

@@ -1,10 +1,12 @@
 """`tubelet check`."""
 
+import dataclasses
 from pathlib import Path
 
 import click
 
 from ..runtime.bundle.parity_report import ParityReport
+from ..runtime.locate import locate
 from ..runtime.progress import StatusLine
 from ..runtime.proof.check import check as check_bundle
 from ..runtime.proof.check import check_videos
@@ -74,10 +76,13 @@ def check(
                 say=progress.aside(note),
             )
             reports = [parity]
+        merging = locate(bundle, reports[0].backend, reports[0].precision, progress=progress).open().merging
     if as_json:
-        documents = [report.to_json() for report in reports]
+        merged = {"merging": None if merging is None else dataclasses.asdict(merging)}
+        documents = [report.to_json() | merged for report in reports]
         print_json(documents if len(videos) > 1 else documents[0])
     else:
-        click.echo("\n\n".join(report.table() for report in reports))
+        lines = () if merging is None else ("\n".join(f"merging: {line}" for line in merging.lines()),)
+        click.echo("\n\n".join([*(report.table() for report in reports), *lines]))
     if not all(report.passed for report in reports):
         raise click.exceptions.Exit(EXIT_PARITY)

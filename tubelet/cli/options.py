@@ -12,7 +12,7 @@ import click
 from ..preprocess.errors import BundleError, OutOfBounds
 from ..preprocess.redaction import redacted
 from ..runtime.backends import BACKENDS, DEFAULT_BACKEND, DEFAULT_PRECISION
-from ..runtime.bounds import IMAGE_SIDE, THREADS, WORKERS, Bound, whole_number
+from ..runtime.bounds import IMAGE_SIDE, MERGED_TOKENS, THREADS, WORKERS, Bound, whole_number
 from ..runtime.hub import SCHEME, HubAddress, is_on_hub
 from ..runtime.storage.exchange import restored
 from ..runtime.tuning.auto import AUTO
@@ -142,6 +142,15 @@ class LayerList(click.ParamType[tuple[int, ...]]):
             return tuple(sorted({whole_number(number) for number in value.split(",")}))
         except ValueError:
             self.fail(f"{value[:40]!r} is no list of layers, such as 17,19,21,23", param, ctx)
+
+
+class MergedTokens(click.ParamType[int | str]):
+    """A number of tokens, or "auto"."""
+
+    name = "tokens"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        return "auto" if value == "auto" else Bounded(MERGED_TOKENS).convert(value, param, ctx)
 
 
 class ImageSize(click.ParamType[tuple[int, int]]):

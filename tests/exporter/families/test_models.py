@@ -217,7 +217,9 @@ def test_attend_can_be_swapped(family: str) -> None:
     ours, _ = seeded_pair(config)
     calls: list[tuple[tuple[int, ...], int, float]] = []
 
-    def plain(query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float) -> Attended:
+    def plain(
+        query: Tensor, key: Tensor, value: Tensor, *, num_heads: int, scale: float, **_: Tensor | None
+    ) -> Attended:
         calls.append((tuple(query.shape), num_heads, scale))
         q, k, v = (torch.stack(x.chunk(num_heads, dim=-1), dim=1) for x in (query, key, value))
         weights = torch.softmax(q @ k.mT * scale, dim=-1)

@@ -47,13 +47,15 @@ LOWERED: tuple[GraphPrecision, ...] = ("fp16", "int8-static", "fp8")
 @dataclass(frozen=True)
 class Row:
     """A model that the parser must read. folder: of the demo checkpoint, None for the family's tiny one; lowered: the
-    graphs beside the one in fp32; built: the precisions that an engine is built in as well."""
+    graphs beside the one in fp32; built: the precisions that an engine is built in as well; merge: tokens that each
+    layer merges."""
 
     name: str
     family: str
     folder: Path | None = None
     lowered: tuple[GraphPrecision, ...] = LOWERED
     built: tuple[str, ...] = ()
+    merge: int | None = None
 
 
 FOLDERS = [folder for folder in sorted(DEMO.iterdir()) if folder.is_dir()]
@@ -73,10 +75,19 @@ ROWS = (
         for family in FAMILIES
         if family.name not in _READ_ALREADY
     ),
+    Row("tiny vivit, merged", "vivit", lowered=("fp16",), merge=2),
+    Row("tiny videomae, merged", "videomae", lowered=(), merge=8),
     *(pytest.param(Row(f"tiny {family.name}, all", family.name), marks=pytest.mark.slow) for family in FAMILIES),
     *(
         pytest.param(replace(row, name=f"{row.name}, all built", built=tuple(ENGINE_GRAPHS)), marks=pytest.mark.slow)
         for row in DEMOS
+    ),
+    *(
+        pytest.param(
+            replace(row, name=f"{row.name}, merged", built=tuple(ENGINE_GRAPHS), merge=16), marks=pytest.mark.slow
+        )
+        for row in DEMOS
+        if row.family in PLAIN
     ),
 )
 RECIPES = [
@@ -113,10 +124,10 @@ class Exported:
 def export(row: Row, work: Path, demo_bundle: Callable[[str], Path]) -> Exported:
     folder = row.folder or write_checkpoint(work / "checkpoint", row.family)
     checkpoint = load_checkpoint(str(folder), report=lambda _: None)
-    if row.folder:
+    if row.folder and row.merge is None:
         bundle = Bundle.open(shutil.copytree(demo_bundle(row.family), work / "bundle"))
     else:
-        bundle, _ = export_bundle(checkpoint, work / "bundle")
+        bundle, _ = export_bundle(checkpoint, work / "bundle", ExportOptions(merge=row.merge))
     for precision in row.lowered:
         bundle, _ = add_graph(bundle, precision)
     modules = list(checkpoint.model.modules())
@@ -140,7 +151,7 @@ def test_each_network_multiplies_what_its_recipe_says_and_demo_models_are_built(
         with graph_file(exported.bundle, recipe) as graph:
             network = read_network(trt, graph)
             require_products(layers_of(network), graph)
-            if row.family in PLAIN:
+            if row.family in PLAIN and row.merge is None:
                 require_types(layers_of(network), exported, recipe)
             if recipe.precision in row.built and not recipe.change:
                 given = exported.bundle.graph(SOURCES[recipe.precision]).inputs[0]
@@ -168,7 +179,8 @@ def require_products(layers: list[Layer], graph: Path) -> None:
         operands = tuple(words[one] for one in types)
         # A convolution has its weights as constants, and takes one operand then.
         expected[kinds[name], operands[:1] if kinds[name] == "CONVOLUTION" else operands] += 1
-    found = Counter((layer.kind, layer.operands) for layer in layers if layer.kind in KINDS.values())
+    # What is added to the scores of an attention, where tokens were merged, is its fourth.
+    found = Counter((layer.kind, layer.operands[:3]) for layer in layers if layer.kind in KINDS.values())
     assert found == expected
 
 
@@ -212,8 +224,25 @@ BESIDE: dict[str, tuple[dict[str, Any], tuple[np.ndarray[Any, Any], ...]]] = {
     "Expand": ({}, (np.array([1, 1, 8, 16], INT),)),
     "Concat": ({"axis": 2}, ()),
     "Cast": ({"to": TensorProto.FLOAT}, ()),
+    "ArgMax": ({"axis": 2, "keepdims": 0}, ()),
+    "TopK": ({"axis": 2, "largest": 1, "sorted": 1}, (np.array([4], INT),)),
+    "GatherElements": ({"axis": 2}, (np.zeros((1, 1, 4, 16), INT),)),
 }
-PAIRS = ("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "MatMul", "Gemm", "Conv", "LayerNormalization", "Clip")
+PAIRS = (
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pow",
+    "Max",
+    "Min",
+    "Equal",
+    "MatMul",
+    "Gemm",
+    "Conv",
+    "LayerNormalization",
+    "Clip",
+)
 
 
 def one_node(operator: str, kind: int) -> ModelProto:
@@ -236,7 +265,8 @@ def one_node(operator: str, kind: int) -> ModelProto:
         beside = (np.array(0.5, dtype), np.array(0, np.int8))
     given = [x] * {"Attention": 3, "Concat": 2}.get(operator, 1)
     inputs = [*given, *(f"i{index}" for index in range(len(beside)))]
-    nodes.append(helper.make_node(operator, inputs, ["y"], operator, **attributes))
+    outputs = ["y", "numbers"] if operator == "TopK" else ["y"]
+    nodes.append(helper.make_node(operator, inputs, outputs, operator, **attributes))
     last = "y"
     if operator == "QuantizeLinear":
         nodes.append(helper.make_node("DequantizeLinear", ["y", "i0", "i1"], ["d"], "dequantize"))

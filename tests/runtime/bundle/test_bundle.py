@@ -94,14 +94,14 @@ def test_what_is_no_bundle(tmp_path: Path, what: str, message: str) -> None:
 
 def test_a_newer_format_is_refused(copy: Path) -> None:
     edit(copy, format_version=FORMAT_VERSION + 1)
-    with pytest.raises(BundleError, match=r"is of format version 5; this version of tubelet reads up to 4\n.*upgrade"):
+    with pytest.raises(BundleError, match=r"is of format version 6; this version of tubelet reads up to 5\n.*upgrade"):
         Bundle.open(copy)
 
 
 def test_an_older_format_is_refused(copy: Path) -> None:
     edit(copy, format_version=1)
     with pytest.raises(
-        BundleError, match=r"is of format version 1, of an older tubelet; this one reads 2 to 4\n.*export it"
+        BundleError, match=r"is of format version 1, of an older tubelet; this one reads 2 to 5\n.*export it"
     ):
         Bundle.open(copy)
 
@@ -197,6 +197,10 @@ def test_a_manifest_cannot_name_files_outside_the_bundle(copy: Path) -> None:
         Bundle.open(copy)
 
 
+MERGING: dict[str, object] = {
+    "removed": 2, "tokens": [9, 7], "narrowest": 0.1, "compared_on": "clips", "cosine": 0.9, "same_label": None
+}  # fmt: skip
+
 # The way to a field, what stands there, and what is said of it. "-" removes the field.
 PROBLEMS: list[tuple[tuple[str | int, ...], object, str]] = [
     (("task",), 5, "task must be str, got 5"),
@@ -281,6 +285,12 @@ PROBLEMS: list[tuple[tuple[str | int, ...], object, str]] = [
     (("graphs", 0, "parity", "batches", 0, "batch"), None, "graphs[0].parity.batches[0].batch must be int, got null"),
     (("reference", "sha256"), 5, "reference.sha256 must be str, got 5"),
     (("products", 0, "rows"), 0, "products[0] must be numbers above 0"),
+    (("merging",), "-", "merging is missing"),
+    (("merging",), MERGING | {"removed": 0}, "merging.removed must be 1 or more, got 0"),
+    (("merging",), MERGING | {"tokens": [9, 10]}, "merging.tokens must be numbers above 0 that do not grow"),
+    (("merging",), MERGING | {"tokens": []}, "merging.tokens must be numbers above 0 that do not grow"),
+    (("merging",), MERGING | {"narrowest": -1}, "merging.narrowest must be 0 or more, got -1.0"),
+    (("merging",), MERGING | {"same_label": 2}, "merging.cosine must be from -1 to 1, and same_label a share"),
 ]  # fmt: skip
 
 

@@ -1,0 +1,212 @@
+"""What an export with `--merge` holds: the merged model, how many tokens it merges, and how far it is from its own.
+
+The arithmetic is in families/merging.py. Needs torch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..preprocess.errors import CheckpointError, OutOfBounds
+from ..preprocess.frames import Frames
+from ..preprocess.prepare import prepare
+from ..preprocess.spec import ClipSpec
+from ..runtime.bundle.merging import Merging
+from ..runtime.limits import cosines
+from ..runtime.progress import Progress
+from .families.merging import Merge, most_removed, tokens_by_layer
+from .families.model import Model
+from .graph.record import FRAME_SIZES, moving_clip, torch_run
+from .graph.sharing import sharing_weights
+from .graph.tasks import ExportedModel, exported_model
+from .lower.calibration import CalibrationClips
+from .options import ExportOptions
+
+# Choices between merges that are apart by this are the same in every engine that computes in float32, whose likenesses
+# differ by about 1e-6. Where no clip has such, the reference has the clearest of those that were drawn.
+CLEAR = 1e-5
+DRAWN = 4  # clips of each size of frames
+
+
+def merged_model(model: Model, removed: int) -> Model:
+    """Make the model that merges `removed` tokens in each layer. It has the weights of `model`, which stays as it is.
+
+    Raises:
+        CheckpointError: where its tokens cannot be merged.
+        OutOfBounds: where the first layer has not as many to merge.
+    """
+    merged = sharing_weights(model)
+    merged.merge(removed)
+    most = most_removed(_tokens(model), first_stays=_first_stays(model))
+    if not 1 <= removed <= most:
+        raise OutOfBounds(
+            f"--merge must be from 1 to {most}, half of the {_tokens(model)} tokens of a clip, got {removed}"
+        )
+    return merged
+
+
+def _tokens(model: Model) -> int:
+    return prod(model.config.grid) + (model.readout == "class-token")
+
+
+def _first_stays(model: Model) -> bool:
+    return model.readout != "mean"
+
+
+def tokens_of(model: Model) -> tuple[int, ...]:
+    """Count the tokens that enter each layer of a merged model."""
+    layers = model.config.num_hidden_layers
+    return tokens_by_layer(_tokens(model), model.removed, layers, first_stays=_first_stays(model))
+
+
+def narrowest_choice(merged: ExportedModel, spec: ClipSpec, clip: NDArray[Any]) -> float:
+    """How close the closest call between two merges is in a clip as `spec` prepares it; see `Merge.narrowest`."""
+    found: list[float] = []
+
+    def judge(module: torch.nn.Module, given: tuple[torch.Tensor, ...], _: object) -> None:
+        if isinstance(module, Merge):
+            found.append(module.narrowest(given[2]))
+
+    hooks = [module.register_forward_hook(judge) for module in merged.modules() if isinstance(module, Merge)]
+    try:
+        torch_run(merged, spec)({spec.input_name: clip[np.newaxis]})
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return min(found)
+
+
+def clearest_seeds(merged: ExportedModel, spec: ClipSpec, *, progress: Progress) -> tuple[tuple[int, ...], float]:
+    """Draw clips for a reference in which rounding changes no merge, as far as there are such.
+
+    Returns:
+        A seed for each of FRAME_SIZES, and the narrowest choice in their clips.
+    """
+    seeds, narrowest = [], []
+    for first, (height, width) in enumerate(FRAME_SIZES):
+        drawn: dict[int, float] = {}
+        for seed in range(first, first + DRAWN * len(FRAME_SIZES), len(FRAME_SIZES)):
+            progress(f"looking for clips whose merges are clear, {seed + 1}")
+            clip = moving_clip(spec.num_frames, height, width, seed=seed)
+            drawn[seed] = narrowest_choice(merged, spec, prepare(Frames.from_array(clip), spec))
+            if drawn[seed] >= CLEAR:
+                break
+        best = max(drawn, key=drawn.__getitem__)
+        seeds.append(best)
+        narrowest.append(drawn[best])
+    return tuple(seeds), min(narrowest)
+
+
+def describe_merging(
+    model: Model, merged: Model, spec: ClipSpec, clips: CalibrationClips, *, narrowest: float, ranked: bool
+) -> Merging:
+    """Hold the merged model against its own, unmerged, on `clips`, and write down what an export says of it."""
+    ours, theirs = (_logits(one, spec, clips) for one in (merged, model))
+    return Merging(
+        removed=merged.removed,
+        tokens=tokens_of(merged),
+        narrowest=narrowest,
+        compared_on=str(clips),
+        cosine=float(cosines(ours, theirs).min()),
+        same_label=float((ours.argmax(1) == theirs.argmax(1)).mean()) if ranked else None,
+    )
+
+
+def _logits(model: Model, spec: ClipSpec, clips: CalibrationClips) -> NDArray[np.float64]:
+    """What torch answers for each clip, (clips, K)."""
+    run = torch_run(exported_model(model), spec)
+    return np.concatenate([run(inputs)["logits"] for inputs in clips]).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One number of tokens a layer that was tried. loss: in percent."""
+
+    removed: int
+    loss: float
+
+    def __str__(self) -> str:
+        return f"{self.removed} (loses {self.loss:.2f} %)"
+
+
+def search(most: int, loss_at: Callable[[int], float], max_loss: float) -> list[Trial]:
+    """Look for the largest number from 1 to `most` that loses at most `max_loss`, as if more always lost more.
+
+    Returns:
+        All that was tried, in order. The largest of those that are within is what was found, and was measured itself.
+    """
+    trials = [Trial(most, loss_at(most))]
+    within, beyond = 0, most
+    if trials[0].loss <= max_loss:
+        return trials
+    while beyond - within > 1:
+        middle = (within + beyond) // 2
+        trials.append(Trial(middle, loss_at(middle)))
+        within, beyond = (middle, beyond) if trials[-1].loss <= max_loss else (within, middle)
+    return trials
+
+
+def find_removed(
+    model: Model,
+    spec: ClipSpec,
+    clips: CalibrationClips,
+    labels: Sequence[str],
+    max_loss: float,
+    *,
+    progress: Progress,
+) -> tuple[int, str]:
+    """Find how many tokens a layer can merge. The videos of `clips` are read anew for each number that is tried.
+
+    Where the folder of every video is called as a label, the loss is in accuracy. Otherwise it is the share of clips
+    whose best label is another than without merging.
+
+    Returns:
+        The largest number that loses at most `max_loss` percent, and what was tried, in words.
+
+    Raises:
+        CheckpointError: where even one token a layer loses more, or the model's tokens cannot be merged.
+    """
+    merged_model(model, 1)
+    truth = _truth(clips.videos, labels)
+    progress(f"asking torch for {clips}, unmerged")
+    unmerged = _logits(model, spec, clips).argmax(1)
+
+    def loss_at(removed: int) -> float:
+        progress(f"trying {removed} tokens merged a layer on {clips}")
+        found = _logits(merged_model(model, removed), spec, clips).argmax(1)
+        if truth is None:
+            return 100 * float((found != unmerged).mean())
+        return 100 * float((unmerged == truth).mean() - (found == truth).mean())
+
+    trials = search(most_removed(_tokens(model), first_stays=_first_stays(model)), loss_at, max_loss)
+    judged = "best labels that change" if truth is None else f"accuracy, of {(unmerged == truth).mean():.2%} unmerged"
+    tried = f"{judged}, on {clips}; tried {', '.join(map(str, trials))}"
+    within = [trial for trial in trials if trial.loss <= max_loss]
+    if not within:
+        raise CheckpointError(
+            f"no number of merged tokens loses at most {max_loss:g} %: {tried}",
+            fix=f"a larger --max-loss, or more clips, of which one is {100 / len(clips.videos):.2g} % now",
+        )
+    removed = max(trial.removed for trial in within)
+    return removed, f"--merge auto took {removed}, the most that loses at most {max_loss:g} %: {tried}"
+
+
+def _truth(videos: Sequence[Path], labels: Sequence[str]) -> NDArray[np.int64] | None:
+    """The label of each video, where the folder that it lies in is called so; None where one is not."""
+    folders = [video.resolve().parent.name for video in videos]
+    if not all(folder in labels for folder in folders):
+        return None
+    return np.array([labels.index(folder) for folder in folders], np.int64)
+
+
+def require_mergeable(model: Model, options: ExportOptions) -> None:
+    """Raise what an export with these options would raise for the model's tokens, before anything is done."""
+    if options.merge is not None:
+        merged = merged_model(model, 1 if options.merge == "auto" else options.merge)
+        exported_model(merged, options.extras)
