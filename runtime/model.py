@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,11 @@ from .bounds import check_choice
 from .bundle.bundle import Bundle
 from .bundle.memory import clips_at_once
 from .reading import Clips, Reading, Video, as_read, prepare_clips, read_clips, read_crops
-from .tuning.record import Choice
 from .visual.explanation import Attentions, Explanation, explain_clip
 from .visual.rollout import Method
+
+if TYPE_CHECKING:
+    from .tuning.record import Choice
 
 # The reading of a model and the sha256 of its bundle -> the same model, opened again.
 Again = Callable[[Reading, str], "VideoModel"]
@@ -43,7 +45,7 @@ class VideoModel:
         *,
         reading: Reading | None = None,
         again: Again | None = None,
-        tuned: Choice | None = None,
+        tuned: "Choice | None" = None,
     ) -> None:
         self.bundle = bundle
         self.tuned = tuned

@@ -3,15 +3,17 @@
 import os
 import shlex
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ...preprocess.errors import BackendError, OutOfBounds
 from ..backends import DEFAULT_PRECISION
 from ..bundle.bundle import Bundle
 from ..hub import HubAddress, fetch_bundle, is_on_hub
 from ..progress import Progress, silent
-from .machine import TunedMachine
-from .record import Choice, Tuning, path_beside, path_in_cache, paths_of_others
+
+if TYPE_CHECKING:  # imported where `auto` is asked for: a start without it has no need of them
+    from .machine import TunedMachine
+    from .record import Choice, Tuning
 
 AUTO: Final = "auto"
 
@@ -33,7 +35,7 @@ class Settled(NamedTuple):
     backend: str
     precision: str
     threads: int | None
-    tuned: Choice | None = None
+    tuned: "Choice | None" = None
 
 
 def settle(
@@ -64,7 +66,7 @@ class Taken(NamedTuple):
     """What a tuning chose, and the bundle that it is of: where that is on the Hub, pinned to the commit."""
 
     path: str | Path
-    choice: Choice
+    choice: "Choice"
 
 
 def take_tuned(
@@ -89,11 +91,14 @@ def take_tuned(
     return Taken(pinned, tuning.choice)
 
 
-def _find(folder: Path | None, sha256: str, address: str) -> tuple[Path, Tuning]:
+def _find(folder: Path | None, sha256: str, address: str) -> "tuple[Path, Tuning]":
     """The record of a bundle for this machine, and where it lies. Raises BackendError where none holds.
 
     folder: of the bundle, None on the Hub; address: what it was called
     """
+    from .machine import TunedMachine
+    from .record import Tuning, path_beside, path_in_cache
+
     command = shlex.join(["tubelet", "tune", address])
     machine = TunedMachine.here()
     out_of_date = None
@@ -114,8 +119,10 @@ def _find(folder: Path | None, sha256: str, address: str) -> tuple[Path, Tuning]
     raise BackendError(f"{address} was not tuned on this machine{_of_others(folder, machine)}", fix=command)
 
 
-def _of_others(folder: Path | None, machine: TunedMachine) -> str:
+def _of_others(folder: Path | None, machine: "TunedMachine") -> str:
     """What tells the machines that it was tuned on from this one."""
+    from .record import Tuning, paths_of_others
+
     found = []
     paths = [] if folder is None else paths_of_others(folder)
     for path in paths[:_MOST_OTHERS]:
