@@ -46,6 +46,8 @@ def test_a_command_that_is_not_there() -> None:
     result = tubelet("nonsense")
     assert result.exit_code == 2
     assert "No such command 'nonsense'" in result.stderr
+    assert "No such command 'explian'. Did you mean 'explain'?" in tubelet("explian").stderr
+    assert "No such option '--hlep'. Did you mean '--help'?" in tubelet("--hlep").stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -136,10 +136,11 @@ def test_one_frame_is_not_enough(demo: Demo) -> None:
     assert found.top1 < 0.25
 
 
-def test_files_are_recognised_too(demo: Demo, tmp_path: Path) -> None:
+@pytest.mark.parametrize("clips", [len(LABELS), pytest.param(6 * len(LABELS), marks=pytest.mark.slow)])
+def test_files_are_recognised_too(demo: Demo, tmp_path: Path, clips: int) -> None:
     with load(demo.bundle) as model:
         read = partial(filmed_frames, model.spec, folder=tmp_path)
-        assert score(model.logits, model.spec, read, clips=22).top1 > 0.8
+        assert score(model.logits, model.spec, read, clips=clips).top1 > 0.8
     assert list(tmp_path.iterdir()) == []
 
 

@@ -202,11 +202,12 @@ def test_without_a_gpu_it_fails_and_says_what_is_absent(bundle: Bundle) -> None:
 
 @pytest.mark.usefixtures("gpu")
 def test_torch_that_does_not_start_is_said_and_no_fault_of_the_engines(
-    checkpoint: Path, torch_on_cpu: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, bundle: Bundle, torch_on_cpu: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def out_of_memory(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
+    monkeypatch.setattr(verify_gpu, "export_forms", lambda *_: iter([bundle]))  # which is not what this is about
     monkeypatch.setattr(verify_gpu, "torch_baselines", out_of_memory)
     result = run("--model", checkpoint, "--batch", 1)
     assert result.exit_code == 0, result.output
@@ -313,14 +314,11 @@ def test_the_peak_is_the_rate_of_the_best_of_several_rounds(monkeypatch: pytest.
 
 @pytest.mark.parametrize("family", ["vivit", "videomae"])
 def test_torch_in_half_precision_computes_what_torch_computed(
-    family: str, tmp_path: Path, torch_on_cpu: list[dict[str, Any]]
+    family: str, vivit_bundle: Path, plain_bundle: Path, torch_on_cpu: list[dict[str, Any]]
 ) -> None:
-    from tubelet.exporter.checkpoint.load import load_checkpoint
-    from tubelet.exporter.export import export_bundle
-
-    folder = write_checkpoint(tmp_path / "checkpoint", family)
-    bundle, _ = export_bundle(load_checkpoint(str(folder), report=lambda _: None), tmp_path / "bundle")
-    subjects = gpu_timing.torch_baselines(str(folder), bundle, "cpu")
+    path = {"vivit": vivit_bundle, "videomae": plain_bundle}[family]
+    bundle = Bundle.open(path)
+    subjects = gpu_timing.torch_baselines(str(path.parent / family), bundle, "cpu")
     assert [one.name for one in subjects] == ["torch eager fp16", "torch sdpa fp16", BASELINE]
     timings, failures = time_everything(subjects, (1, 2, 3), peak=None)
     assert failures == []
