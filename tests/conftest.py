@@ -138,6 +138,7 @@ def made_once(name: str, tmp_path_factory: pytest.TempPathFactory, make: Callabl
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             beside = folder.with_name(f"{name}.part")
+            shutil.rmtree(beside, ignore_errors=True)  # what a test that failed here left
             make(beside)
             beside.rename(folder)
     return folder
