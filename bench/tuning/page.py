@@ -119,7 +119,7 @@ def _machine(tuning: Tuning) -> Section:
         ("share of the processor", "no limit" if machine.cpu_quota is None else f"{machine.cpu_quota:g} cores"),
         *(("GPU", gpu) for gpu in machine.gpus),
         ("versions", ", ".join(f"{name} {version}" for name, version in machine.versions.items())),
-        ("sha256 of the bundle", tuning.bundle_sha256),
+        ("sha256 of bundle.json", tuning.bundle_sha256),
     ]
     told = "The choice holds as long as all of this does; auto is an error where it does not."
     return Section("What it is tied to", told, facts=tuple(facts))

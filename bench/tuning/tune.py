@@ -27,6 +27,7 @@ from ...runtime.precisions import BackendName
 from ...runtime.progress import Progress, silent
 from ...runtime.reading import Reading, prepare_clips, read_clips
 from ...runtime.system import default_threads
+from ...runtime.tuning.auto import checksum_of
 from ...runtime.tuning.machine import TunedMachine
 from ...runtime.tuning.record import FORMAT_VERSION, Choice, Range, Tried, Tuning
 from ..bench import QUIET_LOAD
@@ -101,14 +102,14 @@ def tune_bundle(
     return Tuning(
         format_version=FORMAT_VERSION,
         bundle=address or bundle.path.resolve().name,
-        bundle_sha256=bundle.sha256,
+        bundle_sha256=checksum_of(bundle),
         machine=machine,
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         arguments=tuple(arguments),
         baseline=screened.baseline.row.choice,
         choice=chosen.choice,
         tried=tuple(sorted(rows, key=lambda row: (row.outcome != "chosen", -speed(row)))),
-        notes=tuple(_notes(load_average)),
+        notes=tuple(notes_on(bundle, load_average)),
     )
 
 
@@ -147,8 +148,10 @@ def _prepared(bundle: Bundle, videos: Sequence[Path], folder: Path, progress: Pr
     return path
 
 
-def _notes(load_average: float) -> Iterator[str]:
+def notes_on(bundle: Bundle, load_average: float) -> Iterator[str]:
     """What a reader has to know to judge the numbers."""
+    if bundle.merging is not None:
+        yield f"the bundle merges {bundle.merging.describe()}; {bundle.merging.distance()}"
     if load_average > QUIET_LOAD:
         yield f"other work ran on the machine: its load average was {load_average:.1f} before the tuning began"
 
@@ -159,7 +162,7 @@ def _decided(ground: Ground, screened: Screened, labelled: Labelled | None, stac
     rest = [row for row in screened.rows if row.outcome != "measured"]
     baseline = screened.baseline
     if labelled is not None:
-        near, wrong = _right_often_enough(ground, baseline.row.choice, near, labelled)
+        near, wrong = right_often_enough(ground, baseline.row.choice, near, labelled)
         rest += wrong
     if not near:
         raise _nothing_near_enough(rest)
@@ -187,7 +190,7 @@ def _nothing_near_enough(rows: Sequence[Tried]) -> BackendError:
     )
 
 
-def _right_often_enough(
+def right_often_enough(
     ground: Ground, baseline: Choice, near: Sequence[Tried], labelled: Labelled
 ) -> tuple[list[Tried], list[Tried]]:
     """Hold candidates against the labelled set, the fastest first, until those that may be chosen are known.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ...preprocess.errors import BackendError, OutOfBounds
 from ..backends import DEFAULT_PRECISION
-from ..bundle.bundle import Bundle
+from ..bundle.bundle import MANIFEST, Bundle, file_sha256
 from ..hub import HubAddress, fetch_bundle, is_on_hub
 from ..progress import Progress, silent
 
@@ -83,12 +83,17 @@ def take_tuned(
         address = HubAddress.parse(str(path))
         bundle, commit = fetch_bundle(address, ())
         pinned: str | Path = address.at(commit).url
-        folder, manifest = None, bundle.path
+        folder = None
     else:
-        pinned, folder, manifest = path, Path(path), Path(path)
-    record, tuning = _find(folder, Bundle.described(manifest).sha256, str(path))
+        bundle, pinned, folder = Bundle.described(Path(path)), path, Path(path)
+    record, tuning = _find(folder, checksum_of(bundle), str(path))
     say(f"auto is {tuning.choice}, as tuned on {tuning.date} ({record})")
     return Taken(pinned, tuning.choice)
+
+
+def checksum_of(bundle: Bundle) -> str:
+    """What tells a bundle from another, whichever version of tubelet reads it: the sha256 of bundle.json."""
+    return file_sha256(bundle.path / MANIFEST)
 
 
 def _find(folder: Path | None, sha256: str, address: str) -> "tuple[Path, Tuning]":

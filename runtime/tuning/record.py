@@ -121,7 +121,7 @@ class Tuning:
     Attributes:
         format_version: of the file.
         bundle: the name of the bundle's folder, or its address on the Hub.
-        bundle_sha256: of its manifest.
+        bundle_sha256: of its bundle.json.
         machine: what it was tuned on.
         date: when, in UTC.
         arguments: what was asked for beside the bundle, as on the command line.
@@ -194,7 +194,7 @@ def path_to_write(bundle: Path | None, bundle_sha256: str, machine: TunedMachine
 
     Args:
         bundle: its folder; None for a bundle on the Hub.
-        bundle_sha256: of its manifest.
+        bundle_sha256: of its bundle.json.
         machine: what it is tuned on.
 
     Raises:

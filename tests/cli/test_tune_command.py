@@ -20,6 +20,7 @@ from tubelet.cli.tree import main
 from tubelet.exporter.lower.search import add_graph
 from tubelet.runtime.bundle.bundle import Bundle
 from tubelet.runtime.proof.check import check
+from tubelet.runtime.tuning.auto import checksum_of
 from tubelet.runtime.tuning.machine import TunedMachine
 from tubelet.runtime.tuning.record import Choice, Tuning, path_beside
 
@@ -110,7 +111,7 @@ def test_it_is_beside_the_bundle_which_stays_as_it_is(tuned: dict[str, Any], bun
     path = Path(tuned["written_to"])
     assert path == path_beside(bundle, TunedMachine.here())
     assert tuned == json.loads(path.read_text()) | {"written_to": str(path), "page": tuned["page"]}
-    assert Tuning.read(path).bundle_sha256 == Bundle.open(bundle).sha256
+    assert Tuning.read(path).bundle_sha256 == checksum_of(Bundle.open(bundle))
     assert {entry.name for entry in bundle.iterdir()} == {
         *(entry.name for entry in vivit_bundle.iterdir()),
         "model.int8.onnx",

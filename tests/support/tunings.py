@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tubelet.runtime.bundle.bundle import Bundle
+from tubelet.runtime.tuning.auto import checksum_of
 from tubelet.runtime.tuning.machine import TunedMachine
 from tubelet.runtime.tuning.record import FORMAT_VERSION, Choice, Range, Tried, Tuning, path_beside
 
@@ -27,7 +28,7 @@ def tuning_of(bundle: Path, choice: Choice = INT8, **changes: Any) -> Tuning:
     made = Tuning(
         format_version=FORMAT_VERSION,
         bundle=bundle.name,
-        bundle_sha256=Bundle.open(bundle).sha256,
+        bundle_sha256=checksum_of(Bundle.open(bundle)),
         machine=TunedMachine.here(),
         date="2026-01-01 00:00 UTC",
         arguments=(),

@@ -11,6 +11,7 @@ from ..runtime.bundle.bundle import Bundle
 from ..runtime.hub import HubAddress, fetch_bundle, is_on_hub
 from ..runtime.precisions import BackendName
 from ..runtime.progress import StatusLine
+from ..runtime.tuning.auto import checksum_of
 from ..runtime.tuning.machine import TunedMachine
 from ..runtime.tuning.record import path_to_write
 from .options import EXISTING_FILE, json_option, print_json, runnable_argument
@@ -88,7 +89,7 @@ def tune(
         else:
             opened = Bundle.open(bundle)
         folder = None if is_on_hub(bundle) else opened.path
-        place = path_to_write(folder, opened.sha256, TunedMachine.here())
+        place = path_to_write(folder, checksum_of(opened), TunedMachine.here())
         found = tune_bundle(
             opened,
             address=str(bundle) if is_on_hub(bundle) else None,
