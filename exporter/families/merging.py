@@ -24,6 +24,8 @@ from .transformer import Encoder, Layer, States, gather_tokens
 
 # Rows of this length or less are taken for rows of it, as `torch.nn.functional.normalize` does.
 SHORTEST = 1e-12
+# Two cosines are no further apart.
+FARTHEST = 2.0
 
 
 def most_removed(tokens: int, *, first_stays: bool) -> int:
@@ -69,6 +71,8 @@ class Merge(nn.Module):
 
     def forward(self, tokens: Tensor, sizes: Tensor | None, metric: Tensor) -> Merged:
         """Merge tokens (B, N, D) of sizes (B, N, 1), or of size 1 each, by the likeness of metric (B, N, d)."""
+        if sizes is not None and not self._count(metric):  # few tokens are left, or one
+            return Merged(tokens, sizes)
         choice = self.choose(metric)
         # Sums over the tokens that each stands for, and in the last column how many those are.
         sums = F.pad(tokens, (0, 1), value=1.0) if sizes is None else torch.cat([tokens * sizes, sizes], dim=2)
@@ -103,16 +107,19 @@ class Merge(nn.Module):
         """How far the likeness of two tokens was apart where it was closest and decided something.
 
         That is between the last pair that is merged and the first that is not. It is also between the best and the
-        second best partner of a token that is merged. Rounding that is smaller leads to the same choice. It is 2, the
-        most that cosines can be apart, where there was nothing to choose.
+        second best partner of a token that is merged. Rounding that is smaller leads to the same choice. It is
+        FARTHEST where there was nothing to choose.
         """
-        likeness, removed = self.likeness(metric), self._count(metric)
+        removed = self._count(metric)
+        if not removed:
+            return FARTHEST
+        likeness = self.likeness(metric)
         best = likeness.amax(2).sort(dim=1, descending=True, stable=True)
         gaps = [best.values[:, removed - 1 : removed] - best.values[:, removed : removed + 1]]  # none where all merge
         if likeness.shape[2] > 1:
             two = likeness.topk(2, dim=2).values  # (B, A, 2)
             gaps.append((two[:, :, 0] - two[:, :, 1]).gather(1, best.indices[:, :removed]))
-        return min((float(gap.min()) for gap in gaps if gap.numel()), default=2.0)
+        return min((float(gap.min()) for gap in gaps if gap.numel()), default=FARTHEST)
 
     def _parts(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rows (B, N, ...) as the first, where that stays, those of A, and those of B."""

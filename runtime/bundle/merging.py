@@ -42,7 +42,7 @@ class Merging:
         """Say how narrow the choices were that the reference depends on, in a line."""
         return (
             f"the narrowest choice between two merges on the reference clips was by {self.narrowest:.1e}; where an "
-            "engine's rounding is larger, it may choose otherwise"
+            "engine's rounding is larger, it may choose otherwise, and another number of tokens may be clearer"
         )
 
     def lines(self) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ def merge_by_hand(
     """The tokens that are left, those of the first half that stay in front, each half in its own order."""
     first_half = [i for i in range(0, len(tokens), 2) if not (first_stays and i == 0)]
     second_half = list(range(1, len(tokens), 2))
+    if not second_half:
+        return tokens, sizes
     best: dict[int, tuple[float, int]] = {}
     for i in first_half:
         likenesses = [float(torch.dot(metric[i], metric[j]) / metric[i].norm() / metric[j].norm()) for j in second_half]

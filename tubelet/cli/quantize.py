@@ -62,4 +62,6 @@ def quantize(
     for report in reports:
         graph = opened.graph(report.precision)
         click.echo("\n".join([report.table(), *(f"note: {note}" for note in graph.notes), ""]))
+    if opened.merging is not None:
+        click.echo("\n".join([*(f"merging: {line}" for line in opened.merging.lines()), ""]))
     click.echo(f"{bundle} has {', '.join(graph.precision for graph in opened.graphs)}")

@@ -135,6 +135,25 @@ def test_of_equals_the_first_is_taken_in_torch_and_in_a_graph(first_stays: bool,
         np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-6)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_layers_without_a_token_to_merge_leave_what_they_get(name: str, tmp_path: Path) -> None:
+    family, changes = MODELS[name]
+    written = write_checkpoint(tmp_path / "deep", family, **changes | {"num_hidden_layers": 8})
+    model = load_checkpoint(str(written), report=lambda _: None).model
+    tokens = embed(model, clips(model, 1)).shape[1]
+    count = most_removed(tokens, first_stays=model.readout != "mean")
+    merged = merged_model(model, count)
+    assert tokens_of(merged)[-1] == (1 if name == "videomae" else 2)
+    with torch.inference_mode():
+        got = merged(clips(model, 1))
+        (embedded,) = embed(model, clips(model, 1))
+    by_hand = classify_by_hand(model, embedded, count).logits
+    torch.testing.assert_close(got[0].double(), by_hand, atol=2e-5, rtol=1e-5)
+    clip = np.asarray(clips(model, 1)[0])
+    spec = clip_spec(load_checkpoint(str(written), report=lambda _: None), "pixel_values")
+    assert 0 <= narrowest_choice(exported_model(merged), spec, clip) < 2
+
+
 def test_tokens_that_point_nowhere_are_merged_without_nan() -> None:
     merge = Merge(2, first_stays=False)
     tokens, sizes = merge(torch.ones(1, 6, 3), None, torch.zeros(1, 6, 4))
