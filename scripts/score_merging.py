@@ -8,6 +8,7 @@ They take turns on each batch, so that what else the machine does is shared out.
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -125,18 +126,18 @@ def draw(scores: Sequence[Score]) -> Plot:
     for value in across.ticks():
         parts.append(Rule(across.at(value), TOP, across.at(value), up.start, "grid"))
         parts.append(Text(across.at(value), up.start + 18, f"{number(value)}x", "tick", "middle"))
-    for value in up.ticks():
-        parts.append(Rule(LEFT, up.at(value), across.end, up.at(value), "grid"))
-        parts.append(Text(LEFT - 8, up.at(value) + 4, f"{number(value)} %", "tick", "end"))
+    for share in range(math.ceil(up.low / 2) * 2, 101, 2):
+        parts.append(Rule(LEFT, up.at(share), across.end, up.at(share), "grid"))
+        parts.append(Text(LEFT - 8, up.at(share) + 4, f"{share} %", "tick", "end"))
     parts.append(Text(across.end, up.start + 36, "times as fast as without merging", "tick", "end"))
     for family, colour in zip(FAMILIES, COLOURS, strict=True):
         ones = [one for one in scores if one.family == family]
         places = [(across.at(one.speed), up.at(100 * one.top1)) for one in ones]
         parts.append(Line(tuple(places), colour))
-        for one, (x, y) in zip(ones, places, strict=True):
+        for i, (one, (x, y)) in enumerate(zip(ones, places, strict=True)):
             parts.append(Dot(x, y, 4, colour, f"{family}, {one.removed} a layer: {one.top1:.1%}, {one.speed:.2f}x"))
-            parts.append(Text(x + 5, y - 7, str(one.removed), "tick"))
-        parts.append(Text(places[-1][0] + 12, places[-1][1] + 4, family, "name"))
+            parts.append(Text(x, y + (18 if i % 2 else -9), str(one.removed), "tick", "middle"))
+        parts.append(Text(places[-1][0] + 10, places[-1][1] + 4, family, "name"))
     return Plot(HEIGHT, "Accuracy of the demo models over speed, by tokens merged in each layer", tuple(parts))
 
 
