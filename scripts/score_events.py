@@ -9,7 +9,6 @@ by more than a hop and half a window.
 
 import dataclasses
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -33,11 +32,12 @@ RATE, HEIGHT, WIDTH = 30, 120, 160
 STILL = "stands still"
 TURNS = ("turns clockwise", "turns counter-clockwise")
 GROWTH = ("grows", "shrinks")
-TRAVELS = ("moves left", "moves right", "moves up", "moves down", *GROWTH)
+MOVES = ("moves left", "moves right", "moves up", "moves down")
+TRAVELS = MOVES + GROWTH
 MOTIONS = TRAVELS + TURNS
 # About as slowly as in training, so that a long motion stays in the picture.
-WAY = 0.8  # short sides, from one side of the middle to the other
-GROWTH_SPEED, RADIUS = 0.4, 0.27  # of the logarithm of the radius in a second; the radius half way
+WAY = 0.95  # short sides, from one side of the middle to the other
+GROWTH_SPEED, SMALL = 0.4, 0.16  # of the logarithm of the radius in a second; the radius that growth begins at
 REST_SECONDS = 2.0  # that a shape may stand still for longer than it must
 TRAVEL_SECONDS, TURN_SECONDS = 0.3, 2.0  # likewise of motions
 
@@ -109,14 +109,12 @@ def _motion(label: str, pace: float, begin: float, end: float) -> Motion:
 
 
 def _before(shape: Shape, motion: Motion) -> Shape:
-    """The shape before a motion, half way through which it is in the middle, or of the middle size."""
+    """The shape before a motion: on one side of the middle, or small."""
     y, x = (
         -float(np.sign(speed)) * WAY / 2 if speed else place
         for speed, place in zip(motion.velocity, shape.centre, strict=True)
     )
-    half = (motion.until_seconds - motion.from_seconds) / 2
-    radius = RADIUS * math.exp(-motion.growth * half) if motion.growth else shape.radius
-    return replace(shape, centre=(y, x), radius=radius)
+    return replace(shape, centre=(y, x), radius=SMALL if motion.growth else shape.radius)
 
 
 def pictures(seed: int, takes: Sequence[Take]) -> Iterator[NDArray[np.uint8]]:

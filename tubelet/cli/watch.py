@@ -181,8 +181,12 @@ class PassedOver:
         return PassedOver(self.skipped + other.skipped, self.dropped + other.dropped, self.left_out + other.left_out)
 
     def __str__(self) -> str:
-        counts = {"windows skipped": self.skipped, "frames dropped": self.dropped, "frames left out": self.left_out}
-        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        counts = (
+            ("window", "skipped", self.skipped),
+            ("frame", "dropped", self.dropped),
+            ("frame", "left out", self.left_out),
+        )
+        return ", ".join(f"{count} {what}{'s' * (count > 1)} {how}" for what, how, count in counts if count)
 
 
 class Said:
@@ -222,9 +226,9 @@ class Said:
             return
         label, score = self._best.predictions[0]
         note(
-            f"no event in {self._windows} windows: one begins at a score of {rule.on:g} (--on), on average over "
-            f"{rule.smooth_seconds:g} s (--smooth-seconds), and lasts {rule.min_seconds:g} s (--min-seconds); the "
-            f"highest of a window was {score:.2f}, {label}, at {clock(self._best.middle)}"
+            f"no event in {self._windows} windows: one begins at a score of {rule.on:g} (--on) and lasts "
+            f"{rule.min_seconds:g} s (--min-seconds); the highest score of a window was {score:.2f}, {label}, at "
+            f"{clock(self._best.middle)}"
         )
 
     def _print(self, text: str) -> None:
