@@ -1,5 +1,6 @@
 """Numbers that a caller gives: every option of every command, and the same in Python, at values that make no sense."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from itertools import product
 from pathlib import Path
@@ -67,6 +68,7 @@ TRIED: Mapping[str, list[str]] = {
     "CLIPSxCROPS": [*PAIRS, *WHOLE],
     "image size": [*PAIRS, *WHOLE],
     "profile": [*PROFILES, *WHOLE],
+    "tokens": WHOLE,
 }
 NOT_NUMBERS = {
     "text",
@@ -121,6 +123,7 @@ def needed(
     """What each command is given beside the option that is tried."""
     folder = tmp_path_factory.mktemp("bounds")
     checkpoint = write_checkpoint(folder / "tiny", "vivit")
+    bundle_to_tune = shutil.copytree(vivit_bundle, folder / "to-tune")  # a tuning would lie beside it
     truth = folder / "truth.csv"
     truth.write_text(f"video,label\n{video},activity 0\n")
     picture = ["-o", str(folder / "picture.png"), "--force"]
@@ -137,6 +140,7 @@ def needed(
         "reconstruct": [str(masked_bundle), str(video), *picture],
         "timeline": [str(vivit_bundle), str(video), "-o", str(folder / "line.json"), "--force"],
         "triton": [str(vivit_bundle), "-o", str(folder / "models"), "--force"],
+        "tune": [str(bundle_to_tune), "--labels-csv", str(truth)],
         "watch": [str(vivit_bundle), str(video)],
     }
 

@@ -37,10 +37,12 @@ else:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 main(sys.argv[3:], prog_name="tubelet")
 """
+# What a command imports takes memory too, and OpenBLAS ends a process that has none for it, with a word of its own.
+COMMAND = "import tubelet.cli.classify"
 EXPORTER = "import tubelet.exporter.export, tubelet.exporter.checkpoint.load, onnxruntime, torch"
 
 
-def limited(kind: str, most: int, *arguments: object, imports: str = "") -> subprocess.CompletedProcess[str]:
+def limited(kind: str, most: int, *arguments: object, imports: str = COMMAND) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", LIMITED.format(imports=imports), kind, str(most), *map(str, arguments)],
         capture_output=True,
