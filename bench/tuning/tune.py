@@ -126,9 +126,7 @@ def _require_meaning(
         )
     if labelled is not None:
         if labelled.min_accuracy is not None and not 0 < labelled.min_accuracy <= 100:
-            raise OutOfBounds(
-                f"min_accuracy must be above 0 and at most 100 percent, got {labelled.min_accuracy:g}"
-            )
+            raise OutOfBounds(f"min_accuracy must be above 0 and at most 100 percent, got {labelled.min_accuracy:g}")
         read_labelled(bundle, labelled.labels_file, labelled.root)
     if videos and len(bundle.graphs[0].inputs) > 1:
         raise BundleError(f"the graphs of {bundle.path} take more than clips, so videos alone cannot be compared")

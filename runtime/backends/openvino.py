@@ -20,6 +20,7 @@ from ..precisions import PRECISIONS, ElementType, FloatType, Precision, graphs_f
 from .backend import Backend
 from .linked_graph import LinkedGraph, find_graph
 from .product_graph import largest_operands, quantized_product_graph
+from .signal_stack import signal_stack_kept
 from .signature import require_signature
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def import_openvino() -> ModuleType:
     return module
 
 
+@signal_stack_kept()
 def open_openvino(bundle: Bundle, precision: str, threads: int | None) -> OpenVinoBackend:
     """The bundle's graph for that precision, compiled for this CPU.
 
@@ -194,6 +196,7 @@ def _require_capability(core: "openvino.Core", wanted: Precision) -> None:
 
 
 @functools.cache
+@signal_stack_kept()
 def integer_products_saturate() -> bool:
     """Say whether OpenVINO's products of 8-bit integers lose what exceeds 16 bits on this CPU, as on x86 without VNNI.
 

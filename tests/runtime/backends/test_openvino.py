@@ -1,6 +1,7 @@
 """The OpenVINO backend, on the CPU at hand: what that lacks must be refused."""
 
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -157,3 +158,26 @@ def test_without_openvino_the_extra_is_named(vivit_bundle: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtra, match=r"openvino is not installed.*\n  fix: pip install 'tubelet\[openvino\]'"):
         open_backend("openvino", Bundle.open(vivit_bundle), "fp32")
+
+
+CTRL_C = """
+import os, signal, sys, threading, time
+from tubelet import load
+
+first, second = (load(sys.argv[1], backend="openvino", threads=1) for _ in range(2))
+for model in (first, second):
+    closing = threading.Thread(target=model.close)
+    closing.start()
+    closing.join()
+del first, second, model
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(10)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_is_heard_after_models_are_closed(vivit_bundle: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", CTRL_C, vivit_bundle], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "interrupted\n"), ended.stderr
