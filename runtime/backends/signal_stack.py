@@ -16,9 +16,9 @@ class _SignalStack(ctypes.Structure):
 def signal_stack_kept() -> Iterator[None]:
     """A block after which this thread has the signal stack again that it had before, none as a rule.
 
-    OpenVINO's plugin for CPUs installs one of its own in the thread that loads it, and frees it with its last model.
-    Where several models end in another order than they began, or in another thread, the thread is left with memory that
-    is freed. The next signal that Python handles there, such as Ctrl-C, then ends the process by a segmentation fault.
+    OpenVINO's plugin for CPUs installs one of its own in the thread that loads it. It frees that with its last model.
+    Models may end in another order than they began, or in another thread. The thread is left with freed memory then.
+    The next signal that Python handles there, such as Ctrl-C, ends the process by a segmentation fault.
     """
     if sys.platform != "linux":
         yield

@@ -1,6 +1,7 @@
 """Little memory and few files, by real limits on real processes: said in words, by the right class, nothing left."""
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ def limited(kind: str, most: int, *arguments: object, imports: str = COMMAND) ->
         text=True,
         timeout=120,
         check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # libgomp ends a process that gets no thread, with a word of its own
     )
 
 
