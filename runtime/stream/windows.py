@@ -1,8 +1,7 @@
 """Frames by timestamp become windows: a ring of prepared frames, and the clips that are taken from it.
 
-Each point of the grid takes the frame on show: the last one that is not later. At most half a second of a window is
-repeated where a frame stays on show. Where frames are missing the grid begins anew, so that no window lies over the
-place.
+Each point of the grid takes the frame on show: the last one that is not later. A frame stays on show for `longest_hold`
+at most. Where frames are missing the grid begins anew, so that no window lies over the place.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -103,8 +102,8 @@ class _Run:
         while self._start + self._point * grid.step < seconds:
             if grid.takes(self._point, self._window):
                 self._ring[self._point] = self._on_show()
-            points = grid.points(self._window)
-            if self._point == points[-1]:
+            # Two windows may be due at one point, where `every` is a hair shorter than the step.
+            while (points := grid.points(self._window))[-1] == self._point:
                 frames = tuple(self._ring[point] for point in points)
                 due = self._start + grid.span + self._window * grid.every
                 yield DueWindow(self.segment, frames, due, follows=self._window > 0)
@@ -127,6 +126,7 @@ class _Runs:
         self._grid, self._prepare = grid, prepare
         self._run: _Run | None = None
         self._before: DueWindow | None = None
+        self._has_times = False
         self._frames = self._left_out = 0
 
     def take(self, frame: SourceFrame) -> Iterator[DueWindow]:
@@ -138,6 +138,7 @@ class _Runs:
             self._left_out += 1
         elif run is None or run.segment != frame.segment or seconds > run.seconds + self._grid.longest_hold:
             yield from self.end()
+            self._has_times = True
             self._run = _Run(self._grid, self._prepare, number, frame, seconds)
         elif seconds <= run.seconds:
             self._left_out += 1
@@ -153,7 +154,7 @@ class _Runs:
     def end_of_source(self, sampling: Sampling, name: str) -> Iterator[DueWindow]:
         """The last windows of a source that came to its end: one in any case."""
         run = self._run
-        if run is None and self._before is None and self._frames:
+        if self._frames and not self._has_times:
             raise VideoError(
                 f"windows are seconds, and {name} does not tell the time of its frames",
                 fix="convert it: ffmpeg -i IN OUT.mp4",
@@ -168,7 +169,7 @@ class _Runs:
             window = replace(window, left_out=self._left_out)
             self._left_out = 0
             if not window.follows and before is not None and before.segment == window.segment:
-                apart = window.frames[-1].seconds - before.frames[-1].seconds
+                apart = window.due - before.due
                 yield replace(window, skipped=max(0, round(apart / self._grid.every) - 1))
             else:
                 yield window

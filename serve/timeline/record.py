@@ -110,7 +110,9 @@ class _Recorder:
             self._segment = window.segment
             self._offset = max(0.0, self._last - begin)
         self._last = end + self._offset
-        return replace(window, frame_seconds=window.frame_seconds + self._offset) if self._offset else window
+        if not self._offset:
+            return window
+        return replace(window, frame_seconds=window.frame_seconds + self._offset, due=window.due + self._offset)
 
     def add(self, window: Window) -> None:
         """Take a window that is placed."""

@@ -148,6 +148,15 @@ def test_the_prepared_frames_that_are_kept_are_those_of_a_window() -> None:
 # --- What no window lies over ---
 
 
+@pytest.mark.parametrize("every", [0.1333333333, 0.13333333334, 0.2666666666, 0.06666666666, 0.033333333333])
+def test_windows_that_are_due_a_hair_beside_the_frames_of_a_clip_all_come(every: float) -> None:
+    """Two of them may be due at one point of the grid, or none."""
+    grid = Grid(num_frames=4, spacing=4 / 30, every=every)
+    found = shown(frames(at(30, 3001)), grid)
+    assert len(found) == pytest.approx((100 - grid.span) / every, abs=2)
+    assert [window.due for window in found] == pytest.approx([grid.span + every * n for n in range(len(found))])
+
+
 def test_no_window_lies_over_missing_frames() -> None:
     times = [*at(30, 45), *at(30, 45, start=3.0)]
     found = shown(frames(times), Grid(num_frames=4, spacing=4 / 30, every=0.5))
@@ -202,6 +211,11 @@ def test_frames_without_a_time_and_with_that_of_another_are_passed_over() -> Non
 def test_a_source_without_times_is_refused_at_its_end() -> None:
     with pytest.raises(VideoError, match="windows are seconds, and it does not tell the time of its frames"):
         shown([*frames([None] * 5), ENDED], Grid(4, 0.1, 0.5))
+
+
+def test_a_source_that_was_lost_before_it_filled_a_window_has_times_all_the_same() -> None:
+    lost = SourceState("lost", 0, "it sent nothing", 0, live=True)
+    assert shown([*frames(at(30, 5)), lost, ENDED], Grid(4, 0.2, 0.5)) == []
 
 
 # --- Sources that are too short ---
