@@ -157,7 +157,7 @@ def _notes(plan: Plan, machine: Machine) -> list[str]:
     if any(is_made(name) for name in names):
         notes.append("what other tools make of the checkpoint was converted beforehand; their start loads the file")
     if (merging := plan.bundle.merging) is not None:
-        notes.append(f"the bundle merges {merging.describe()}; {merging.distance()}")
+        notes.append(merging.note())
         if "torch-transformers" in names or any(is_made(name) for name in names):
             notes.append("what is made of the checkpoint by others merges nothing: theirs is the published function")
     if not plan.bundle.ranked:

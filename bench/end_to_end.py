@@ -212,7 +212,7 @@ def _model_alone(bundle: Bundle, subject: Subject, inputs: Path, threads: int, s
 def _notes(bundle: Bundle, machine: Machine, against_transformers: bool) -> tuple[str, ...]:
     notes = []
     if (merging := bundle.merging) is not None:
-        notes.append(f"the bundle merges {merging.describe()}; {merging.distance()}")
+        notes.append(merging.note())
     if machine.load_average is not None and machine.load_average > QUIET_LOAD:
         notes.append(f"other work ran on the machine: its load average was {machine.load_average:.1f}")
     if against_transformers:

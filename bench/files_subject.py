@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocess.errors import BackendError
-from ..runtime.backends import ON_CPU
+from ..runtime.backends import cpu_threads
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.load import load
 from .baselines import TRANSFORMERS
@@ -34,7 +34,7 @@ class FilesSettings:
 
 
 def _by_tubelet(settings: FilesSettings) -> Classify:
-    threads = settings.threads if settings.engine in ON_CPU else None
+    threads = cpu_threads(settings.engine, settings.threads)
     model = load(settings.bundle, backend=settings.engine, precision=settings.precision, threads=threads)
 
     def classify(files: Sequence[str]) -> list[str]:

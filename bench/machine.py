@@ -58,11 +58,16 @@ def examine_machine() -> Machine:
         cpu_quota=cpu_quota(),
         memory_mb=_megabytes(memory_bytes()),
         memory_limit_mb=_megabytes(memory_limit_bytes()),
-        load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        load_average=load_average(),
         gpus=examine_gpus()[0],
         versions={"python": platform.python_version()}
         | {name: version for name in PACKAGES if (version := installed_version(name)) is not None},
     )
+
+
+def load_average() -> float | None:
+    """How many processes ran or waited to, on average over the last minute; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def clock_mhz() -> float | None:

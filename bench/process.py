@@ -73,7 +73,7 @@ class Process:
         """Its next answer. Raises what it reports, and BackendError where it ended without a word."""
         line = self._answers.readline()
         if not line:
-            raise BackendError(f"{self.name} {self._end()}", fix="a smaller --batch, where it ran out of memory")
+            raise BackendError(f"{self.name} {self._end()}", fix="fewer clips at once, where it ran out of memory")
         message: dict[str, Any] = json.loads(line)
         if "error" in message:
             kind = _ERRORS.get(message["error"], BackendError)

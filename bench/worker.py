@@ -29,7 +29,7 @@ from ..preprocess.frames import Frames
 from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
 from ..runtime import predictions
-from ..runtime.backends import ON_CPU, open_backend
+from ..runtime.backends import cpu_threads, open_backend
 from ..runtime.backends.timed_steps import RunsInSteps, Timed
 from ..runtime.bundle.bundle import Bundle
 from ..runtime.bundle.reference import load_reference
@@ -138,7 +138,7 @@ def reference_clips(bundle: Bundle, batch: int) -> list[Frames]:
 def load_backend(values: dict[str, Any]) -> Loaded:
     settings = Settings(**values)
     bundle = Bundle.open(settings.bundle)
-    threads = settings.threads if settings.engine in ON_CPU else None
+    threads = cpu_threads(settings.engine, settings.threads)
     backend = open_backend(settings.engine, bundle, settings.precision, threads=threads)
     inputs = np.load(settings.inputs)
     infer = backend.infer_in_steps if isinstance(backend, RunsInSteps) else in_one_step(backend.infer)

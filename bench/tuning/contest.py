@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...preprocess.errors import BackendError
+from ...preprocess.errors import BackendError, TubeletError
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.progress import Progress
 from ...runtime.tuning.record import Choice, Outcome, Range, Tried
@@ -69,6 +69,12 @@ class Ground:
         return one
 
 
+def in_a_line(error: TubeletError) -> str:
+    """What an error says, as the reason of a row."""
+    message = " ".join(error.message.split())
+    return message if error.fix is None else f"{message}; fix: {' '.join(error.fix.split())}"
+
+
 def tried(choice: Choice, outcome: Outcome, reason: str | None = None) -> Tried:
     """What came of a candidate."""
     return Tried(choice.backend, choice.precision, choice.threads, choice.batch, outcome, reason)
@@ -119,7 +125,7 @@ def in_turn(baseline: Lane, lanes: Sequence[Lane], rounds: Rounds, progress: Pro
             try:
                 taken_ms[place].append(lane.visit())
             except BackendError as error:
-                failed[place] = replace(lane.row, outcome="refused", reason=error.message)
+                failed[place] = replace(lane.row, outcome="refused", reason=in_a_line(error))
     rows = [
         failed[place] if place in failed else _timed(lane.row, taken_ms[place], first_ms)
         for place, lane in enumerate(lanes)

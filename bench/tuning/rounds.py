@@ -5,14 +5,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from ...preprocess.errors import BackendError, NotAvailable, TubeletError
-from ...runtime.backends import ON_CPU
+from ...runtime.backends import cpu_threads
 from ...runtime.bundle.bundle import Bundle
 from ...runtime.bundle.memory import clips_at_once
 from ...runtime.precisions import BackendName, graphs_for
 from ...runtime.tuning.record import Choice, Tried
 from ..process import Process
 from .choice import best, is_worth, speed
-from .contest import Ground, Lane, Rounds, in_turn, tried
+from .contest import Ground, Lane, Rounds, in_a_line, in_turn, tried
 
 SCREEN = Rounds(least=3, most=9, seconds=2.0)
 FINAL = Rounds(least=5, most=15, seconds=10.0)
@@ -34,12 +34,25 @@ def candidates(bundle: Bundle, backends: Sequence[BackendName], threads: int) ->
     have = {graph.precision for graph in bundle.graphs}
     for backend in backends:
         for precision, graph in graphs_for(backend).items():
-            choice = Choice(backend, precision, threads if backend in ON_CPU else None, batch=1)
+            choice = Choice(backend, precision, cpu_threads(backend, threads), batch=1)
             if graph in have:
                 yield choice
             else:
                 fix = f"tubelet quantize BUNDLE --precision {graph}"
                 yield tried(choice, "refused", f"the bundle has no {graph} graph; fix: {fix}")
+
+
+class NoAnswers(BackendError):
+    """Raised where nothing says what fp32 answers to the user's videos."""
+
+
+def require_answers(ground: Ground, first: Choice) -> None:
+    """Raise NoAnswers where the first candidate that runs does not answer in fp32, which videos are compared with."""
+    if ground.videos is not None and first.precision != "fp32":
+        raise NoAnswers(
+            "--video compares with what fp32 answers, and none of the backends that are tried runs it",
+            fix="let one that does take part, with --backend onnxruntime",
+        )
 
 
 def screen(ground: Ground, backends: Sequence[BackendName], stack: ExitStack) -> Screened:
@@ -52,6 +65,7 @@ def screen(ground: Ground, backends: Sequence[BackendName], stack: ExitStack) ->
 
     Raises:
         BackendError: where nothing runs.
+        NoAnswers: where the first that runs is no measure for videos.
     """
     baseline: Lane | None = None
     rows: list[Tried] = []
@@ -75,29 +89,27 @@ def screen(ground: Ground, backends: Sequence[BackendName], stack: ExitStack) ->
                     continue
                 lane = Lane(ground.compare(choice, process), process)
                 if baseline is None:
-                    baseline = lane
+                    require_answers(ground, choice)
                     rows.append(in_turn(lane, [], SCREEN, ground.progress)[0])
+                    baseline = lane  # once it has run: one that fails is no baseline
                     stack.push(own.pop_all())
                 else:
                     rows += in_turn(baseline, [lane], SCREEN, ground.progress)[1]
+        except NoAnswers:
+            raise
         except TubeletError as error:
             if isinstance(error, NotAvailable) and not any(row.speed for row in rows if row.backend == choice.backend):
                 absent.add(choice.backend)
                 rows = [row for row in rows if row.backend != choice.backend]
-                rows.append(Tried(choice.backend, None, None, 1, "refused", _in_a_line(error)))
+                rows.append(Tried(choice.backend, None, None, 1, "refused", in_a_line(error)))
             else:
-                rows.append(tried(choice, "refused", _in_a_line(error)))
+                rows.append(tried(choice, "refused", in_a_line(error)))
     if baseline is None:
         raise BackendError(
             "nothing that is installed runs the bundle:" + "".join(f"\n  {row.name}: {row.reason}" for row in rows),
             fix="pip install 'tubelet[cpu]'; `tubelet doctor` says what is missing",
         )
     return Screened(baseline, tuple(rows))
-
-
-def _in_a_line(error: TubeletError) -> str:
-    message = " ".join(error.message.split())
-    return message if error.fix is None else f"{message}; fix: {' '.join(error.fix.split())}"
 
 
 def measure_to_the_end(
@@ -123,7 +135,7 @@ def measure_to_the_end(
             try:
                 lane = Lane(row, stack.enter_context(ground.start(row.choice)))
             except TubeletError as error:
-                left.append(replace(row, outcome="refused", reason=_in_a_line(error)))
+                left.append(replace(row, outcome="refused", reason=in_a_line(error)))
                 continue
             lanes.append(lane)
         fewer, slower = _on_fewer_threads(ground, baseline, lane, stack)
@@ -144,7 +156,7 @@ def _on_fewer_threads(ground: Ground, baseline: Lane, lane: Lane, stack: ExitSta
         try:
             fewer = Lane(halved, stack.enter_context(ground.start(halved.choice)))
         except TubeletError as error:
-            return lanes, [replace(halved, outcome="refused", reason=_in_a_line(error))]
+            return lanes, [replace(halved, outcome="refused", reason=in_a_line(error))]
         again, row = in_turn(baseline, [lane, fewer], SCREEN, ground.progress)[1]
         if row.outcome == "refused":
             return lanes, [row]
@@ -171,7 +183,7 @@ def prove_the_best(
         try:
             found = processes[one.choice].ask("prove")
         except BackendError as error:
-            failed.append(replace(one, outcome="refused", reason=_in_a_line(error)))
+            failed.append(replace(one, outcome="refused", reason=in_a_line(error)))
             continue
         if found["passed"]:
             return one, [*left, *failed]
@@ -195,7 +207,7 @@ def give_more_clips(ground: Ground, baseline: Lane, chosen: Lane, stack: ExitSta
             lane = Lane(larger, stack.enter_context(ground.start(larger.choice)))
             again, row = in_turn(baseline, [chosen, lane], SCREEN, ground.progress)[1]
         except TubeletError as error:
-            return best_row, [*rows, replace(larger, outcome="refused", reason=_in_a_line(error))]
+            return best_row, [*rows, replace(larger, outcome="refused", reason=in_a_line(error))]
         if row.outcome == "refused" or not is_worth(row, again):
             return best_row, [*rows, row]
         rows.append(best_row)

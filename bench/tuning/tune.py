@@ -9,12 +9,12 @@
 """
 
 import datetime
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,9 @@ from ...runtime.tuning.auto import checksum_of
 from ...runtime.tuning.machine import TunedMachine
 from ...runtime.tuning.record import FORMAT_VERSION, Choice, Range, Tried, Tuning
 from ..bench import QUIET_LOAD
+from ..machine import load_average
 from .choice import FINALISTS, divide, may_catch_up, speed
-from .contest import Ground, Lane
+from .contest import Ground, Lane, in_a_line
 from .rounds import Screened, give_more_clips, measure_to_the_end, prove_the_best, screen
 
 _CLIPS_OF_A_VIDEO = 4
@@ -83,7 +84,7 @@ def tune_bundle(
         VideoError: for videos, or a labelled set, that cannot be read.
     """
     _require_meaning(bundle, min_cosine, labelled, videos)
-    machine, load_average = TunedMachine.here(), os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    machine, load = TunedMachine.here(), load_average()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="tubelet-tune-")))
         ground = Ground(
@@ -95,9 +96,7 @@ def tune_bundle(
             progress=progress,
         )
         screened = screen(ground, backends or tuple(BACKENDS), stack)
-        if videos and screened.baseline.row.precision != "fp32":
-            raise BackendError("nothing that is installed runs fp32, which videos are compared with")
-        rows = _decided(ground, screened, labelled, stack)
+        rows, unread = _decided(ground, screened, labelled, stack)
     chosen = next(row for row in rows if row.outcome == "chosen")
     return Tuning(
         format_version=FORMAT_VERSION,
@@ -109,7 +108,7 @@ def tune_bundle(
         baseline=screened.baseline.row.choice,
         choice=chosen.choice,
         tried=tuple(sorted(rows, key=lambda row: (row.outcome != "chosen", -speed(row)))),
-        notes=tuple(notes_on(bundle, load_average)),
+        notes=tuple(notes_on(bundle, load, unread)),
     )
 
 
@@ -148,22 +147,30 @@ def _prepared(bundle: Bundle, videos: Sequence[Path], folder: Path, progress: Pr
     return path
 
 
-def notes_on(bundle: Bundle, load_average: float) -> Iterator[str]:
-    """What a reader has to know to judge the numbers."""
+def notes_on(bundle: Bundle, load: float | None, unread: int) -> Iterator[str]:
+    """What a reader has to know to judge the numbers. unread: labelled videos that could not be read."""
     if bundle.merging is not None:
-        yield f"the bundle merges {bundle.merging.describe()}; {bundle.merging.distance()}"
-    if load_average > QUIET_LOAD:
-        yield f"other work ran on the machine: its load average was {load_average:.1f} before the tuning began"
+        yield bundle.merging.note()
+    if unread:
+        yield f"labelled videos that could not be read, and are left out: {unread:,}; `tubelet evaluate` names them"
+    if load is not None and load > QUIET_LOAD:
+        yield f"other work ran on the machine: its load average was {load:.1f} before the tuning began"
 
 
-def _decided(ground: Ground, screened: Screened, labelled: Labelled | None, stack: ExitStack) -> list[Tried]:
-    """Every row, one of them chosen. Raises BackendError where nothing is near enough."""
+def _decided(
+    ground: Ground, screened: Screened, labelled: Labelled | None, stack: ExitStack
+) -> tuple[list[Tried], int]:
+    """Every row, one of them chosen, and how many labelled videos could not be read.
+
+    Raises BackendError where nothing is near enough.
+    """
+    unread = 0
     near = [row for row in screened.rows if row.outcome == "measured"]
     rest = [row for row in screened.rows if row.outcome != "measured"]
     baseline = screened.baseline
     if labelled is not None:
-        near, wrong = right_often_enough(ground, baseline.row.choice, near, labelled)
-        rest += wrong
+        near, out, unread = right_often_enough(ground, baseline.row.choice, near, labelled)
+        rest += out
     if not near:
         raise _nothing_near_enough(rest)
     may_be_chosen = {row.choice for row in near}
@@ -179,7 +186,7 @@ def _decided(ground: Ground, screened: Screened, labelled: Labelled | None, stac
     if proven is None:
         raise _nothing_near_enough([*rest, *left])
     chosen, batches = give_more_clips(ground, baseline, Lane(proven, processes[proven.choice]), stack)
-    return [replace(chosen, outcome="chosen"), *batches, *left, *rest]
+    return [replace(chosen, outcome="chosen"), *batches, *left, *rest], unread
 
 
 def _nothing_near_enough(rows: Sequence[Tried]) -> BackendError:
@@ -190,33 +197,50 @@ def _nothing_near_enough(rows: Sequence[Tried]) -> BackendError:
     )
 
 
-def right_often_enough(
-    ground: Ground, baseline: Choice, near: Sequence[Tried], labelled: Labelled
-) -> tuple[list[Tried], list[Tried]]:
+class Held(NamedTuple):
+    """Candidates that were held against a labelled set.
+
+    near:    those that go on
+    out:     those that are not right often enough, or failed
+    unread:  videos of the set that could not be read
+    """
+
+    near: list[Tried]
+    out: list[Tried]
+    unread: int
+
+
+def right_often_enough(ground: Ground, baseline: Choice, near: Sequence[Tried], labelled: Labelled) -> Held:
     """Hold candidates against the labelled set, the fastest first, until those that may be chosen are known.
 
-    Those that `divide` leaves behind are not asked, but for the baseline, which others are beside.
+    Those that `divide` leaves behind are not asked, but for the baseline, which others are beside. Unlike all else that
+    a tuning does, this runs in its own process: it takes the whole road from file to label.
     """
     right: list[Tried] = []
-    wrong: list[Tried] = []
+    out: list[Tried] = []
     slow: list[Tried] = []
+    unread = 0
     for row in sorted(near, key=speed, reverse=True):
         enough = len(right) >= FINALISTS or (bool(right) and not may_catch_up(row, right[0]))
         if enough and row.choice != baseline:
             slow.append(row)
             continue
-        accuracy = _accuracy(ground, row, labelled)
+        try:
+            accuracy, unread = _accuracy(ground, row, labelled)
+        except BackendError as error:
+            out.append(replace(row, outcome="refused", reason=in_a_line(error)))
+            continue
         row, percent = replace(row, accuracy=accuracy), 100 * accuracy.value
         if labelled.min_accuracy is not None and percent < labelled.min_accuracy:
             reason = f"right in {percent:.2f} %, below --min-accuracy {labelled.min_accuracy:g}"
-            wrong.append(replace(row, outcome="inaccurate", reason=reason))
+            out.append(replace(row, outcome="inaccurate", reason=reason))
         else:
             right.append(row)
-    return (right + slow if right else []), wrong
+    return Held(right + slow, out, unread)
 
 
-def _accuracy(ground: Ground, row: Tried, labelled: Labelled) -> Range:
-    """The share of the labelled set that a candidate has right."""
+def _accuracy(ground: Ground, row: Tried, labelled: Labelled) -> tuple[Range, int]:
+    """The share of the labelled set that a candidate has right, and how many videos of it could not be read."""
     found = evaluate(
         Loading(ground.bundle.path, threads=row.threads),
         labelled.labels_file,
@@ -224,4 +248,4 @@ def _accuracy(ground: Ground, row: Tried, labelled: Labelled) -> Range:
         root=labelled.root,
         progress=ground.progress,
     )
-    return Range(*found.subjects[0].accuracy.top1)
+    return Range(*found.subjects[0].accuracy.top1), len(found.unread)

@@ -26,8 +26,7 @@ class Loading:
     def settled(self, *, say: Progress = silent) -> "Loading":
         """The same with nothing left open: what is loaded where the backend is "auto". Raises what `settle` does."""
         found = settle(self.bundle, self.backend, self.precision, self.threads, say=say)
-        bundle = self.bundle if found.tuned is None else found.path
-        return replace(self, bundle=bundle, backend=found.backend, precision=found.precision, threads=found.threads)
+        return replace(self, bundle=found.path, backend=found.backend, precision=found.precision, threads=found.threads)
 
     def load(self) -> VideoClassifier:
         return load(

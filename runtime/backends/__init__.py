@@ -14,7 +14,16 @@ from .ort_rtx import open_onnxruntime_tensorrt_rtx
 from .trt import open_tensorrt
 from .trt_rtx import open_tensorrt_rtx
 
-__all__ = ["BACKENDS", "DEFAULT_BACKEND", "DEFAULT_PRECISION", "ON_CPU", "Backend", "graph_for", "open_backend"]
+__all__ = [
+    "BACKENDS",
+    "DEFAULT_BACKEND",
+    "DEFAULT_PRECISION",
+    "ON_CPU",
+    "Backend",
+    "cpu_threads",
+    "graph_for",
+    "open_backend",
+]
 
 # Each opens the bundle's graph for a precision; threads None leaves their number to the engine.
 BACKENDS: dict[BackendName, Callable[[Bundle, str, int | None], Backend]] = {
@@ -30,6 +39,11 @@ DEFAULT_BACKEND = "onnxruntime"
 DEFAULT_PRECISION = "fp32"
 # Those that compute in threads of the CPU. The others refuse a number of threads.
 ON_CPU = ("onnxruntime", "openvino")
+
+
+def cpu_threads(backend: str, threads: int | None) -> int | None:
+    """How many of `threads` a backend is given: all on the CPU; None, which is no number, elsewhere."""
+    return threads if backend in ON_CPU else None
 
 
 def open_backend(name: str, bundle: Bundle, precision: str, *, threads: int | None = None) -> Backend:

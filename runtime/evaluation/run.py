@@ -12,6 +12,7 @@ from ..archive.journal import read_rows
 from ..archive.loading import Loading
 from ..archive.rows import in_text
 from ..archive.run import classify_files
+from ..backends import ON_CPU, cpu_threads
 from ..bundle.bundle import Bundle
 from ..load import require_task
 from ..precisions import BackendName, require_computes
@@ -61,6 +62,12 @@ def evaluate(
     truth = read_labelled(bundle, labels_file, root)
     for backend, precision in subjects:
         require_computes(backend, precision)
+
+    def threads_for(backend: str) -> int | None:
+        """A number of threads is for the backends on the CPU. Where there is none, the others refuse it."""
+        on_cpu = any(name in ON_CPU for name, _ in subjects)
+        return cpu_threads(backend, loading.threads) if on_cpu else loading.threads
+
     said: dict[str, dict[str, list[str]]] = {}
     errors: dict[str, str] = {}
     with nullcontext(rows) if rows is not None else tempfile.TemporaryDirectory(prefix="tubelet-") as folder:
@@ -68,7 +75,7 @@ def evaluate(
             subject = f"{backend} {precision}"
             output = Path(folder, f"{backend}-{precision}.jsonl")
             classify_files(
-                replace(loading, backend=backend, precision=precision),
+                replace(loading, backend=backend, precision=precision, threads=threads_for(backend)),
                 list(truth.classes),
                 output,
                 resume=resume,

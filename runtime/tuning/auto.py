@@ -56,7 +56,7 @@ def settle(
         BundleError, HubError, MissingExtra: as `Bundle.open` and `fetch_bundle` do.
     """
     if backend != AUTO:
-        return Settled(path, backend, precision or DEFAULT_PRECISION, threads)
+        return Settled(path, backend, DEFAULT_PRECISION if precision is None else precision, threads)
     taken = take_tuned(path, precision, threads, say=say)
     choice = taken.choice
     return Settled(taken.path, choice.backend, choice.precision, choice.threads, choice)

@@ -351,7 +351,7 @@ def test_a_process_that_dies_is_an_error_with_its_last_words(vivit_bundle: Path,
     with started(settings(vivit_bundle, inputs)) as subject:
         subject._worker.kill()
         subject._worker.wait()  # what is asked now finds nobody
-        with pytest.raises(BackendError, match=r"the subject was ended by signal 9\n  fix: a smaller --batch"):
+        with pytest.raises(BackendError, match=r"the subject was ended by signal 9\n  fix: fewer clips at once"):
             subject.run(0)
     with (
         pytest.raises(BackendError, match=r"(?s)ended with exit code 1:\n.*FileNotFoundError"),

@@ -64,9 +64,9 @@ def tune(
 ) -> None:
     """Find out what runs BUNDLE best on this machine, and keep it for --backend auto.
 
-    Tries every engine that is installed, in every precision that BUNDLE has a graph for. Tries more and fewer threads,
-    and more clips at once. Each is held against torch and measured in turn with the others. The fastest that is near
-    enough is chosen, and proven as check does. The choice is written beside BUNDLE, for this kind of machine.
+    Tries every engine that is installed, in every precision that BUNDLE has a graph for. Tries fewer threads, and
+    more clips at once. Each is held against torch and measured in turn with the others. The fastest that is near enough
+    is chosen, and proven as check does. The choice is written beside BUNDLE, for this kind of machine.
 
     \b
     Example:

@@ -144,6 +144,32 @@ def test_a_backend_that_is_absent_is_one_row_and_is_not_started_again(vivit_bund
     assert rows["openvino fp32"].speed.value == 2.5
 
 
+def test_a_baseline_that_fails_in_its_first_rounds_is_refused_and_the_next_takes_its_place(vivit_bundle: Path) -> None:
+    def times(choice: Choice) -> Scripted:
+        return Scripted(choice.name, () if choice.backend == "onnxruntime" else (4.0,))
+
+    with ExitStack() as stack:
+        screened = screen(ground_of(vivit_bundle, times), ("onnxruntime", "openvino"), stack)
+    assert screened.baseline.row.name == "openvino fp32"
+    rows = {row.name: row for row in screened.rows}
+    assert rows["onnxruntime fp32"].reason == "onnxruntime fp32 was ended by signal 9"
+    assert rows["openvino bf16"].outcome == "measured"
+
+
+def test_where_nothing_answers_in_fp32_videos_have_no_measure(vivit_bundle: Path) -> None:
+    started: list[str] = []
+
+    def times(choice: Choice) -> Scripted | Exception:
+        started.append(choice.name)
+        return BackendError("it refuses") if choice.precision == "fp32" else Scripted(choice.name, (1.0,))
+
+    ground = replace(ground_of(vivit_bundle, times), videos=Path("videos.npy"))
+    message = "--video compares with what fp32 answers, and none of the backends that are tried runs it"
+    with ExitStack() as stack, pytest.raises(BackendError, match=message):
+        screen(ground, ("openvino",), stack)
+    assert started == ["openvino fp32", "openvino bf16"]
+
+
 def test_one_that_is_hopeless_is_not_run_again(vivit_bundle: Path) -> None:
     def times(choice: Choice) -> Scripted:
         first = 9000.0 if choice.precision == "bf16" else 1500.0

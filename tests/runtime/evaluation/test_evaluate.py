@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from videos import make_video
 from tubelet import BackendError, Bundle, BundleError, NotWritten, Reading, VideoError, load
 from tubelet.cli.tree import main
 from tubelet.runtime.archive.loading import Loading
+from tubelet.runtime.archive.run import Count, classify_files
 from tubelet.runtime.evaluation.accuracy import Accuracy
 from tubelet.runtime.evaluation.page import page
 from tubelet.runtime.evaluation.report import Evaluated, EvaluationReport
@@ -60,6 +62,31 @@ def test_the_report_says_how_often_the_bundle_is_right(vivit_bundle: Path, label
     assert report.table().startswith("6 videos of ")
     assert said[0].startswith("onnxruntime fp32: 1 of 7 videos")
     assert report.to_json()["subjects"][0]["top1"]["value"] == pytest.approx(4 / 6)
+
+
+@pytest.mark.parametrize(
+    ("backends", "given"),
+    [(("onnxruntime", "tensorrt"), [2, None]), (("tensorrt",), [2])],
+    ids=["one on the CPU", "none on the CPU, which is refused"],
+)
+def test_a_number_of_threads_is_for_backends_on_the_cpu(
+    backends: tuple[BackendName, ...],
+    given: list[int | None],
+    vivit_bundle: Path,
+    labelled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int | None] = []
+
+    def classify(loading: Loading, names: list[str], output: Path, **options: Any) -> Count:
+        seen.append(loading.threads)
+        loading = replace(loading, backend="onnxruntime", threads=None)
+        return classify_files(loading, names, output, **options)
+
+    monkeypatch.setattr("tubelet.runtime.evaluation.run.classify_files", classify)
+    subjects = [(backend, "fp32") for backend in backends]
+    evaluate(Loading(vivit_bundle, threads=2), labelled / "val.csv", subjects=subjects, root=str(labelled))
+    assert seen == given
 
 
 def test_views_are_what_the_model_is_asked_with(vivit_bundle: Path, labelled: Path) -> None:
