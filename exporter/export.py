@@ -57,7 +57,7 @@ def _require_finite(reference: Reference) -> None:
 
 def _record(
     asked: ExportedModel, spec: ClipSpec, videos: Sequence[Path], folder: Path, progress: Progress
-) -> tuple[Reference, float, list[RecordedVideo]]:
+) -> tuple[Reference, float | None, list[RecordedVideo]]:
     """Write torch's answers on the reference clips to `folder`, and record every stage of each of `videos`.
 
     Beside them stands how close the closest call of a model that merges tokens was in those clips.
@@ -71,31 +71,24 @@ def _record(
 
 
 def _model(
-    checkpoint: Checkpoint, spec: ClipSpec, options: ExportOptions, calibrate: Sequence[Path], progress: Progress
+    checkpoint: Checkpoint, spec: ClipSpec, options: ExportOptions, calibrate: tuple[Path, ...], progress: Progress
 ) -> tuple[Model, tuple[str, ...]]:
     """The model that is exported, which merges tokens where that was asked for, and what to say of how many."""
     if options.merge is None:
         return checkpoint.model, ()
     if options.merge != "auto":
         return merged_model(checkpoint.model, options.merge), ()
-    clips, max_loss = CalibrationClips(spec, Reference((), (), {}), tuple(calibrate)), options.max_loss or 0.0
-    removed, found = find_removed(checkpoint.model, spec, clips, checkpoint.labels, max_loss, progress=progress)
+    clips, max_loss = CalibrationClips(spec, Reference((), (), {}), calibrate), options.max_loss or 0.0
+    removed, found = find_removed(checkpoint, spec, clips, max_loss, progress=progress)
     return merged_model(checkpoint.model, removed), (found,)
 
 
-def _reference(asked: ExportedModel, spec: ClipSpec, progress: Progress) -> tuple[Reference, float]:
+def _reference(asked: ExportedModel, spec: ClipSpec, progress: Progress) -> tuple[Reference, float | None]:
     """What torch answers, and how close the closest call of a model that merges tokens was in those clips."""
     if not asked.model.removed:
-        return record_reference(asked, spec, progress=progress), 0.0
+        return record_reference(asked, spec, progress=progress), None
     seeds, narrowest = clearest_seeds(asked, spec, progress=progress)
     return record_reference(asked, spec, seeds=seeds, progress=progress), narrowest
-
-
-def _merging(
-    checkpoint: Checkpoint, model: Model, spec: ClipSpec, clips: CalibrationClips, narrowest: float
-) -> Merging:
-    ranked = checkpoint.problem_type != "regression"
-    return describe_merging(checkpoint.model, model, spec, clips, narrowest=narrowest, ranked=ranked)
 
 
 def _describe(
@@ -183,7 +176,12 @@ def export_bundle(
         progress("tracing the graph")
         graph = save_graph(trace(asked, spec, opset=options.opset), folder / "model.onnx")
         clips = CalibrationClips(spec, reference, calibrate)
-        merging = _merging(checkpoint, model, spec, clips, narrowest) if model.removed else None
+        merging = None
+        if narrowest is not None:
+            ranked = checkpoint.problem_type != "regression"
+            merging = describe_merging(
+                checkpoint.model, model, spec, clips, narrowest=narrowest, ranked=ranked, progress=progress
+            )
         notes = (*export_notes(checkpoint, options.input_name), *found)
         bundle = _describe(checkpoint, asked, spec, graph, videos, folder, merging, notes)
         report = _prove(bundle, reference, progress)

@@ -20,6 +20,7 @@ from ..preprocess.spec import ClipSpec
 from ..runtime.bundle.merging import Merging
 from ..runtime.limits import cosines
 from ..runtime.progress import Progress
+from .checkpoint.load import Checkpoint
 from .families.merging import Merge, most_removed, tokens_by_layer
 from .families.model import Model
 from .graph.record import FRAME_SIZES, moving_clip, torch_run
@@ -104,18 +105,33 @@ def clearest_seeds(merged: ExportedModel, spec: ClipSpec, *, progress: Progress)
 
 
 def describe_merging(
-    model: Model, merged: Model, spec: ClipSpec, clips: CalibrationClips, *, narrowest: float, ranked: bool
+    model: Model,
+    merged: Model,
+    spec: ClipSpec,
+    clips: CalibrationClips,
+    *,
+    narrowest: float,
+    ranked: bool,
+    progress: Progress,
 ) -> Merging:
     """Hold the merged model against its own, unmerged, on `clips`, and write down what an export says of it."""
+    progress(f"asking torch for {clips}, merged and unmerged")
     ours, theirs = (_logits(one, spec, clips) for one in (merged, model))
     return Merging(
         removed=merged.removed,
         tokens=tokens_of(merged),
         narrowest=narrowest,
         compared_on=str(clips),
-        cosine=float(cosines(ours, theirs).min()),
+        cosine=float(cosines(ours, theirs).min()) if ranked else None,
         same_label=float((ours.argmax(1) == theirs.argmax(1)).mean()) if ranked else None,
+        farthest=None if ranked else _farthest(ours, theirs),
     )
+
+
+def _farthest(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+    """The largest difference of a value, as a share of the root mean square of its unmerged ones, (clips, K)."""
+    sizes = np.sqrt((theirs**2).mean(axis=0))  # (K,)
+    return float((np.abs(ours - theirs) / np.maximum(sizes, np.finfo(np.float32).tiny)).max())
 
 
 def _logits(model: Model, spec: ClipSpec, clips: CalibrationClips) -> NDArray[np.float64]:
@@ -153,13 +169,7 @@ def search(most: int, loss_at: Callable[[int], float], max_loss: float) -> list[
 
 
 def find_removed(
-    model: Model,
-    spec: ClipSpec,
-    clips: CalibrationClips,
-    labels: Sequence[str],
-    max_loss: float,
-    *,
-    progress: Progress,
+    checkpoint: Checkpoint, spec: ClipSpec, clips: CalibrationClips, max_loss: float, *, progress: Progress
 ) -> tuple[int, str]:
     """Find how many tokens a layer can merge. The videos of `clips` are read anew for each number that is tried.
 
@@ -170,10 +180,13 @@ def find_removed(
         The largest number that loses at most `max_loss` percent, and what was tried, in words.
 
     Raises:
-        CheckpointError: where even one token a layer loses more, or the model's tokens cannot be merged.
+        CheckpointError: where even one token a layer loses more, or the model's tokens cannot be merged; and where
+            there is no best label.
     """
+    model = checkpoint.model
+    _require_labels(checkpoint)
     merged_model(model, 1)
-    truth = _truth(clips.videos, labels)
+    truth = _truth(clips.videos, checkpoint.labels)
     progress(f"asking torch for {clips}, unmerged")
     unmerged = _logits(model, spec, clips).argmax(1)
 
@@ -199,14 +212,24 @@ def find_removed(
 
 def _truth(videos: Sequence[Path], labels: Sequence[str]) -> NDArray[np.int64] | None:
     """The label of each video, where the folder that it lies in is called so; None where one is not."""
-    folders = [video.resolve().parent.name for video in videos]
+    folders = [video.absolute().parent.name for video in videos]  # of a link its own, not that of the file
     if not all(folder in labels for folder in folders):
         return None
     return np.array([labels.index(folder) for folder in folders], np.int64)
 
 
-def require_mergeable(model: Model, options: ExportOptions) -> None:
+def _require_labels(checkpoint: Checkpoint) -> None:
+    if checkpoint.problem_type == "regression" or len(checkpoint.labels) < 2:
+        raise CheckpointError(
+            "--merge auto looks at the best label, and this model has no several to choose from",
+            fix="say how many tokens: --merge R",
+        )
+
+
+def require_mergeable(checkpoint: Checkpoint, options: ExportOptions) -> None:
     """Raise what an export with these options would raise for the model's tokens, before anything is done."""
+    if options.merge == "auto":
+        _require_labels(checkpoint)
     if options.merge is not None:
-        merged = merged_model(model, 1 if options.merge == "auto" else options.merge)
+        merged = merged_model(checkpoint.model, 1 if options.merge == "auto" else options.merge)
         exported_model(merged, options.extras)

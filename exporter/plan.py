@@ -133,7 +133,7 @@ def plan_export(checkpoint: Checkpoint, output: Path, options: ExportOptions = A
     """What `export_bundle` would do with the same arguments; raises what it would raise for the checkpoint."""
     clip_spec(checkpoint, options.input_name)
     check_videos(checkpoint, options.videos)
-    require_mergeable(checkpoint.model, options)
+    require_mergeable(checkpoint, options)
     mask(checkpoint.model, seed=0)
     parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
     return ExportPlan(

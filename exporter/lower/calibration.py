@@ -54,7 +54,10 @@ def calibration_videos(given: Sequence[Path], *, say: Progress) -> tuple[Path, .
     for path in given:
         found = [file for file in sorted(path.iterdir()) if _is_video(file, say)] if path.is_dir() else [path]
         if not found:
-            raise VideoError(f"{path} holds no videos to calibrate on")
+            raise VideoError(
+                f"{path} holds no videos to calibrate on",
+                fix="name the folders that do, one by one: those in a folder are not looked into",
+            )
         videos += found
     return tuple(videos)
 

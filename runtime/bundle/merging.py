@@ -15,16 +15,18 @@ class Merging:
     narrowest:    the smallest difference in likeness that decided on a merge, over the reference clips, in float32.
                   Rounding that is larger may decide otherwise
     compared_on:  the clips on which the merged model was held against the unmerged one, in words
-    cosine:       between the logits of the two on those clips, at the least
-    same_label:   the share of those clips to which both give the same best label; None where logits rank no labels
+    cosine:       between the logits of the two on those clips, at the least; None where logits rank no labels
+    same_label:   the share of those clips to which both give the same best label; None likewise
+    farthest:     where they rank none: the largest difference of a value, as a share of its root mean square
     """
 
     removed: int
     tokens: tuple[int, ...]
     narrowest: float
     compared_on: str
-    cosine: float
+    cosine: float | None
     same_label: float | None
+    farthest: float | None
 
     def describe(self) -> str:
         """Say what the model does otherwise than the published one, in a line."""
@@ -35,8 +37,14 @@ class Merging:
 
     def distance(self) -> str:
         """Say how far the merged model is from the unmerged one, in a line."""
-        labels = "" if self.same_label is None else f", the same best label in {self.same_label:.1%}"
-        return f"beside the unmerged model on {self.compared_on}: cosine {self.cosine:.6f} at the least{labels}"
+        parts = []
+        if self.cosine is not None:
+            parts.append(f"cosine {self.cosine:.6f} at the least")
+        if self.same_label is not None:
+            parts.append(f"the same best label in {self.same_label:.1%}")
+        if self.farthest is not None:
+            parts.append(f"values are off by {self.farthest:.1%} of their root mean square at the most")
+        return f"beside the unmerged model on {self.compared_on}: {', '.join(parts)}"
 
     def caution(self) -> str:
         """Say how narrow the choices were that the reference depends on, in a line."""
@@ -44,6 +52,10 @@ class Merging:
             f"the narrowest choice between two merges on the reference clips was by {self.narrowest:.1e}; where an "
             "engine's rounding is larger, it may choose otherwise, and another number of tokens may be clearer"
         )
+
+    def note(self) -> str:
+        """Say beside figures of a bundle that they are those of a model that merges tokens, in a line."""
+        return f"the bundle merges {self.describe()}; {self.distance()}"
 
     def lines(self) -> tuple[str, ...]:
         return self.describe(), self.distance(), self.caution()
@@ -57,5 +69,7 @@ class Merging:
             yield "tokens must be numbers above 0 that do not grow"
         if not self.narrowest >= 0:
             yield f"narrowest must be 0 or more, got {self.narrowest}"
-        if not -1.000001 <= self.cosine <= 1.000001 or not 0 <= (self.same_label or 0) <= 1:
+        if not -1.000001 <= (self.cosine or 0) <= 1.000001 or not 0 <= (self.same_label or 0) <= 1:
             yield "cosine must be from -1 to 1, and same_label a share"
+        if not (self.farthest or 0) >= 0:
+            yield f"farthest must be 0 or more, got {self.farthest}"

@@ -20,8 +20,9 @@ from tubelet.exporter.export import export_bundle
 from tubelet.exporter.graph.record import torch_run
 from tubelet.exporter.graph.tasks import exported_model
 from tubelet.exporter.graph.trace import trace
-from tubelet.exporter.merge import CLEAR, merged_model, search
+from tubelet.exporter.merge import CLEAR, _truth, merged_model, search
 from tubelet.exporter.options import ExportOptions
+from tubelet.exporter.plan import plan_export
 from tubelet.preprocess.errors import CheckpointError, OutOfBounds, ParityError
 from tubelet.preprocess.frames import Frames
 from tubelet.preprocess.prepare import prepare
@@ -206,6 +207,35 @@ def test_auto_takes_the_most_that_loses_little_enough(labelled: bool, sorted_vid
     if not labelled:  # what is said of the number that was taken is what was measured of it
         lost = 100 * (1 - bundle.merging.same_label)
         assert f"{bundle.merging.removed} (loses {lost:.2f} %)" in note
+
+
+def test_a_link_is_judged_by_the_folder_that_it_lies_in(sorted_videos: Path, tmp_path: Path) -> None:
+    """As in the cache of the Hub, or in a set that is put together of links."""
+    (tmp_path / "activity 2").mkdir()
+    link = tmp_path / "activity 2" / "clip.mp4"
+    link.symlink_to(next((sorted_videos / "activity 0").iterdir()))
+    assert _truth([link], ["activity 0", "activity 2"]) == [1]
+
+
+def test_a_model_that_chooses_among_no_labels_is_merged_by_a_number(sorted_videos: Path, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "model", "videomae", num_labels=1, labels=["height"])
+    auto = ExportOptions(merge="auto", max_loss=0.5, calibrate=tuple(sorted_videos.iterdir()))
+    checkpoint = read(folder)
+    assert checkpoint.problem_type == "regression"
+    for refused in (
+        lambda: plan_export(checkpoint, tmp_path / "no", auto),
+        lambda: export_bundle(checkpoint, tmp_path / "no", auto),
+    ):
+        with pytest.raises(CheckpointError, match=r"this model has no several to choose from\n  fix: .*--merge R"):
+            refused()
+    bundle, _ = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(merge=4))
+    merging = Bundle.open(bundle.path).merging
+    assert merging is not None
+    assert (merging.cosine, merging.same_label) == (None, None)
+    assert merging.farthest is not None
+    assert merging.farthest > 0
+    assert "values are off by " in merging.note()
+    assert "cosine" not in merging.note()
 
 
 def test_auto_says_what_it_tried_where_nothing_is_good_enough(

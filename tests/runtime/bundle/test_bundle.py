@@ -198,7 +198,8 @@ def test_a_manifest_cannot_name_files_outside_the_bundle(copy: Path) -> None:
 
 
 MERGING: dict[str, object] = {
-    "removed": 2, "tokens": [9, 7], "narrowest": 0.1, "compared_on": "clips", "cosine": 0.9, "same_label": None
+    "removed": 2, "tokens": [9, 7], "narrowest": 0.1, "compared_on": "clips", "cosine": 0.9, "same_label": None,
+    "farthest": None
 }  # fmt: skip
 
 # The way to a field, what stands there, and what is said of it. "-" removes the field.
