@@ -240,7 +240,7 @@ def right_often_enough(ground: Ground, baseline: Choice, near: Sequence[Tried], 
 
 
 def _accuracy(ground: Ground, row: Tried, labelled: Labelled) -> tuple[Range, int]:
-    """The share of the labelled set that a candidate has right, and how many videos of it could not be read."""
+    """The share that a candidate has right, and how many labelled videos could not be read."""
     found = evaluate(
         Loading(ground.bundle.path, threads=row.threads),
         labelled.labels_file,
