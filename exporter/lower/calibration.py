@@ -54,10 +54,9 @@ def calibration_videos(given: Sequence[Path], *, say: Progress) -> tuple[Path, .
     for path in given:
         found = [file for file in sorted(path.iterdir()) if _is_video(file, say)] if path.is_dir() else [path]
         if not found:
-            raise VideoError(
-                f"{path} holds no videos to calibrate on",
-                fix="name the folders that do, one by one: those in a folder are not looked into",
-            )
+            fix = "name the folders that do, one by one: those in a folder are not looked into"
+            nested = any(entry.is_dir() for entry in path.iterdir())
+            raise VideoError(f"{path} holds no videos to calibrate on", fix=fix if nested else None)
         videos += found
     return tuple(videos)
 

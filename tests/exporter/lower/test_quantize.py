@@ -92,6 +92,11 @@ def test_calibration_clips_of_the_wrong_kind(copy: Path, tmp_path: Path) -> None
     assert result.exit_code == 1
     assert result.stderr.startswith(f"note: passed over: {folder / 'picture.png'} ")
     assert result.stderr.endswith(f"Error: {folder} holds no videos to calibrate on\n")
+    (folder / "punch").mkdir()
+    result = tubelet("quantize", copy, "--precision", "int8-static", "--calibrate", folder)
+    assert result.exit_code == 1
+    fix = "  fix: name the folders that do, one by one: those in a folder are not looked into\n"
+    assert result.stderr.endswith(f"Error: {folder} holds no videos to calibrate on\n{fix}")
     assert [graph.precision for graph in Bundle.open(copy).graphs] == ["fp32"]
 
 
