@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -86,12 +87,10 @@ def speed(bundle: Path, files: str, *, copies: int, rounds: int, batch: int, ray
         listed = Path(place, "list.txt")
         listed.write_text("\n".join(names))
         prepared = [model.prepare(model.read(name)) for name in names[:ALONE]]
-        batches = [np.concatenate(group) for group in grouped(prepared, batch)]
 
         def alone() -> None:
-            for _ in range(len(names) // ALONE):
-                for views in batches:
-                    model.logits(views)
+            for group in grouped(islice(cycle(prepared), len(names)), batch):
+                model.logits(np.concatenate(group))
 
         def read() -> None:
             for name in names:

@@ -40,6 +40,13 @@ def test_all_kinds_of_files_in_one_run(videomae_bundle: Path, long_video: Path, 
     assert sorted(tmp_path.iterdir()) == sorted(outputs)
 
 
+def test_that_nothing_happened_is_explained(videomae_bundle: Path, long_video: Path, tmp_path: Path) -> None:
+    result = timeline(videomae_bundle, long_video, "--on", 0.99, "-o", tmp_path / "a.csv")
+    assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'a.csv'} is ready\n")
+    assert result.stderr.startswith("note: no event in 5 windows: one begins at a score of 0.99 (--on) and lasts 1 s")
+    assert "; the highest score of a window was 0." in result.stderr
+
+
 def test_standard_input_and_a_label(videomae_bundle: Path, long_video: Path, tmp_path: Path) -> None:
     output = tmp_path / "a.json"
     result = timeline(videomae_bundle, "-", *ANY, "--labels", "activity 2", "-o", output, stdin=long_video.read_bytes())

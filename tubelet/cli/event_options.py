@@ -81,6 +81,15 @@ def event_options(command: Command) -> Command:
     return with_rule
 
 
+def no_event(rule: EventRule, windows: int, *, score: float, label: str, at: str) -> str:
+    """Why there was none: what one takes, and the best that a window had."""
+    seen = f"{windows} window{'' if windows == 1 else 's'}"
+    return (
+        f"no event in {seen}: one begins at a score of {rule.on:g} (--on) and lasts {rule.min_seconds:g} s "
+        f"(--min-seconds); the highest score of a window was {score:.2f}, {label}, at {at}"
+    )
+
+
 def _names(text: str) -> tuple[str, ...]:
     """The labels of a line of comma-separated values: Kinetics has some with a comma."""
     row = next(csv.reader([text], skipinitialspace=True), [])

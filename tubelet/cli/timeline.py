@@ -10,7 +10,7 @@ from ..runtime.load import load
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.stream.events import EventRule
-from .event_options import event_options
+from .event_options import event_options, no_event
 from .options import bundle_argument, engine_options, note
 from .reading_options import stream_reading_options, url_option
 from .standard_input import with_standard_input
@@ -59,6 +59,7 @@ def timeline(
       tubelet timeline artifacts/vivit-b-16x2-kinetics400 match.mp4 -o match.html -o match.vtt --labels archery
     """
     from ..serve.timeline.record import record
+    from ..serve.timeline.times import clock
     from ..serve.timeline.write import check_target, write_timeline
 
     for output in outputs:
@@ -78,7 +79,13 @@ def timeline(
         for output in outputs:
             progress(f"writing {output}")
             write_timeline(found, source, output, rotate=reading.rotate, on_error=reading.on_error, force=force)
-    events = len(found.events)
-    click.echo(f"{events} event{'' if events == 1 else 's'} in {len(found.answers.seconds)} windows")
+    events, answers = len(found.events), found.answers
+    if events:
+        click.echo(f"{events} event{'' if events == 1 else 's'} in {len(answers.seconds)} windows")
+    else:
+        best = int(answers.scores[:, 0].argmax())
+        label, score = found.labels[answers.labels[best, 0]], float(answers.scores[best, 0])
+        at = clock(float(answers.seconds[best].mean()), tenths=True)
+        note(no_event(rule, len(answers.seconds), score=score, label=label, at=at))
     for output in outputs:
         click.echo(f"{output} is ready")

@@ -21,7 +21,7 @@ from ..runtime.stream.frames import SourceFrame
 from ..runtime.stream.grid import grid_of
 from ..runtime.stream.watch import Watching
 from ..serve.annotated import AnnotatedVideo, annotated_video
-from .event_options import event_options
+from .event_options import event_options, no_event
 from .options import bundle_argument, engine_options, note
 from .reading_options import stream_reading_options
 from .signals import stopped_by_signals
@@ -225,11 +225,7 @@ class Said:
         if self._events or self._best is None or not self._has_events:
             return
         label, score = self._best.predictions[0]
-        note(
-            f"no event in {self._windows} windows: one begins at a score of {rule.on:g} (--on) and lasts "
-            f"{rule.min_seconds:g} s (--min-seconds); the highest score of a window was {score:.2f}, {label}, at "
-            f"{clock(self._best.middle)}"
-        )
+        note(no_event(rule, self._windows, score=score, label=label, at=clock(self._best.middle)))
 
     def _print(self, text: str) -> None:
         self._progress.clear()
