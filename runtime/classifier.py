@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,11 @@ from .model import VideoModel
 from .predictions import Answer, Prediction, Value, answer, merge_views
 from .prefetch import ahead, grouped
 from .reading import Clips, Reading, Video, prepare_crops, read_crops
-from .stream.answers import Scoring, SourceChange, Window
-from .stream.frames import SourceFrame
-from .stream.watch import Asked, Watchable, Watching, watch_sources
+
+if TYPE_CHECKING:  # streams are imported where one is watched: a start that classifies files has no need of them
+    from .stream.answers import Scoring, SourceChange, Window
+    from .stream.frames import SourceFrame
+    from .stream.watch import Watchable, Watching
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +107,10 @@ class VideoClassifier(VideoModel):
         return self.bundle.problem_type
 
     @property
-    def scoring(self) -> Scoring:
+    def scoring(self) -> "Scoring":
         """How logits become scores and an answer."""
+        from .stream.answers import Scoring
+
         return Scoring(tuple(self.labels), self.spec.evaluation.averages, self.problem_type)
 
     def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -179,7 +183,7 @@ class VideoClassifier(VideoModel):
 
     def watch(
         self,
-        source: Watchable,
+        source: "Watchable",
         *,
         every: float = 0.5,
         top_k: int = 5,
@@ -187,7 +191,7 @@ class VideoClassifier(VideoModel):
         stall_seconds: float | None = None,
         retries: int | None = None,
         seconds: float | None = None,
-    ) -> Iterator[Window]:
+    ) -> "Iterator[Window]":
         """Say what happens in a stream, or in a long file, window by window.
 
         The frames of a window lie as far apart as those that the model was trained on. `reading.fps` says how many
@@ -214,6 +218,9 @@ class VideoClassifier(VideoModel):
             VideoError: for what is no source, and for one that cannot be read.
             BackendError: where the engine fails.
         """
+        from .stream.answers import Window
+        from .stream.watch import Watching
+
         watching = Watching(every, top_k, 1, live, stall_seconds, retries, seconds)
         for found in self.watch_many([source], watching):
             if isinstance(found, Window):
@@ -223,12 +230,12 @@ class VideoClassifier(VideoModel):
 
     def watch_many(
         self,
-        sources: Sequence[Watchable],
-        watching: Watching | None = None,
+        sources: "Sequence[Watchable]",
+        watching: "Watching | None" = None,
         *,
         stop: threading.Event | None = None,
-        see: Callable[[SourceFrame], None] | None = None,
-    ) -> Iterator[Window | SourceChange]:
+        see: "Callable[[SourceFrame], None] | None" = None,
+    ) -> "Iterator[Window | SourceChange]":
         """Watch several sources with one model; windows that are ready at the same time go through it together.
 
         Args:
@@ -246,6 +253,8 @@ class VideoClassifier(VideoModel):
             VideoError: for what is no source.
             BackendError: where the engine fails.
         """
+        from .stream.watch import Asked, Watching, watch_sources
+
         watching = Watching() if watching is None else watching
         _check_top_k(watching.top_k)
         if self.reading.clips > 1 or self.reading.sampling != "eval":

@@ -96,6 +96,44 @@ def test_commands_load_what_they_are_for(tmp_path: Path) -> None:
     assert not [name for name in loaded if name.startswith("tubelet.exporter.") or name == "tubelet.runtime.doctor"]
 
 
+def test_a_start_that_classifies_a_file_loads_nothing_else(vivit_bundle: Path, video: Path, tmp_path: Path) -> None:
+    """No streams, pictures, archives or clusters, and no engine but the one that runs."""
+    code = (
+        "import atexit, sys; from tubelet.__main__ import run; "
+        "atexit.register(lambda: print(sorted(m for m in sys.modules if m[:8] == 'tubelet.'))); run()"
+    )
+    result = python("-c", code, "classify", str(vivit_bundle), str(video), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    loaded = ast.literal_eval(result.stdout.splitlines()[-1])
+    assert "tubelet.runtime.backends.ort" in loaded
+    others = (
+        "stream",
+        "visual",
+        "archive.run",
+        "tuning.tune",
+        "proof",
+        "bundle.engines",
+        "backends.trt",
+        "backends.openvino",
+    )
+    for room in (*(f"tubelet.runtime.{name}" for name in others), "tubelet.serve", "tubelet.bench", "tubelet.exporter"):
+        assert not [name for name in loaded if name.startswith(room)]
+
+
+def test_the_command_has_numpy_start_no_threads(tmp_path: Path) -> None:
+    """Of its BLAS, unless the environment asks for them; and a library leaves the environment alone."""
+    code = "import os, sys; from tubelet.__main__ import run; import atexit; name = 'OPENBLAS_NUM_THREADS'; "
+    code += "atexit.register(lambda: print(os.environ.get(name), file=sys.stderr)); "
+    assert python("-c", code + "run()", "--version", cwd=tmp_path).stderr == "1\n"
+    assert (
+        python(
+            "-c", f"import os; os.environ['OPENBLAS_NUM_THREADS'] = '3'; {code}run()", "--version", cwd=tmp_path
+        ).stderr
+        == "3\n"
+    )
+    assert python("-c", code + "import tubelet; tubelet.load", cwd=tmp_path).stderr == "None\n"
+
+
 @pytest.mark.parametrize("folder", ["elsewhere", "root"])
 def test_python_m_tubelet(folder: str, tmp_path: Path) -> None:
     cwd = ROOT if folder == "root" else tmp_path

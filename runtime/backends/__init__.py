@@ -1,18 +1,13 @@
 """What executes a graph: one module per engine, each behind the same small protocol."""
 
 from collections.abc import Callable
+from importlib import import_module
 
 from ...preprocess.errors import BackendError
 from ..bounds import THREADS
 from ..bundle.bundle import Bundle
 from ..precisions import BackendName, GraphPrecision, graphs_for, require_computes
 from .backend import Backend
-from .openvino import open_openvino
-from .ort import open_onnxruntime
-from .ort_cuda import open_onnxruntime_cuda, open_onnxruntime_tensorrt
-from .ort_rtx import open_onnxruntime_tensorrt_rtx
-from .trt import open_tensorrt
-from .trt_rtx import open_tensorrt_rtx
 
 __all__ = [
     "BACKENDS",
@@ -25,15 +20,18 @@ __all__ = [
     "open_backend",
 ]
 
-# Each opens the bundle's graph for a precision; threads None leaves their number to the engine.
-BACKENDS: dict[BackendName, Callable[[Bundle, str, int | None], Backend]] = {
-    "onnxruntime": open_onnxruntime,
-    "onnxruntime-cuda": open_onnxruntime_cuda,
-    "onnxruntime-tensorrt": open_onnxruntime_tensorrt,
-    "onnxruntime-tensorrt-rtx": open_onnxruntime_tensorrt_rtx,
-    "tensorrt": open_tensorrt,
-    "tensorrt-rtx": open_tensorrt_rtx,
-    "openvino": open_openvino,
+# Opens the bundle's graph for a precision; threads None leaves their number to the engine.
+Open = Callable[[Bundle, str, int | None], Backend]
+
+# The module of each, imported when it is opened, and the function that does so.
+BACKENDS: dict[BackendName, tuple[str, str]] = {
+    "onnxruntime": ("ort", "open_onnxruntime"),
+    "onnxruntime-cuda": ("ort_cuda", "open_onnxruntime_cuda"),
+    "onnxruntime-tensorrt": ("ort_cuda", "open_onnxruntime_tensorrt"),
+    "onnxruntime-tensorrt-rtx": ("ort_rtx", "open_onnxruntime_tensorrt_rtx"),
+    "tensorrt": ("trt", "open_tensorrt"),
+    "tensorrt-rtx": ("trt_rtx", "open_tensorrt_rtx"),
+    "openvino": ("openvino", "open_openvino"),
 }
 DEFAULT_BACKEND = "onnxruntime"
 DEFAULT_PRECISION = "fp32"
@@ -63,8 +61,9 @@ def open_backend(name: str, bundle: Bundle, precision: str, *, threads: int | No
         MissingExtra: where the engine is not installed.
         OutOfBounds: for more threads than the cores can use.
     """
-    backend = _computing(name, precision)
-    return BACKENDS[backend](bundle, precision, None if threads is None else THREADS.check(threads))
+    module, function = BACKENDS[_computing(name, precision)]
+    opened: Open = getattr(import_module(f".{module}", __name__), function)
+    return opened(bundle, precision, None if threads is None else THREADS.check(threads))
 
 
 def graph_for(name: str, precision: str) -> GraphPrecision:

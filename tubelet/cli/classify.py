@@ -3,7 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -11,13 +11,11 @@ from click.core import ParameterSource
 from ..preprocess.errors import OutOfBounds
 from ..runtime.archive.loading import Loading
 from ..runtime.archive.names import Shard, names_of
-from ..runtime.archive.run import Classify, classify_files, classify_here
 from ..runtime.classifier import Classification
 from ..runtime.predictions import Value
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.tuning.auto import AUTO, settle
-from ..serve.batch.on_ray import classify_on_ray
 from .options import (
     engine_options,
     json_option,
@@ -28,6 +26,9 @@ from .options import (
 )
 from .reading_options import reading_options
 from .standard_input import with_standard_input
+
+if TYPE_CHECKING:  # imported where there is an archive
+    from ..runtime.archive.run import Classify
 
 
 class ShardOf(click.ParamType[Shard]):
@@ -139,10 +140,20 @@ def classify(
     asked_for = click.get_current_context().get_parameter_source("workers")
     if ray is not None and asked_for is not ParameterSource.DEFAULT:
         raise click.UsageError("--workers are threads of this machine; readers on --ray come and go by themselves")
-    rows_of: Classify = partial(classify_here, loading, top_k=top_k, batch=batch, workers=workers)
-    if ray is not None:
-        rows_of = partial(classify_on_ray, loading, address=ray, models=models, top_k=top_k, batch=batch)
+    rows_of = rows_here(loading, top_k, batch, workers) if ray is None else rows_on(ray, models, loading, top_k, batch)
     classify_archive(loading, files, shard or Shard(), output, rows_of, resume=resume, top_k=top_k)
+
+
+def rows_here(loading: Loading, top_k: int, batch: int, workers: int) -> "Classify":
+    from ..runtime.archive.run import classify_here
+
+    return partial(classify_here, loading, top_k=top_k, batch=batch, workers=workers)
+
+
+def rows_on(ray: str, models: int | None, loading: Loading, top_k: int, batch: int) -> "Classify":
+    from ..serve.batch.on_ray import classify_on_ray
+
+    return partial(classify_on_ray, loading, address=ray, models=models, top_k=top_k, batch=batch)
 
 
 def classify_videos(
@@ -187,12 +198,14 @@ def classify_archive(
     files: str,
     shard: Shard,
     output: Path,
-    rows_of: Classify,
+    rows_of: "Classify",
     *,
     resume: bool,
     top_k: int,
 ) -> None:
     """Write a row for each video of an archive, and print how many there were."""
+    from ..runtime.archive.run import classify_files
+
     with StatusLine() as progress:
         progress(f"listing {files}")
         names = names_of(files, shard)
