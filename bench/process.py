@@ -49,6 +49,11 @@ class Process:
         self._requests, self._answers = cast(IO[str], worker.stdin), cast(IO[str], worker.stdout)
         self._errors = errors
 
+    @property
+    def pid(self) -> int:
+        """Its number, by which the system tells what it holds."""
+        return self._worker.pid
+
     def run(self, seconds: float) -> tuple[float, ...]:
         """Run it for at least so long, at least once; ms of each run."""
         return tuple(self.ask(f"run {seconds}")["ms"])

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+from about_machine import about_the_machine
 
-from tubelet.bench.machine import examine_machine
 from tubelet.runtime.progress import StatusLine
 
 # What each step adds, in an environment as the command makes it. sys.argv: BUNDLE, VIDEO, PRECISION.
@@ -110,7 +110,7 @@ def table(taken: Sequence[dict[str, list[Cost]]]) -> str:
 )
 def main(bundle: str, video: str, precision: str, starts: int, pythons: tuple[str, ...]) -> None:
     """Break down the start of `tubelet classify` BUNDLE VIDEO."""
-    machine = examine_machine()
+    click.echo(about_the_machine())
     paths = str(Path(bundle).absolute()), str(Path(video).absolute())
     steps = [commands(str(Path(python).absolute()), *paths, precision) for python in pythons]
     taken: list[dict[str, list[Cost]]] = [{name: [] for name in names} for names in steps]
@@ -121,8 +121,6 @@ def main(bundle: str, video: str, precision: str, starts: int, pythons: tuple[st
                 for name, command in named.items():
                     cost = measure(command)
                     costs[name] += [cost] if number else []
-    flags = " ".join(machine.matrix_flags)
-    click.echo(f"{machine.cpu} ({flags}), {machine.cores} cores, load average {machine.load_average:.1f} before")
     click.echo(f"{starts} starts of each step, in turn; medians")
     for python in pythons:
         click.echo(python)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +21,7 @@ import click
 import numpy as np
 from motion import FIRST_TRAINING_SEED, LABELS
 from score_demo import rendered_frames
+from svg import svg
 
 from tubelet import load
 from tubelet.bench.plots import WIDTH, Dot, Plot, Rule, Scale, Shape, Text, number
@@ -139,36 +139,6 @@ def draw(scores: Sequence[Score]) -> Plot:
             parts.append(Text(x, y + (18 if i % 2 else -9), str(one.removed), "tick", "middle"))
         parts.append(Text(places[-1][0] + 10, places[-1][1] + 4, family, "name"))
     return Plot(HEIGHT, "Accuracy of the demo models over speed, by tokens merged in each layer", tuple(parts))
-
-
-def svg(plot: Plot) -> str:
-    """A plot as a file of its own, on a white ground."""
-    drawn = [f'<rect width="{plot.width}" height="{plot.height}" fill="#fff"/>', f"<title>{escape(plot.label)}</title>"]
-    for part in plot.parts:
-        match part:
-            case Text():
-                weight = "600" if part.kind == "name" else "400"
-                drawn.append(
-                    f'<text x="{part.x:.1f}" y="{part.y:.1f}" text-anchor="{part.anchor}" font-weight="{weight}" '
-                    f'fill="#333">{escape(part.text)}</text>'
-                )
-            case Rule():
-                drawn.append(
-                    f'<path d="M{part.x1:.1f} {part.y1:.1f}L{part.x2:.1f} {part.y2:.1f}" stroke="#ddd" fill="none"/>'
-                )
-            case Dot():
-                drawn.append(
-                    f'<circle cx="{part.x:.1f}" cy="{part.y:.1f}" r="{part.radius}" fill="{part.colour}">'
-                    f"<title>{escape(part.title)}</title></circle>"
-                )
-            case Line():
-                way = "L".join(f"{x:.1f} {y:.1f}" for x, y in part.places)
-                drawn.append(f'<path d="M{way}" stroke="{part.colour}" stroke-width="2" fill="none"/>')
-            case _:
-                raise TypeError(f"a plot of curves has no {part.shape}")
-    size = f'width="{plot.width}" height="{plot.height}" viewBox="0 0 {plot.width} {plot.height}"'
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
-    return "\n".join([opening, *drawn, "</svg>"]) + "\n"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
-from score_merging import Score, draw, main, svg
+from score_merging import Score, draw, main
+from svg import svg
 
 NAME = "{http://www.w3.org/2000/svg}"
 SCORES = [
