@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from motion import FIRST_TRAINING_SEED, LABELS
+from motion import FIRST_FURTHER_SEED, LABELS
 from safetensors.torch import save_file
 from score_demo import Score, frames_between
 
@@ -99,11 +99,12 @@ BEST_WITHOUT_MOTION = 1.5 / len(LABELS)
 
 @dataclass(frozen=True)
 class Training:
-    """How a model was trained: batches and clips in each of them, and the time that it took."""
+    """How a model was trained: batches and clips in each, the time that it took, and the seed of the first clip."""
 
     steps: int
     batch: int
     minutes: float
+    first_seed: int
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,22 @@ def write_checkpoint(folder: Path, model: Model, family: str, training: Training
     (folder / "README.md").write_text(model_card(model, family, training, scores), encoding="utf-8")
 
 
+def how_trained(family: str, training: Training) -> str:
+    """The commands, and what they do."""
+    command = f"    python scripts/train_demo.py {family} --steps {training.steps}"
+    run = (
+        f"on one CPU core in {training.minutes:.0f} minutes: {training.steps:,} steps of {training.batch} generated "
+        f"clips, each clip seen once (seeds from {training.first_seed:,} on)."
+    )
+    if training.first_seed != FIRST_FURTHER_SEED:
+        return f"{command}\n\nFrom scratch, {run}"
+    return (
+        f"    python scripts/train_demo.py {family} --out FIRST\n{command} --from FIRST\n\n"
+        f"First from scratch, on motions that last for the whole clip. Then {run}\n"
+        "In every second of these clips a motion may begin or end, as in the windows of a stream."
+    )
+
+
 def model_card(model: Model, family: str, training: Training, scores: Scores) -> str:
     """The README.md of the checkpoint."""
     name = family_named(family).title
@@ -208,10 +225,7 @@ machine and without a download. It has never seen a real video and is of no use 
 
 ## Training
 
-    python scripts/train_demo.py {family} --steps {training.steps}
-
-From scratch, on one CPU core in {training.minutes:.0f} minutes: {training.steps:,} steps of {training.batch} \
-generated clips, each clip seen once (seeds from {FIRST_TRAINING_SEED:,} on).
+{how_trained(family, training)}
 
 ## Scores
 

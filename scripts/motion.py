@@ -32,8 +32,11 @@ LABELS = (
     "vanishes",
 )
 
-# Seeds below are for scoring only; training takes those from here on.
-FIRST_TRAINING_SEED = 1_000_000
+MOTIONS = LABELS[:8]  # in which a shape moves
+STILL = "stands still"
+
+# Seeds below are for scoring only; training takes those from here on, and goes on with those from the second.
+FIRST_TRAINING_SEED, FIRST_FURTHER_SEED = 1_000_000, 2_000_000
 
 FloatArray = NDArray[np.float32]
 
@@ -173,6 +176,31 @@ def random_scene(label: str, seed: int) -> Scene:
     if label == "vanishes":
         shape = replace(shape, visible=(-math.inf, change_seconds))
     return Scene(background, shape, shake, noise, noise_seed=seed)
+
+
+def watched_scene(label: str, seed: int, span: float) -> Scene:
+    """A scene as a window of a stream sees it: a motion may begin or end within the clip, which takes `span` seconds.
+
+    The label is what happens at time 0, which is the middle. What moves then began before, and stops later. What stands
+    still then moved before or moves later. Places, sizes and paces vary more than those of `random_scene`.
+    """
+    scene = random_scene(label, seed)
+    random = np.random.default_rng((seed, 2))  # a stream apart from the one that draws the scene
+    shape = replace(
+        scene.shape,
+        centre=(random.uniform(-0.45, 0.45), random.uniform(-0.45, 0.45)),
+        radius=math.exp(random.uniform(math.log(0.13), math.log(0.6))),
+    )
+    motion = motion_of(str(random.choice(MOTIONS)) if label == STILL else label, random.uniform(-0.3, 1.2))
+    change = span * random.uniform(0.05, 0.7) * random.choice([-1, 1])  # beyond 0.5 it is not seen
+    if label in MOTIONS:
+        motion = replace(motion, from_seconds=change) if change < 0 else replace(motion, until_seconds=change)
+    elif label == STILL:
+        motion = replace(motion, until_seconds=change) if change < 0 else replace(motion, from_seconds=change)
+    else:
+        change *= 0.6  # so that it is seen
+        shape = replace(shape, visible=(change, math.inf) if label == "appears" else (-math.inf, change))
+    return replace(scene, shape=replace(shape, motions=(motion,)))
 
 
 def motion_of(label: str, pace: float) -> Motion:

@@ -19,7 +19,7 @@ import av
 import click
 import numpy as np
 from av.video.stream import VideoStream
-from motion import LABELS, Motion, Shape, motion_of, random_scene, render
+from motion import LABELS, MOTIONS, STILL, Motion, Shape, motion_of, random_scene, render
 from numpy.typing import NDArray
 
 from tubelet import Event, EventRule, VideoClassifier, find_events, load
@@ -29,12 +29,8 @@ from tubelet.runtime.progress import StatusLine
 from tubelet.runtime.stream.grid import grid_of
 
 RATE, HEIGHT, WIDTH = 30, 120, 160
-STILL = "stands still"
 TURNS = ("turns clockwise", "turns counter-clockwise")
 GROWTH = ("grows", "shrinks")
-MOVES = ("moves left", "moves right", "moves up", "moves down")
-TRAVELS = MOVES + GROWTH
-MOTIONS = TRAVELS + TURNS
 # About as slowly as in training, so that a long motion stays in the picture.
 WAY = 0.95  # short sides, from one side of the middle to the other
 GROWTH_SPEED, SMALL = 0.4, 0.16  # of the logarithm of the radius in a second; the radius that growth begins at
@@ -63,18 +59,17 @@ class Take:
         return self.shape.visible[1]
 
 
-def film(seed: int, seconds: float, labels: Sequence[str], *, window: float, least: float) -> list[Take]:
+def film(seed: int, seconds: float, *, window: float, least: float) -> list[Take]:
     """Shapes that come one after the other, each of which makes a motion between two rests.
 
-    Shapes, motions and all times are drawn at random, within what the models were trained on. They saw one shape that
-    moves all the time, rests, appears or vanishes. So a window sees one shape at most, and never none: one appears as
-    long after another has vanished as a window spans. A rest is as long as a window at least. No shape is large when it
-    appears or vanishes: what grows shrinks again.
+    Shapes, motions and all times are drawn at random, within what the models were trained on. They saw one shape, which
+    makes one motion, appears or vanishes. So a window sees one shape at most, and never none: one appears as long after
+    another has vanished as a window spans. A rest is as long as a window at least. No shape is large when it appears or
+    vanishes: what grows shrinks again.
 
     Args:
         seed: of the film.
         seconds: that it lasts at most.
-        labels: of the motions.
         window: seconds from the first frame of a window to its last.
         least: seconds that a motion takes, or more.
 
@@ -85,7 +80,7 @@ def film(seed: int, seconds: float, labels: Sequence[str], *, window: float, lea
     takes: list[Take] = []
     while True:
         appears = window + (takes[-1].end if takes else 0.0)
-        shape, label, pace = Shape.at_random(random), str(random.choice(labels)), random.uniform()
+        shape, label, pace = Shape.at_random(random), str(random.choice(MOTIONS)), random.uniform()
         motions, now = [], appears
         for one in GROWTH if label in GROWTH else (label,):
             begin = now + window + random.uniform(0, REST_SECONDS)
@@ -206,16 +201,13 @@ def _overlap(truth: Truth, event: Event) -> float:
     return min(truth.end, event.end) - max(truth.begin, event.begin) + 1e-9
 
 
-def score_events(
-    model: VideoClassifier, folder: Path, *, seed: int, seconds: float, labels: Sequence[str], every: float
-) -> Score:
+def score_events(model: VideoClassifier, folder: Path, *, seed: int, seconds: float, every: float) -> Score:
     """Write a film of motions into `folder`, watch it, and hold the events against what happens in it.
 
-    Events are those of the default rule. A motion fills windows for as long as the rule asks of an event. A model
-    may say anything of a window that lies over its begin or end.
+    Events are those of the default rule. A motion fills windows for as long as the rule asks of an event.
     """
-    rule, grid = EventRule(labels=tuple(labels)), grid_of(model.spec, fps=None, every=every)
-    takes = film(seed, seconds, labels, window=grid.span, least=rule.min_seconds + every + grid.span)
+    rule, grid = EventRule(labels=MOTIONS), grid_of(model.spec, fps=None, every=every)
+    takes = film(seed, seconds, window=grid.span, least=rule.min_seconds + every + grid.span)
     path = folder / f"{seed}.mp4"
     write_film(path, seed, takes)
     events = list(find_events(model.watch(path, every=every), rule))
@@ -229,13 +221,9 @@ def score_events(
 @click.option("--every", type=float, default=0.5, show_default=True)
 @click.option("--backend", type=click.Choice(list(BACKENDS)), default=DEFAULT_BACKEND, show_default=True)
 @click.option("--precision", default="fp32", show_default=True)
-@click.option("--no-turns", is_flag=True, help="Leave out the turns, whose direction the demo models often take wrong.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def main(
-    bundle: Path, minutes: float, seed: int, every: float, backend: str, precision: str, no_turns: bool, as_json: bool
-) -> None:
+def main(bundle: Path, minutes: float, seed: int, every: float, backend: str, precision: str, as_json: bool) -> None:
     """Score the events that BUNDLE finds in a film of motions with known times."""
-    labels = TRAVELS if no_turns else MOTIONS
     try:
         with (
             StatusLine() as progress,
@@ -245,7 +233,7 @@ def main(
             if model.labels != LABELS:
                 raise BundleError(f"{bundle} is no demo model: its labels are {', '.join(model.labels[:3])}, ...")
             progress("filming and watching")
-            score = score_events(model, Path(folder), seed=seed, seconds=60 * minutes, labels=labels, every=every)
+            score = score_events(model, Path(folder), seed=seed, seconds=60 * minutes, every=every)
     except TubeletError as error:
         raise click.ClickException(str(error)) from error
     click.echo(json.dumps(dataclasses.asdict(score), indent=2) if as_json else score.table())

@@ -3,6 +3,10 @@
     python scripts/train_demo.py videomae
     python scripts/train_demo.py timesformer
     python scripts/train_demo.py vjepa2
+    python scripts/train_demo.py vivit --from artifacts/demo/vivit
+
+With --from it goes on from the weights of a checkpoint. Every second clip is then such as a window of a stream is: a
+motion may begin or end in it.
 
 It runs on one thread of the CPU, so that two can be trained at once on two cores. Stopped at any point, the same
 command continues from the state that was saved last. Every clip is made on the fly from a seed of its own, and none is
@@ -22,8 +26,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from demo_checkpoint import CONFIGS, Scores, Training, build, demo_spec, write_checkpoint
-from motion import FIRST_TRAINING_SEED, LABELS, Shape, clip_seconds, label_of, pose, random_scene, render
+from motion import (
+    FIRST_FURTHER_SEED,
+    FIRST_TRAINING_SEED,
+    LABELS,
+    Scene,
+    Shape,
+    clip_seconds,
+    label_of,
+    pose,
+    random_scene,
+    render,
+    watched_scene,
+)
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from score_demo import filmed_frames, frames_between, rendered_frames, score
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -45,31 +62,37 @@ HELD_OUT_CLIPS = 1000
 
 
 class TrainingClips(Dataset[tuple[Tensor, int, Tensor, Tensor]]):
-    """Clips `first` to `count` - 1 of a training run. Each is pixel_values float32 (T, C, H, W), the label's index,
-    and the shape's pose. The pose, float32 (T', 5), is that in the middle of each tubelet, with whether it is visible
-    (T').
+    """The clips of `seeds`. Each is pixel_values float32 (T, C, H, W), the label's index, and the shape's pose. The
+    pose, float32 (T', 5), is that in the middle of each tubelet, with whether it is visible (T').
 
     The clip's middle and its frame rate vary a little, as files do.
     """
 
-    def __init__(self, spec: ClipSpec, slices: int, first: int, count: int) -> None:
-        self.spec, self.slices, self.first, self.count = spec, slices, first, count
+    def __init__(self, spec: ClipSpec, slices: int, seeds: range) -> None:
+        self.spec, self.slices, self.seeds = spec, slices, seeds
 
     def __len__(self) -> int:
-        return self.count - self.first
+        return len(self.seeds)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, Tensor, Tensor]:
-        seed = FIRST_TRAINING_SEED + self.first + index
+        seed = self.seeds[index]
         label = label_of(seed)
         random = np.random.default_rng((seed, 1))  # a stream apart from the one that draws the scene
         times = clip_seconds(self.spec.num_frames, frames_between(self.spec))
         times = times * random.uniform(0.85, 1.15) + random.uniform(-0.05, 0.05)
-        scene = random_scene(label, seed)
+        scene = scene_of(label, seed, self.spec)
         pixels = render(scene, times, *cast(tuple[int, int], self.spec.size))
         middles = times.reshape(self.slices, -1).mean(axis=1)  # (T) -> (T', T / T') -> (T')
         targets = (normalise(pixels, self.spec), *pose_targets(scene.shape, middles))
         pixel_values, pose_target, visible = map(torch.from_numpy, targets)
         return pixel_values, LABELS.index(label), pose_target, visible
+
+
+def scene_of(label: str, seed: int, spec: ClipSpec) -> Scene:
+    """The scene of a seed of training."""
+    if seed < FIRST_FURTHER_SEED or seed % 2:
+        return random_scene(label, seed)
+    return watched_scene(label, seed, float(np.ptp(clip_seconds(spec.num_frames, frames_between(spec)))))
 
 
 def pose_targets(shape: Shape, seconds: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -111,12 +134,13 @@ class PoseProbe(nn.Module):
 
 @dataclass
 class TrainingRun:
-    """A training run at some step. seconds: time spent on it so far."""
+    """A training run at some step. first_seed: of its clips; seconds: time spent on it so far."""
 
     model: Model
     probe: PoseProbe
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    first_seed: int
     step: int = 0
     seconds: float = 0.0
 
@@ -155,24 +179,31 @@ def initialise(model: Model) -> None:
             parameter.data.copy_(sinusoid_table(times, width).flip(-1))
 
 
-def start(family: str, steps: int) -> TrainingRun:
-    """A run at its beginning: AdamW under a one-cycle schedule, everything seeded."""
+def start(family: str, steps: int, checkpoint: Path | None = None) -> TrainingRun:
+    """A run at its beginning: AdamW under a one-cycle schedule, everything seeded. The weights are random, or those of
+    a checkpoint."""
     torch.manual_seed(0)
     model = build(family)
-    initialise(model)
+    if checkpoint is None:
+        initialise(model)
+    else:
+        model.load_state_dict(load_file(checkpoint / "model.safetensors"))
     probe = PoseProbe(model)
     optimizer = torch.optim.AdamW(
         [*model.parameters(), *probe.parameters()], lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
-    return TrainingRun(model, probe, optimizer, schedule)
+    return TrainingRun(
+        model, probe, optimizer, schedule, FIRST_TRAINING_SEED if checkpoint is None else FIRST_FURTHER_SEED
+    )
 
 
 def train(
     run: TrainingRun, spec: ClipSpec, steps: int, save: Callable[[], None], report: Callable[[str], None]
 ) -> None:
     """Take the run from the step where it is to the last one."""
-    clips = TrainingClips(spec, run.model.config.grid.slices, run.step * BATCH, steps * BATCH)
+    seeds = range(run.first_seed + run.step * BATCH, run.first_seed + steps * BATCH)
+    clips = TrainingClips(spec, run.model.config.grid.slices, seeds)
     batches = DataLoader(clips, batch_size=BATCH, num_workers=1, prefetch_factor=4)
     before = run.seconds
     began = time.perf_counter()
@@ -227,13 +258,19 @@ def score_model(model: Model, spec: ClipSpec) -> Scores:
 @click.option(
     "--steps", type=click.IntRange(20), default=STEPS, show_default=True, help=f"How many, of {BATCH} clips each."
 )
-def main(family: str, out: Path | None, steps: int) -> None:
+@click.option(
+    "--from",
+    "checkpoint",
+    type=click.Path(exists=True, path_type=Path),
+    help="Go on from the weights of this checkpoint, with motions that begin and end.",
+)
+def main(family: str, out: Path | None, steps: int, checkpoint: Path | None) -> None:
     """Train the demo model of FAMILY and write it as a checkpoint."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     spec = demo_spec(family)
-    run = start(family, steps)
-    state = Path("build/train-demo") / f"{family}-{steps}.pt"
+    run = start(family, steps, checkpoint)
+    state = Path("build/train-demo") / f"{family}-{run.first_seed}-{steps}.pt"
     if state.exists():
         run.load(state)
         click.echo(f"continues after step {run.step}, as saved in {state}")
@@ -242,7 +279,8 @@ def main(family: str, out: Path | None, steps: int) -> None:
     click.echo(f"scoring on {HELD_OUT_CLIPS} held-out clips")
     scores = score_model(run.model, spec)
     folder = Path("artifacts/demo") / family if out is None else out
-    write_checkpoint(folder, run.model, family, Training(steps, BATCH, run.seconds / 60), scores)
+    training = Training(steps, BATCH, run.seconds / 60, run.first_seed)
+    write_checkpoint(folder, run.model, family, training, scores)
     click.echo(
         f"drawn         {scores.drawn}\nfilmed        {scores.filmed}\nsingle frame  {scores.single_frame}\n"
         f"written to {folder}"
