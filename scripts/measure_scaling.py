@@ -24,7 +24,7 @@ from about_machine import about_the_machine
 from svg import svg
 
 from tubelet.bench import subject
-from tubelet.bench.measure import write_inputs
+from tubelet.bench.measure import VISIT_SECONDS, write_inputs
 from tubelet.bench.plots import Plot, Series, lines
 from tubelet.bench.process import Process, start
 from tubelet.bench.worker import Settings
@@ -37,12 +37,13 @@ COLOURS = ("#3366cc", "#88aaee", "#cc5522", "#ee9966", "#228855", "#77bb99")
 
 @dataclass(frozen=True)
 class Cost:
-    """One subject at one batch: ms of a clip, the median of the rounds, and the peak of its process."""
+    """One subject at one batch: ms of a clip on the clock and of the CPU, medians of rounds, and its peak memory."""
 
     precision: str
     threads: int
     batch: int
     clip_ms: float
+    cpu_ms: float
     peak_mb: float
 
     @property
@@ -75,6 +76,18 @@ def begin(bundle: Bundle, precision: str, threads: int, batch: int, folder: Path
     )
 
 
+def visit(process: Process) -> tuple[float, float]:
+    """Milliseconds of a run on the clock, the median, and of the CPU, the mean."""
+    before = cpu_ms_used(process.pid)
+    runs = process.run(VISIT_SECONDS)
+    return statistics.median(runs), (cpu_ms_used(process.pid) - before) / len(runs)
+
+
+def cpu_ms_used(pid: int) -> float:
+    """By all threads of a process that live; see the kernel's sched-stats."""
+    return sum(float(file.read_text().split()[0]) / 1e6 for file in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
 def measure_batches(
     bundle: Bundle,
     precisions: Sequence[str],
@@ -91,14 +104,15 @@ def measure_batches(
             for precision, count in product(precisions, threads):
                 progress(f"batch {batch}: starting {precision} with {count} threads")
                 subjects[precision, count] = begin(bundle, precision, count, batch, Path(folder), stack)
-            taken: dict[tuple[str, int], list[float]] = {key: [] for key in subjects}
+            taken: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in subjects}
             for number in range(1, rounds + 1):
                 for (precision, count), process in subjects.items():
                     progress(f"batch {batch}: round {number} of {rounds}, {precision} with {count} threads")
-                    taken[precision, count].append(statistics.median(process.run(0)))
+                    taken[precision, count].append(visit(process))
             for (precision, count), process in subjects.items():
-                clip_ms = statistics.median(taken[precision, count]) / batch
-                found.append(Cost(precision, count, batch, clip_ms, process.peak_memory_mb() or 0.0))
+                clock, cpu = zip(*taken[precision, count], strict=True)
+                clip_ms, cpu_ms = statistics.median(clock) / batch, statistics.median(cpu) / batch
+                found.append(Cost(precision, count, batch, clip_ms, cpu_ms, process.peak_memory_mb() or 0.0))
     return found
 
 
@@ -153,25 +167,29 @@ def processes_table(found: Iterable[tuple[str, float, list[tuple[int, list[Memor
 def batches_table(costs: Sequence[Cost]) -> str:
     """A row for each batch: ms of a clip, and the peak of the process in MB."""
     names = list(dict.fromkeys(one.name for one in costs))
-    rows = [f"{'ms of a clip (MB)':<20}" + "".join(f"{name:>20}" for name in names)]
+    rows = [f"{'ms, of CPU (MB)':<16}" + "".join(f"{name:>26}" for name in names)]
     for batch in sorted({one.batch for one in costs}):
-        cells = {one.name: f"{one.clip_ms:.4g} ({one.peak_mb:.0f})" for one in costs if one.batch == batch}
-        rows.append(f"batch {batch:<14}" + "".join(f"{cells.get(name, '-'):>20}" for name in names))
+        cells = {
+            one.name: f"{one.clip_ms:.4g}, {one.cpu_ms:.4g} ({one.peak_mb:.0f})" for one in costs if one.batch == batch
+        }
+        rows.append(f"batch {batch:<10}" + "".join(f"{cells.get(name, '-'):>26}" for name in names))
     return "\n".join(rows)
 
 
-def draw(costs: Sequence[Cost]) -> Plot:
-    """Milliseconds of a clip by batch, a line for each precision and number of threads."""
+def draw(costs: Sequence[Cost], *, of_cpu: bool) -> Plot:
+    """Milliseconds of a clip by batch, a line for each precision and number of threads.
+
+    of_cpu: those of the CPU, which hold on a busy machine, and not those on the clock
+    """
     batches = sorted({one.batch for one in costs})
     names = list(dict.fromkeys(one.name for one in costs))
-    known = {(one.name, one.batch): one.clip_ms for one in costs}
+    known = {(one.name, one.batch): one.cpu_ms if of_cpu else one.clip_ms for one in costs}
     series = [
         Series(name, COLOURS[i % len(COLOURS)], tuple(known.get((name, batch), float("nan")) for batch in batches))
         for i, name in enumerate(names)
     ]
-    return lines(
-        series, batches, "ms of a clip", "clips in a batch", "What a clip costs by batch, precision and threads"
-    )
+    unit = "ms of CPU for a clip" if of_cpu else "ms for a clip"
+    return lines(series, batches, unit, "clips in a batch", "What a clip costs by batch, precision and threads")
 
 
 bundle_argument = click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -210,10 +228,11 @@ def batches(
 @main.command(name="draw")
 @click.argument("measured", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--svg", "picture", required=True, type=click.Path(dir_okay=False, path_type=Path))
-def draw_command(measured: tuple[Path, ...], picture: Path) -> None:
+@click.option("--cpu", "of_cpu", is_flag=True, help="Draw the time of the CPU, which holds on a busy machine.")
+def draw_command(measured: tuple[Path, ...], picture: Path, of_cpu: bool) -> None:
     """Draw what `batches` measured, of one model, and print it in one table."""
     costs = [Cost(**values) for path in measured for values in json.loads(path.read_text(encoding="utf-8"))]
-    picture.write_text(svg(draw(costs)), encoding="utf-8")
+    picture.write_text(svg(draw(costs, of_cpu=of_cpu)), encoding="utf-8")
     click.echo(batches_table(costs))
 
 

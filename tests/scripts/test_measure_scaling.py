@@ -26,28 +26,33 @@ def test_batches_are_measured_and_drawn(vivit_bundle: Path, tmp_path: Path) -> N
     scaling("batches", vivit_bundle, *options, "--json", measured)
     costs = [Cost(**values) for values in json.loads(measured.read_text())]
     assert [(one.precision, one.threads, one.batch) for one in costs] == [("fp32", 1, 1), ("fp32", 1, 3)]
-    assert all(one.clip_ms > 0 and one.peak_mb > 20 for one in costs)
+    assert all(one.clip_ms > 0 and one.cpu_ms > 0 and one.peak_mb > 20 for one in costs)
     table = scaling("draw", measured, "--svg", picture).output.splitlines()
     assert table[0].split("(MB)")[1].strip() == "fp32, 1 thread"
-    assert [row[:20].strip() for row in table[1:]] == ["batch 1", "batch 3"]
-    assert f"{costs[1].clip_ms:.4g} ({costs[1].peak_mb:.0f})" in table[2]
+    assert [row[:16].strip() for row in table[1:]] == ["batch 1", "batch 3"]
+    assert f"{costs[1].clip_ms:.4g}, {costs[1].cpu_ms:.4g} ({costs[1].peak_mb:.0f})" in table[2]
     assert ElementTree.parse(picture).getroot().tag == f"{NAME}svg"
 
 
 def test_a_curve_has_a_dot_for_each_batch_and_costs_are_higher_up() -> None:
-    costs = [Cost("fp32", 1, 1, 40.0, 90.0), Cost("fp32", 1, 4, 20.0, 90.0), Cost("int8", 2, 1, 10.0, 80.0)]
-    drawn = ElementTree.fromstring(svg(draw(costs)))
+    costs = [
+        Cost("fp32", 1, 1, 40.0, 4.0, 90.0),
+        Cost("fp32", 1, 4, 20.0, 8.0, 90.0),
+        Cost("int8", 2, 1, 10.0, 9.0, 80.0),
+    ]
+    drawn = ElementTree.fromstring(svg(draw(costs, of_cpu=False)))
     dots = {
         dot.findtext(f"{NAME}title"): (float(dot.attrib["cx"]), float(dot.attrib["cy"]))
         for dot in drawn.iter(f"{NAME}circle")
         if dot.findtext(f"{NAME}title")
     }
     first, later, other = (
-        f"{name} ms of a clip" for name in ("fp32, 1 thread: 40", "fp32, 1 thread: 20", "int8, 2 threads: 10")
+        f"{name} ms for a clip" for name in ("fp32, 1 thread: 40", "fp32, 1 thread: 20", "int8, 2 threads: 10")
     )
     assert dots.keys() == {first, later, other}
     assert dots[first][0] == dots[other][0] < dots[later][0]
     assert dots[first][1] < dots[later][1] < dots[other][1]
+    assert "fp32, 1 thread: 8 ms of CPU for a clip" in svg(draw(costs, of_cpu=True))
 
 
 def test_processes_are_added_up(vivit_bundle: Path) -> None:
