@@ -13,9 +13,9 @@ the work of a base model.
 In attention, int8-static rounds queries and keys, whose product OpenVINO then computes in integers. ViViT-B becomes 1.2
 times as fast, which is what NNCF's choice of roundings makes of it too. What softmax gives stays as it is. With one
 scale for 0 to 1, weights of about 1 / N vanish where N tokens share them evenly. With 3137 tokens the output of
-attention had a cosine of 0.60 to the exact one. In the int8 graph attention is in float32
-throughout, for ONNX Runtime has no fused kernel for less. Integer products head by head need less CPU time.
-But two threads of a busy machine wait for their many short steps (docs/precision.md).
+attention had a cosine of 0.60 to the exact one. In the int8 graph attention is in float32 throughout, for ONNX Runtime
+has no fused kernel for less. Integer products head by head need less CPU time, and more time on the clock with two
+threads (docs/precision.md).
 """
 
 from collections.abc import Iterable, Mapping, Set
