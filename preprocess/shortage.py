@@ -6,6 +6,7 @@ MemoryError and the OSError that a caller expects.
 """
 
 import errno
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,10 @@ _MEMORY_WORDS = (
     "without exception set",
 )
 _FILES_WORDS = ("too many open files",)
+
+# Bytes of address space that are given back when memory runs out: to say so takes memory, and what was raised still
+# holds all that there was. No page of it is touched.
+_RESERVE = 4 << 20
 
 
 def shortage_of(error: BaseException) -> TubeletError | None:
@@ -61,7 +66,8 @@ def raise_shortage(error: BaseException) -> None:
 def shortages_named() -> Iterator[None]:
     """A block, or a function, that raises OutOfMemory or TooManyFiles where memory, threads or files run out."""
     try:
-        yield
+        with mmap.mmap(-1, _RESERVE):
+            yield
     except Exception as error:
         raise_shortage(error)
         raise

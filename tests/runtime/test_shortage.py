@@ -40,7 +40,36 @@ main(sys.argv[3:], prog_name="tubelet")
 """
 # What a command imports takes memory too, and OpenBLAS ends a process that has none for it, with a word of its own.
 COMMAND = "import tubelet.cli.classify"
-EXPORTER = "import tubelet.exporter.export, tubelet.exporter.checkpoint.load, onnxruntime, torch"
+EXPORTER = (
+    "import tubelet.exporter.export, tubelet.exporter.checkpoint.load, onnxruntime, torch\n"
+    "import onnxscript.function_libs.torch_lib"  # which takes a source that cannot be read for want of memory as none
+)
+
+# Fills all the memory there is, down to the smallest piece, and holds it while the error is on its way.
+FULL = """
+import resource
+from pathlib import Path
+from tubelet.preprocess.errors import OutOfMemory
+from tubelet.preprocess.shortage import shortages_named
+
+def fill():
+    held = None
+    for size in (1 << 20, 1 << 14, *range(1 << 10, 0, -8)):
+        try:
+            while True:
+                held = (held, bytes(size))
+        except MemoryError as error:
+            full = error
+    raise full
+
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (32 << 20),) * 2)
+try:
+    with shortages_named():
+        fill()
+except OutOfMemory as error:
+    print(error.message)
+"""
 
 
 def limited(kind: str, most: int, *arguments: object, imports: str = COMMAND) -> subprocess.CompletedProcess[str]:
@@ -77,6 +106,12 @@ def test_a_good_video_is_not_damaged_where_memory_is_short(tmp_path: Path, vivit
     fine, refused = outcomes(results, "memory or threads")
     assert fine >= 1
     assert refused >= 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are those of Linux")
+def test_there_is_memory_to_say_that_there_is_none() -> None:
+    result = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (0, "out of memory or threads: MemoryError\n"), result.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits are those of Linux")
