@@ -1,7 +1,7 @@
 """What executes a graph: one module per engine, each behind the same small protocol."""
 
 from collections.abc import Callable
-from importlib import import_module
+from typing import assert_never, get_args
 
 from ...preprocess.errors import BackendError
 from ..bounds import THREADS
@@ -23,16 +23,7 @@ __all__ = [
 # Opens the bundle's graph for a precision; threads None leaves their number to the engine.
 Open = Callable[[Bundle, str, int | None], Backend]
 
-# The module of each, imported when it is opened, and the function that does so.
-BACKENDS: dict[BackendName, tuple[str, str]] = {
-    "onnxruntime": ("ort", "open_onnxruntime"),
-    "onnxruntime-cuda": ("ort_cuda", "open_onnxruntime_cuda"),
-    "onnxruntime-tensorrt": ("ort_cuda", "open_onnxruntime_tensorrt"),
-    "onnxruntime-tensorrt-rtx": ("ort_rtx", "open_onnxruntime_tensorrt_rtx"),
-    "tensorrt": ("trt", "open_tensorrt"),
-    "tensorrt-rtx": ("trt_rtx", "open_tensorrt_rtx"),
-    "openvino": ("openvino", "open_openvino"),
-}
+BACKENDS: tuple[BackendName, ...] = get_args(BackendName)
 DEFAULT_BACKEND = "onnxruntime"
 DEFAULT_PRECISION = "fp32"
 # Those that compute in threads of the CPU. The others refuse a number of threads.
@@ -61,8 +52,7 @@ def open_backend(name: str, bundle: Bundle, precision: str, *, threads: int | No
         MissingExtra: where the engine is not installed.
         OutOfBounds: for more threads than the cores can use.
     """
-    module, function = BACKENDS[_computing(name, precision)]
-    opened: Open = getattr(import_module(f".{module}", __name__), function)
+    opened = _opener(_computing(name, precision))
     return opened(bundle, precision, None if threads is None else THREADS.check(threads))
 
 
@@ -80,3 +70,38 @@ def _computing(name: str, precision: str) -> BackendName:
             require_computes(backend, precision)
             return backend
     raise BackendError(f"there is no backend {name!r}; there are {', '.join(BACKENDS)}")
+
+
+def _opener(name: BackendName) -> Open:
+    """Import the module of an engine and no other: a start has no need of those that do not run."""
+    match name:
+        case "onnxruntime":
+            from .ort import open_onnxruntime
+
+            return open_onnxruntime
+        case "onnxruntime-cuda":
+            from .ort_cuda import open_onnxruntime_cuda
+
+            return open_onnxruntime_cuda
+        case "onnxruntime-tensorrt":
+            from .ort_cuda import open_onnxruntime_tensorrt
+
+            return open_onnxruntime_tensorrt
+        case "onnxruntime-tensorrt-rtx":
+            from .ort_rtx import open_onnxruntime_tensorrt_rtx
+
+            return open_onnxruntime_tensorrt_rtx
+        case "tensorrt":
+            from .trt import open_tensorrt
+
+            return open_tensorrt
+        case "tensorrt-rtx":
+            from .trt_rtx import open_tensorrt_rtx
+
+            return open_tensorrt_rtx
+        case "openvino":
+            from .openvino import open_openvino
+
+            return open_openvino
+        case _:
+            assert_never(name)
