@@ -178,31 +178,6 @@ def random_scene(label: str, seed: int) -> Scene:
     return Scene(background, shape, shake, noise, noise_seed=seed)
 
 
-def watched_scene(label: str, seed: int, span: float) -> Scene:
-    """A scene as a window of a stream sees it: a motion may begin or end within the clip, which takes `span` seconds.
-
-    The label is what happens at time 0, which is the middle. What moves then began before, and stops later. What stands
-    still then moved before or moves later. Places, sizes and paces vary more than those of `random_scene`.
-    """
-    scene = random_scene(label, seed)
-    random = np.random.default_rng((seed, 2))  # a stream apart from the one that draws the scene
-    shape = replace(
-        scene.shape,
-        centre=(random.uniform(-0.45, 0.45), random.uniform(-0.45, 0.45)),
-        radius=math.exp(random.uniform(math.log(0.13), math.log(0.6))),
-    )
-    motion = motion_of(str(random.choice(MOTIONS)) if label == STILL else label, random.uniform(-0.3, 1.2))
-    change = span * random.uniform(0.05, 0.7) * random.choice([-1, 1])  # beyond 0.5 it is not seen
-    if label in MOTIONS:
-        motion = replace(motion, from_seconds=change) if change < 0 else replace(motion, until_seconds=change)
-    elif label == STILL:
-        motion = replace(motion, until_seconds=change) if change < 0 else replace(motion, from_seconds=change)
-    else:
-        change *= 0.6  # so that it is seen
-        shape = replace(shape, visible=(change, math.inf) if label == "appears" else (-math.inf, change))
-    return replace(scene, shape=replace(shape, motions=(motion,)))
-
-
 def motion_of(label: str, pace: float) -> Motion:
     """How a shape of that label moves, from slow (pace 0) to fast (pace 1)."""
     speed, growth, turn = 0.25 + 0.25 * pace, 0.5 + 0.4 * pace, 1.0 + 1.0 * pace

@@ -1,12 +1,11 @@
 """Trains a small classifier of a family from scratch on generated motion, and writes it as a checkpoint.
 
-    python scripts/train_demo.py videomae
     python scripts/train_demo.py timesformer
-    python scripts/train_demo.py vjepa2
-    python scripts/train_demo.py vivit --from artifacts/demo/vivit
+    python scripts/train_demo.py vivit --out build/vivit
+    python scripts/train_demo.py vivit --from build/vivit
 
-With --from it goes on from the weights of a checkpoint. Every second clip is then such as a window of a stream is: a
-motion may begin or end in it.
+With --from it goes on from the weights of a checkpoint that was trained without. Every second clip is then such as a
+window of a stream is: a motion may begin or end in it.
 
 It runs on one thread of the CPU, so that two can be trained at once on two cores. Stopped at any point, the same
 command continues from the state that was saved last. Every clip is made on the fly from a seed of its own, and none is
@@ -26,31 +25,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from demo_checkpoint import CONFIGS, Scores, Training, build, demo_spec, write_checkpoint
-from motion import (
-    FIRST_FURTHER_SEED,
-    FIRST_TRAINING_SEED,
-    LABELS,
-    Scene,
-    Shape,
-    clip_seconds,
-    label_of,
-    pose,
-    random_scene,
-    render,
-    watched_scene,
-)
+from motion import FIRST_FURTHER_SEED, FIRST_TRAINING_SEED
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from score_demo import filmed_frames, frames_between, rendered_frames, score
+from score_demo import filmed_frames, rendered_frames, score
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from training_clips import TrainingClips
 
 from tubelet.exporter.families.attention import Attended
 from tubelet.exporter.families.model import Model
 from tubelet.exporter.families.transformer import Stack
 from tubelet.exporter.families.videomae_encoder import sinusoid_table
-from tubelet.preprocess.prepare import normalise
 from tubelet.preprocess.spec import ClipSpec
+from tubelet.runtime.bundle.files import file_sha256
 from tubelet.runtime.progress import StatusLine
 from tubelet.runtime.storage.written import written_file
 
@@ -59,50 +47,7 @@ BATCH = 32
 LEARNING_RATE = 1.5e-3
 STEPS_BETWEEN_SAVES = 100
 HELD_OUT_CLIPS = 1000
-
-
-class TrainingClips(Dataset[tuple[Tensor, int, Tensor, Tensor]]):
-    """The clips of `seeds`. Each is pixel_values float32 (T, C, H, W), the label's index, and the shape's pose. The
-    pose, float32 (T', 5), is that in the middle of each tubelet, with whether it is visible (T').
-
-    The clip's middle and its frame rate vary a little, as files do.
-    """
-
-    def __init__(self, spec: ClipSpec, slices: int, seeds: range) -> None:
-        self.spec, self.slices, self.seeds = spec, slices, seeds
-
-    def __len__(self) -> int:
-        return len(self.seeds)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int, Tensor, Tensor]:
-        seed = self.seeds[index]
-        label = label_of(seed)
-        random = np.random.default_rng((seed, 1))  # a stream apart from the one that draws the scene
-        times = clip_seconds(self.spec.num_frames, frames_between(self.spec))
-        times = times * random.uniform(0.85, 1.15) + random.uniform(-0.05, 0.05)
-        scene = scene_of(label, seed, self.spec)
-        pixels = render(scene, times, *cast(tuple[int, int], self.spec.size))
-        middles = times.reshape(self.slices, -1).mean(axis=1)  # (T) -> (T', T / T') -> (T')
-        targets = (normalise(pixels, self.spec), *pose_targets(scene.shape, middles))
-        pixel_values, pose_target, visible = map(torch.from_numpy, targets)
-        return pixel_values, LABELS.index(label), pose_target, visible
-
-
-def scene_of(label: str, seed: int, spec: ClipSpec) -> Scene:
-    """The scene of a seed of training."""
-    if seed < FIRST_FURTHER_SEED or seed % 2:
-        return random_scene(label, seed)
-    return watched_scene(label, seed, float(np.ptp(clip_seconds(spec.num_frames, frames_between(spec)))))
-
-
-def pose_targets(shape: Shape, seconds: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What PoseProbe is to read at `seconds` (T',): (T', 5), each value scaled to about 1. With it, (T',): 1 where the
-    shape is to be seen at all, or 0.
-    """
-    y, x, log_radius, angle = pose(shape, seconds.astype(np.float32))
-    values = np.stack([4 * y, 4 * x, 3 * (log_radius - np.log(0.22)), np.cos(angle), np.sin(angle)], axis=-1)
-    visible = (seconds >= shape.visible[0]) & (seconds < shape.visible[1])
-    return values.astype(np.float32), visible.astype(np.float32)
+WEIGHTS = "model.safetensors"
 
 
 class PoseProbe(nn.Module):
@@ -187,7 +132,7 @@ def start(family: str, steps: int, checkpoint: Path | None = None) -> TrainingRu
     if checkpoint is None:
         initialise(model)
     else:
-        model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+        model.load_state_dict(load_file(checkpoint / WEIGHTS))
     probe = PoseProbe(model)
     optimizer = torch.optim.AdamW(
         [*model.parameters(), *probe.parameters()], lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True
@@ -196,6 +141,12 @@ def start(family: str, steps: int, checkpoint: Path | None = None) -> TrainingRu
     return TrainingRun(
         model, probe, optimizer, schedule, FIRST_TRAINING_SEED if checkpoint is None else FIRST_FURTHER_SEED
     )
+
+
+def state_file(family: str, steps: int, checkpoint: Path | None) -> Path:
+    """Where a run is saved. One that goes on from other weights is another run."""
+    origin = "" if checkpoint is None else f"-from-{file_sha256(checkpoint / WEIGHTS)[:8]}"
+    return Path("build/train-demo") / f"{family}-{steps}{origin}.pt"
 
 
 def train(
@@ -270,7 +221,7 @@ def main(family: str, out: Path | None, steps: int, checkpoint: Path | None) -> 
     torch.set_flush_denormal(True)
     spec = demo_spec(family)
     run = start(family, steps, checkpoint)
-    state = Path("build/train-demo") / f"{family}-{run.first_seed}-{steps}.pt"
+    state = state_file(family, steps, checkpoint)
     if state.exists():
         run.load(state)
         click.echo(f"continues after step {run.step}, as saved in {state}")

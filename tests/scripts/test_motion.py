@@ -9,8 +9,6 @@ import pytest
 from motion import (
     FIRST_TRAINING_SEED,
     LABELS,
-    MOTIONS,
-    STILL,
     Background,
     Motion,
     Scene,
@@ -18,10 +16,8 @@ from motion import (
     Shape,
     clip_seconds,
     label_of,
-    pose,
     random_scene,
     render,
-    watched_scene,
 )
 from numpy.typing import NDArray
 
@@ -151,37 +147,6 @@ def test_a_motion_may_last_for_a_while() -> None:
     np.testing.assert_array_equal(motion.duration(times), [0, 0, 0, 1, 2, 2])
     before = Motion(until_seconds=-1.0)
     np.testing.assert_array_equal(before.duration(np.array([-3.0, -1.0, 0.0], np.float32)), [-2, 0, 0])
-
-
-@pytest.mark.parametrize("label", [*MOTIONS, STILL])
-def test_a_scene_as_a_stream_shows_it_does_in_the_middle_what_its_label_says(label: str) -> None:
-    """Some of the clips begin or end with something else, and some do not."""
-    partly = 0
-    for seed in range(40):
-        shape = watched_scene(label, seed, span=2.0).shape
-        poses = np.stack(pose(shape, np.linspace(-1, 1, 201, dtype=np.float32)))  # (4, 201)
-        moves = np.abs(np.diff(poses, axis=1)).max(axis=0) > 1e-4
-        assert moves[96:104].all() if label in MOTIONS else not moves[96:104].any()
-        partly += len(set(moves)) == 2
-    assert 15 < partly < 40
-
-
-def test_a_scene_as_a_stream_shows_it_has_the_look_of_its_seed() -> None:
-    watched, steady = watched_scene("grows", 3, span=1.0), random_scene("grows", 3)
-    first, second = (render(replace(scene, shape=ABSENT), TIMES, SIDE, SIDE) for scene in (watched, steady))
-    np.testing.assert_array_equal(first, second)
-    assert watched.shape.colours == steady.shape.colours
-
-
-@pytest.mark.parametrize("label", ["appears", "vanishes"])
-def test_what_appears_or_vanishes_in_a_stream_does_so_within_the_clip(label: str) -> None:
-    for seed in range(40):
-        first, last = (
-            start <= at < end
-            for at in (-0.5, 0.5)
-            for start, end in [watched_scene(label, seed, span=1.0).shape.visible]
-        )
-        assert (first, last) == ((False, True) if label == "appears" else (True, False))
 
 
 def test_a_wide_picture_has_the_square_one_in_its_middle() -> None:

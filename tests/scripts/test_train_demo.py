@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from demo_checkpoint import CONFIGS, demo_spec
+from demo_checkpoint import CONFIGS
 from motion import FIRST_FURTHER_SEED, FIRST_TRAINING_SEED
-from train_demo import TrainingClips, start
+from train_demo import start, state_file
 
 DEMO = Path(__file__).parents[2] / "artifacts" / "demo"
 
@@ -28,15 +28,7 @@ def test_it_goes_on_from_a_checkpoint_with_clips_of_its_own() -> None:
     assert further.model.state_dict()["classifier.weight"].any()
 
 
-@pytest.mark.parametrize("first_seed", [FIRST_TRAINING_SEED, FIRST_FURTHER_SEED])
-def test_the_clips_of_training(first_seed: int) -> None:
-    spec = demo_spec("vivit")
-    clips = TrainingClips(spec, slices=8, seeds=range(first_seed, first_seed + 22))
-    assert len(clips) == 22
-    labels = []
-    for number in range(22):
-        pixel_values, label, poses, visible = clips[number]
-        assert pixel_values.shape == (16, 3, 48, 48)
-        assert (poses.shape, visible.shape) == ((8, 5), (8,))
-        labels.append(label)
-    assert sorted(labels) == [label for label in range(11) for _ in range(2)]
+def test_a_run_from_other_weights_does_not_go_on_from_the_state_of_this_one() -> None:
+    names = {state_file("vivit", 100, checkpoint) for checkpoint in (None, DEMO / "vivit", DEMO / "videomae")}
+    assert len(names) == 3
+    assert state_file("vivit", 100, DEMO / "vivit") in names
