@@ -3,6 +3,7 @@
 The arithmetic is in families/merging.py. Needs torch.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -212,7 +213,8 @@ def find_removed(
 
 def _truth(videos: Sequence[Path], labels: Sequence[str]) -> NDArray[np.int64] | None:
     """The label of each video, where the folder that it lies in is called so; None where one is not."""
-    folders = [video.absolute().parent.name for video in videos]  # of a link its own, not that of the file
+    # A link counts for the folder that it lies in, not for that of the file.
+    folders = [Path(os.path.abspath(video)).parent.name for video in videos]
     if not all(folder in labels for folder in folders):
         return None
     return np.array([labels.index(folder) for folder in folders], np.int64)

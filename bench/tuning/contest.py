@@ -93,6 +93,10 @@ class Lane:
         return float(np.median(self.process.run(VISIT_SECONDS))) / self.row.batch
 
 
+class BaselineFailed(BackendError):
+    """Raised where what all others are held against fails: none of them can be measured any more."""
+
+
 class Rounds(NamedTuple):
     """How often lanes are visited: at least so often, and then more often until so many seconds are over.
 
@@ -108,7 +112,7 @@ def in_turn(baseline: Lane, lanes: Sequence[Lane], rounds: Rounds, progress: Pro
     """Visit the baseline and the others in turn. Gives the row of the baseline, and those of the others, with their
     speeds.
 
-    One that fails meanwhile is refused, and the others go on. Raises BackendError where the baseline fails.
+    One that fails meanwhile is refused, and the others go on. Raises BaselineFailed where the baseline fails.
     """
     first_ms: list[float] = []
     taken_ms: list[list[float]] = [[] for _ in lanes]
@@ -118,7 +122,10 @@ def in_turn(baseline: Lane, lanes: Sequence[Lane], rounds: Rounds, progress: Pro
         if number > rounds.least and time.monotonic() > end:
             break
         progress(f"round {number}: {', '.join(lane.row.name for lane in (baseline, *lanes))}")
-        first_ms.append(baseline.visit())
+        try:
+            first_ms.append(baseline.visit())
+        except BackendError as error:
+            raise BaselineFailed(error.message, fix=error.fix) from error
         for place, lane in enumerate(lanes):
             if place in failed:
                 continue

@@ -12,7 +12,7 @@ from ...runtime.precisions import BackendName, graphs_for
 from ...runtime.tuning.record import Choice, Tried
 from ..process import Process
 from .choice import best, is_worth, speed
-from .contest import Ground, Lane, Rounds, in_a_line, in_turn, tried
+from .contest import BaselineFailed, Ground, Lane, Rounds, in_a_line, in_turn, tried
 
 SCREEN = Rounds(least=3, most=9, seconds=2.0)
 FINAL = Rounds(least=5, most=15, seconds=10.0)
@@ -65,12 +65,15 @@ def screen(ground: Ground, backends: Sequence[BackendName], stack: ExitStack) ->
 
     Raises:
         BackendError: where nothing runs.
-        NoAnswers: where the first that runs is no measure for videos.
+        BaselineFailed: where the baseline fails once others have been held against it.
+        NoAnswers: where nothing that runs is a measure for videos.
     """
     baseline: Lane | None = None
     rows: list[Tried] = []
     first_ms: list[float] = []
     listed = list(candidates(ground.bundle, backends, ground.threads))
+    if ground.videos is not None:  # what answers in fp32 comes first: the others' videos are held against it
+        listed.sort(key=lambda one: one.precision != "fp32")
     absent: set[BackendName] = set()
     for number, choice in enumerate(listed, start=1):
         if choice.backend in absent:
@@ -98,6 +101,8 @@ def screen(ground: Ground, backends: Sequence[BackendName], stack: ExitStack) ->
         except NoAnswers:
             raise
         except TubeletError as error:
+            if isinstance(error, BaselineFailed) and baseline is not None:
+                raise
             if isinstance(error, NotAvailable) and not any(row.speed for row in rows if row.backend == choice.backend):
                 absent.add(choice.backend)
                 rows = [row for row in rows if row.backend != choice.backend]
@@ -206,6 +211,8 @@ def give_more_clips(ground: Ground, baseline: Lane, chosen: Lane, stack: ExitSta
         try:
             lane = Lane(larger, stack.enter_context(ground.start(larger.choice)))
             again, row = in_turn(baseline, [chosen, lane], SCREEN, ground.progress)[1]
+        except BaselineFailed:
+            raise
         except TubeletError as error:
             return best_row, [*rows, replace(larger, outcome="refused", reason=in_a_line(error))]
         if row.outcome == "refused" or not is_worth(row, again):

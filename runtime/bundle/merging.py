@@ -71,5 +71,7 @@ class Merging:
             yield f"narrowest must be 0 or more, got {self.narrowest}"
         if not -1.000001 <= (self.cosine or 0) <= 1.000001 or not 0 <= (self.same_label or 0) <= 1:
             yield "cosine must be from -1 to 1, and same_label a share"
+        if (self.cosine is None) == (self.farthest is None):
+            yield "one of cosine and farthest must be there, and the other null"
         if not (self.farthest or 0) >= 0:
             yield f"farthest must be 0 or more, got {self.farthest}"

@@ -63,11 +63,8 @@ def evaluate(
     for backend, precision in subjects:
         require_computes(backend, precision)
 
-    def threads_for(backend: str) -> int | None:
-        """A number of threads is for the backends on the CPU. Where there is none, the others refuse it."""
-        on_cpu = any(name in ON_CPU for name, _ in subjects)
-        return cpu_threads(backend, loading.threads) if on_cpu else loading.threads
-
+    # A number of threads is for the backends on the CPU. Where there is none of them, the others refuse it.
+    on_cpu = any(backend in ON_CPU for backend, _ in subjects)
     said: dict[str, dict[str, list[str]]] = {}
     errors: dict[str, str] = {}
     with nullcontext(rows) if rows is not None else tempfile.TemporaryDirectory(prefix="tubelet-") as folder:
@@ -75,7 +72,12 @@ def evaluate(
             subject = f"{backend} {precision}"
             output = Path(folder, f"{backend}-{precision}.jsonl")
             classify_files(
-                replace(loading, backend=backend, precision=precision, threads=threads_for(backend)),
+                replace(
+                    loading,
+                    backend=backend,
+                    precision=precision,
+                    threads=cpu_threads(backend, loading.threads) if on_cpu else loading.threads,
+                ),
                 list(truth.classes),
                 output,
                 resume=resume,

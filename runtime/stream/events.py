@@ -7,7 +7,7 @@ windows.
 
 import difflib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,10 @@ class EventRule:
             raise OutOfBounds(f"min_margin must be from 0 to less than 1, got {shown(self.min_margin)}")
         if self.labels is not None and not self.labels:
             raise OutOfBounds("labels must name one label at least, or be None for all of them")
+
+    def numbers(self, labels: Sequence[str]) -> list[int]:
+        """The numbers of the labels that can be events."""
+        return [number for number, label in enumerate(labels) if self.labels is None or label in self.labels]
 
     def check(self, scoring: Scoring) -> None:
         """Raise OutOfBounds where a model cannot have such events: it lacks a label, or gives no scores."""

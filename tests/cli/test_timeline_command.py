@@ -1,6 +1,7 @@
 """`tubelet timeline`: files in, files out, and what is said of those that cannot be."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,11 @@ def test_that_nothing_happened_is_explained(videomae_bundle: Path, long_video: P
     result = timeline(videomae_bundle, long_video, "--on", 0.99, "-o", tmp_path / "a.csv")
     assert (result.exit_code, result.stdout) == (0, f"{tmp_path / 'a.csv'} is ready\n")
     assert result.stderr.startswith("note: no event in 5 windows: one begins at a score of 0.99 (--on) and lasts 1 s")
-    assert "; the highest score of a window was 0." in result.stderr
+    assert "; the highest score was 0." in result.stderr
+    rule = ["--on", 0.99, "--labels", "activity 2", "--min-margin", 0.1]
+    result = timeline(videomae_bundle, long_video, *rule, "-o", tmp_path / "a.csv", "--force")
+    assert "at a score of 0.99 (--on), 0.1 above every other (--min-margin), and lasts 1 s" in result.stderr
+    assert re.search(r"; the highest score of --labels was 0\.\d\d, activity 2, at 0:0\d\.\d\n", result.stderr)
 
 
 def test_standard_input_and_a_label(videomae_bundle: Path, long_video: Path, tmp_path: Path) -> None:

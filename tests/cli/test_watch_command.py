@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,7 +80,9 @@ def test_that_nothing_happened_is_explained(videomae_bundle: Path, long_video: P
         "note: no event in 4 windows: one begins at a score of 0.99 (--on) and lasts 1 s (--min-seconds)"
         in result.stderr
     )
-    assert "; the highest score of a window was 0." in result.stderr
+    assert "; the highest score was 0." in result.stderr
+    result = watch(videomae_bundle, long_video, "--on", 0.99, "--labels", "activity 2")
+    assert re.search(r"; the highest score of --labels was 0\.\d\d, activity 2, at 0:00:0\d\.\d\n", result.stderr)
 
 
 def test_sources_that_cannot_be_read(videomae_bundle: Path, long_video: Path, tmp_path: Path) -> None:

@@ -215,6 +215,8 @@ def test_a_link_is_judged_by_the_folder_that_it_lies_in(sorted_videos: Path, tmp
     link = tmp_path / "activity 2" / "clip.mp4"
     link.symlink_to(next((sorted_videos / "activity 0").iterdir()))
     assert _truth([link], ["activity 0", "activity 2"]) == [1]
+    (link.parent / "more").mkdir()
+    assert _truth([link.parent / "more" / ".." / link.name], ["activity 2"]) == [0]
 
 
 def test_a_model_that_chooses_among_no_labels_is_merged_by_a_number(sorted_videos: Path, tmp_path: Path) -> None:

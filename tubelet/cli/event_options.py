@@ -82,11 +82,13 @@ def event_options(command: Command) -> Command:
 
 
 def no_event(rule: EventRule, windows: int, *, score: float, label: str, at: str) -> str:
-    """Why there was none: what one takes, and the best that a window had."""
+    """Why there was none: what one takes, and the best that a window had of a label that can be one."""
     seen = f"{windows} window{'' if windows == 1 else 's'}"
+    margin = f", {rule.min_margin:g} above every other (--min-margin)," if rule.min_margin else ""
+    among = " of --labels" if rule.labels is not None else ""
     return (
-        f"no event in {seen}: one begins at a score of {rule.on:g} (--on) and lasts {rule.min_seconds:g} s "
-        f"(--min-seconds); the highest score of a window was {score:.2f}, {label}, at {at}"
+        f"no event in {seen}: one begins at a score of {rule.on:g} (--on){margin} and lasts {rule.min_seconds:g} s "
+        f"(--min-seconds); the highest score{among} was {score:.2f}, {label}, at {at}"
     )
 
 

@@ -83,9 +83,10 @@ def timeline(
     if events:
         click.echo(f"{events} event{'' if events == 1 else 's'} in {len(answers.seconds)} windows")
     else:
-        best = int(answers.scores[:, 0].argmax())
-        label, score = found.labels[answers.labels[best, 0]], float(answers.scores[best, 0])
-        at = clock(float(answers.seconds[best].mean()), tenths=True)
-        note(no_event(rule, len(answers.seconds), score=score, label=label, at=at))
+        numbers = rule.numbers(found.labels)
+        scores = found.steps.scores[:, numbers]
+        step, place = divmod(int(scores.argmax()), len(numbers))
+        label, at = found.labels[numbers[place]], clock(float(found.steps.seconds[step]), tenths=True)
+        note(no_event(rule, len(answers.seconds), score=float(scores[step, place]), label=label, at=at))
     for output in outputs:
         click.echo(f"{output} is ready")

@@ -114,7 +114,7 @@ def watch(
                 rule.check(model.scoring)
             else:
                 note("this model is a regression: its windows have values, and there are no events")
-            said = Said(progress, several=len(sources) > 1, json_lines=json_lines, has_events=has_events)
+            said = Said(progress, rule, several=len(sources) > 1, json_lines=json_lines, has_events=has_events)
             with copy(output, reading, force=force) as video, stopped_by_signals(stop) as signals:
                 for line in lines(model, sources, watching, rule, stop, None if video is None else video.see):
                     said.line(line)
@@ -123,7 +123,7 @@ def watch(
                     if isinstance(line, SourceChange):
                         is_live[line.stream] = line.state.live
                         failed = failed or (line.state.state == "ended" and line.state.reason is not None)
-            said.summary(rule)
+            said.summary()
     if signals and not (is_live and all(is_live.values())):
         raise click.exceptions.Exit(128 + signals[0])
     if failed:
@@ -192,12 +192,14 @@ class PassedOver:
 class Said:
     """What the command prints: JSON lines, or events for people with the window of the moment in the status line."""
 
-    def __init__(self, progress: StatusLine, *, several: bool, json_lines: bool, has_events: bool) -> None:
-        self._progress, self._several = progress, several
+    def __init__(
+        self, progress: StatusLine, rule: EventRule, *, several: bool, json_lines: bool, has_events: bool
+    ) -> None:
+        self._progress, self._rule, self._several = progress, rule, several
         self._json_lines, self._has_events = json_lines, has_events
         self._windows = self._events = 0
         self._passed_over = PassedOver()
-        self._best: Window | None = None
+        self._best: tuple[float, str, float] | None = None  # score, label and time of what came nearest to an event
 
     def line(self, line: Line) -> None:
         if self._json_lines:
@@ -213,19 +215,21 @@ class Said:
         if isinstance(line, Window):
             self._windows += 1
             self._passed_over += PassedOver.of(line)
-            if self._best is None or line.scores.max() > self._best.scores.max():
-                self._best = line
+            if self._has_events:
+                labels = line.scoring.labels
+                score, number = max((float(line.scores[number]), number) for number in self._rule.numbers(labels))
+                if self._best is None or score > self._best[0]:
+                    self._best = score, labels[number], line.middle
             self._progress(f"{self._source(line)}{window_text(line)}")
 
-    def summary(self, rule: EventRule) -> None:
+    def summary(self) -> None:
         """Say what was passed over, and why nothing came of it, where nothing did."""
         self._progress.clear()
         if passed_over := str(self._passed_over):
             note(f"{passed_over}, beside {self._windows} windows that the model saw")
-        if self._events or self._best is None or not self._has_events:
-            return
-        label, score = self._best.predictions[0]
-        note(no_event(rule, self._windows, score=score, label=label, at=clock(self._best.middle)))
+        if self._best is not None and not self._events:
+            score, label, seconds = self._best
+            note(no_event(self._rule, self._windows, score=score, label=label, at=clock(seconds)))
 
     def _print(self, text: str) -> None:
         self._progress.clear()

@@ -1,5 +1,6 @@
 """The rounds of a tuning, with processes that take as long as is written here: who is visited, dropped and chosen."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ import pytest
 
 from tubelet.bench.process import Process
 from tubelet.bench.tuning import contest, rounds
-from tubelet.bench.tuning.contest import Ground, Lane, Rounds, in_turn, tried
+from tubelet.bench.tuning.contest import BaselineFailed, Ground, Lane, Rounds, in_turn, tried
 from tubelet.bench.tuning.rounds import (
     candidates,
     give_more_clips,
@@ -29,7 +30,8 @@ FP32, INT8 = Choice("onnxruntime", "fp32", 4, 1), Choice("onnxruntime", "int8", 
 
 @dataclass
 class Scripted:
-    """A process whose batches take what `ms` says, one visit after the other and then over again."""
+    """A process whose batches take what `ms` says, one visit after the other and then over again. It ends after `lives`
+    visits."""
 
     name: str
     ms: tuple[float, ...]
@@ -37,12 +39,13 @@ class Scripted:
     passes: bool = True
     load_ms: float = 0.0
     cold_start_ms: float = 1.0
+    lives: float = math.inf
     seen: int = 0
 
     def run(self, _: float) -> tuple[float, ...]:
         self.visits.append(self.name)
         self.seen += 1
-        if not self.ms:
+        if not self.ms or self.seen > self.lives:
             raise BackendError(f"{self.name} was ended by signal 9")
         return (self.ms[(self.seen - 1) % len(self.ms)],)
 
@@ -154,6 +157,28 @@ def test_a_baseline_that_fails_in_its_first_rounds_is_refused_and_the_next_takes
     rows = {row.name: row for row in screened.rows}
     assert rows["onnxruntime fp32"].reason == "onnxruntime fp32 was ended by signal 9"
     assert rows["openvino bf16"].outcome == "measured"
+
+
+def test_where_a_baseline_fails_later_no_other_is_blamed(vivit_bundle: Path) -> None:
+    def times(choice: Choice) -> Scripted:
+        return Scripted(choice.name, (4.0,), lives=3 if choice.backend == "onnxruntime" else math.inf)
+
+    with ExitStack() as stack, pytest.raises(BaselineFailed, match="onnxruntime fp32 was ended by signal 9"):
+        screen(ground_of(vivit_bundle, times), ("onnxruntime", "openvino"), stack)
+    ground = ground_of(vivit_bundle, lambda _: Scripted("larger", (4.0,)))
+    with ExitStack() as stack, pytest.raises(BaselineFailed, match="fp32 was ended by signal 9"):
+        give_more_clips(ground, lane(FP32), lane(INT8, 5.0), stack)
+
+
+def test_videos_are_held_against_the_first_that_answers_in_fp32(vivit_bundle: Path) -> None:
+    def times(choice: Choice) -> Scripted | Exception:
+        return BackendError("it refuses") if choice.name == "openvino fp32" else Scripted(choice.name, (1.0,))
+
+    ground = replace(ground_of(vivit_bundle, times), videos=Path("videos.npy"))
+    with ExitStack() as stack:
+        screened = screen(ground, ("openvino", "onnxruntime"), stack)
+    assert screened.baseline.row.name == "onnxruntime fp32"
+    assert {row.name: row.outcome for row in screened.rows}["openvino bf16"] == "measured"
 
 
 def test_where_nothing_answers_in_fp32_videos_have_no_measure(vivit_bundle: Path) -> None:

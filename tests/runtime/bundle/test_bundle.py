@@ -291,6 +291,7 @@ PROBLEMS: list[tuple[tuple[str | int, ...], object, str]] = [
     (("merging",), MERGING | {"tokens": [9, 10]}, "merging.tokens must be numbers above 0 that do not grow"),
     (("merging",), MERGING | {"tokens": []}, "merging.tokens must be numbers above 0 that do not grow"),
     (("merging",), MERGING | {"narrowest": -1}, "merging.narrowest must be 0 or more, got -1.0"),
+    (("merging",), MERGING | {"cosine": None}, "merging.one of cosine and farthest must be there, and the other null"),
     (("merging",), MERGING | {"same_label": 2}, "merging.cosine must be from -1 to 1, and same_label a share"),
 ]  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Windows by time, and that each is what classify would be shown."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +167,14 @@ def test_no_window_lies_over_missing_frames() -> None:
     assert [window.follows for window in found] == [False, True, True, False, True, True]
     # The last one before ends at 1.333 seconds, the first behind at 3.4: those of 1.9, 2.4 and 2.9 were due.
     assert [window.skipped for window in found] == [0, 0, 0, 3, 0, 0]
+
+
+def test_skipped_windows_are_counted_by_when_they_were_due() -> None:
+    """Frames a second apart and windows every 0.9 s: the last frame of a window may be up to a second before it."""
+    found = shown(frames([*at(2, 7), *at(2, 7, start=6.5)]), Grid(num_frames=2, spacing=1.0, every=0.9))
+    before, after = next(pair for pair in itertools.pairwise(found) if not pair[1].follows)
+    assert after.skipped == round((after.due - before.due) / 0.9) - 1
+    assert after.skipped != round((after.frames[-1].seconds - before.frames[-1].seconds) / 0.9) - 1
 
 
 def test_a_frame_may_stand_for_half_a_second_or_two_steps_of_the_clip() -> None:

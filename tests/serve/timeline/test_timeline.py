@@ -22,14 +22,14 @@ from windows import scoring_of, window
 from tubelet.preprocess.errors import MissingExtra, OutOfBounds, TubeletError
 from tubelet.preprocess.sources import Source
 from tubelet.runtime.load import load
-from tubelet.runtime.stream.answers import Event
+from tubelet.runtime.stream.answers import Event, Scoring, Window
 from tubelet.runtime.stream.events import EventRule, find_events
 from tubelet.runtime.stream.grid import Grid
 from tubelet.serve.timeline import picture as picture_module
 from tubelet.serve.timeline import record as record_module
 from tubelet.serve.timeline.page import page, row_spans
 from tubelet.serve.timeline.picture import SERIES, check_pillow, picture
-from tubelet.serve.timeline.record import Answers, Steps, Timeline, record
+from tubelet.serve.timeline.record import Answers, Steps, Timeline, _Recorder, record
 from tubelet.serve.timeline.tables import to_csv, to_json, to_vtt
 from tubelet.serve.timeline.thumbnails import boxed, frames_at, jpeg
 from tubelet.serve.timeline.times import clock, spoken, ticks
@@ -112,6 +112,20 @@ def test_a_time_that_jumps_back_stands_behind_what_came_before(videomae_bundle: 
     assert frames_at(Source.of(twice), [0.5], rotate=True, on_error="raise") is None
     write_timeline(found, Source.of(twice), tmp_path / "a.html", rotate=True, on_error="raise", force=False)
     assert "<img" not in (tmp_path / "a.html").read_text()
+
+
+def test_a_window_is_due_where_it_stands() -> None:
+    """Behind what came before the times of a file jumped back, by which the length of events is counted."""
+    recorder = _Recorder(1)
+    scoring = Scoring(("a", "b"), "scores", "single_label_classification")
+    due = []
+    for segment in (0, 1):
+        for number in range(3):
+            seconds = np.array([number, number + 1.0])
+            logits = np.zeros((1, 2), np.float32)
+            window = Window("it", 0, segment, seconds, logits, scoring, scoring.answer(logits, 1), float(number + 1))
+            due.append(recorder.placed(window).due)
+    assert due == sorted(set(due))
 
 
 def test_a_regression_and_a_label_that_is_none_are_refused(videomae_bundle: Path, video: Path) -> None:
