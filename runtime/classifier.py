@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,9 @@ from .model import VideoModel
 from .predictions import Answer, Prediction, Value, answer, merge_views
 from .prefetch import ahead, grouped
 from .reading import Clips, Reading, Video, prepare_crops, read_crops
-
-if TYPE_CHECKING:  # streams are imported where one is watched: a start that classifies files has no need of them
-    from .stream.answers import Scoring, SourceChange, Window
-    from .stream.frames import SourceFrame
-    from .stream.watch import Watchable, Watching
+from .stream.answers import Scoring, SourceChange, Window
+from .stream.frames import SourceFrame
+from .stream.watching import Watchable, Watching
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,10 +105,8 @@ class VideoClassifier(VideoModel):
         return self.bundle.problem_type
 
     @property
-    def scoring(self) -> "Scoring":
+    def scoring(self) -> Scoring:
         """How logits become scores and an answer."""
-        from .stream.answers import Scoring
-
         return Scoring(tuple(self.labels), self.spec.evaluation.averages, self.problem_type)
 
     def scores(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -183,7 +179,7 @@ class VideoClassifier(VideoModel):
 
     def watch(
         self,
-        source: "Watchable",
+        source: Watchable,
         *,
         every: float = 0.5,
         top_k: int = 5,
@@ -191,7 +187,7 @@ class VideoClassifier(VideoModel):
         stall_seconds: float | None = None,
         retries: int | None = None,
         seconds: float | None = None,
-    ) -> "Iterator[Window]":
+    ) -> Iterator[Window]:
         """Say what happens in a stream, or in a long file, window by window.
 
         The frames of a window lie as far apart as those that the model was trained on. `reading.fps` says how many
@@ -218,9 +214,6 @@ class VideoClassifier(VideoModel):
             VideoError: for what is no source, and for one that cannot be read.
             BackendError: where the engine fails.
         """
-        from .stream.answers import Window
-        from .stream.watch import Watching
-
         watching = Watching(every, top_k, 1, live, stall_seconds, retries, seconds)
         for found in self.watch_many([source], watching):
             if isinstance(found, Window):
@@ -230,12 +223,12 @@ class VideoClassifier(VideoModel):
 
     def watch_many(
         self,
-        sources: "Sequence[Watchable]",
-        watching: "Watching | None" = None,
+        sources: Sequence[Watchable],
+        watching: Watching | None = None,
         *,
         stop: threading.Event | None = None,
-        see: "Callable[[SourceFrame], None] | None" = None,
-    ) -> "Iterator[Window | SourceChange]":
+        see: Callable[[SourceFrame], None] | None = None,
+    ) -> Iterator[Window | SourceChange]:
         """Watch several sources with one model; windows that are ready at the same time go through it together.
 
         Args:
@@ -253,7 +246,7 @@ class VideoClassifier(VideoModel):
             VideoError: for what is no source.
             BackendError: where the engine fails.
         """
-        from .stream.watch import Asked, Watching, watch_sources
+        from .stream.watch import Asked, watch_sources  # a start that classifies files has no need of it
 
         watching = Watching() if watching is None else watching
         _check_top_k(watching.top_k)

@@ -1,6 +1,6 @@
 """MaskedVideoModel: a bundle that draws what it is not shown."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,26 +9,22 @@ from ..preprocess.errors import BundleError, OutOfBounds
 from .model import VideoModel
 from .reading import Video, as_read
 from .tokens import TubeMask
-
-if TYPE_CHECKING:  # imported where it draws: `load` knows this class, whatever it loads
-    from .visual.reconstruction import Pretraining, Reconstruction
+from .visual.reconstruction import Pretraining, Reconstruction, reconstruct_clip
 
 
 class MaskedVideoModel(VideoModel):
     """A bundle for masked-modeling at work."""
 
     @property
-    def pretraining(self) -> "Pretraining":
+    def pretraining(self) -> Pretraining:
         """How many tokens its graph is made to draw, and how its pixels come out."""
-        from .visual.reconstruction import Pretraining
-
         counts = {graph_input.name: graph_input.shape[1] for graph_input in self.bundle.graphs[0].inputs}
         masked = counts.get("masked")
         if not isinstance(masked, int) or self.bundle.norm_pix_loss is None:
             raise BundleError(f"{self.bundle.path} does not say what its graph draws", fix="export it again")
         return Pretraining(self.bundle.tubelet, masked, self.bundle.norm_pix_loss)
 
-    def reconstruct(self, video: Video, *, seed: int = 0) -> "Reconstruction":
+    def reconstruct(self, video: Video, *, seed: int = 0) -> Reconstruction:
         """Hide most tubelets of one clip of a video, and have the model draw them from the others.
 
         Args:
@@ -40,7 +36,6 @@ class MaskedVideoModel(VideoModel):
             VideoError: for what is no video.
             BackendError: where the engine fails.
         """
-        from .visual.reconstruction import reconstruct_clip
 
         def infer(clips: NDArray[Any], mask: TubeMask) -> NDArray[np.float32]:
             return self.run(clips, **mask._asdict())["logits"]

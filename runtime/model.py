@@ -15,11 +15,11 @@ from .bounds import check_choice
 from .bundle.bundle import Bundle
 from .bundle.memory import clips_at_once
 from .reading import Clips, Reading, Video, as_read, prepare_clips, read_clips, read_crops
+from .visual.explanation import Attentions, Explanation, explain_clip
+from .visual.rollout import Method
 
-if TYPE_CHECKING:  # imported where they are needed: a start that classifies has no need of them
+if TYPE_CHECKING:
     from .tuning.record import Choice
-    from .visual.explanation import Explanation
-    from .visual.rollout import Method
 
 # The reading of a model and the sha256 of its bundle -> the same model, opened again.
 Again = Callable[[Reading, str], "VideoModel"]
@@ -56,7 +56,7 @@ class VideoModel:
         self._backend = backend
         self._again = again
 
-    def explain(self, video: Video, *, method: "Method" = "rollout") -> "Explanation":
+    def explain(self, video: Video, *, method: Method = "rollout") -> Explanation:
         """Show what the model looked at in one clip of a video.
 
         Args:
@@ -71,16 +71,13 @@ class VideoModel:
         """
         return self.explain_shown(self._one_clip(video), method=method)
 
-    def explain_shown(self, frames: Frames, *, method: "Method" = "rollout") -> "Explanation":
+    def explain_shown(self, frames: Frames, *, method: Method = "rollout") -> Explanation:
         """Show what the model looked at in a clip that was read for it.
 
         Args:
             frames: T of them, resized and cut: a clip of what `read_crops` gives.
             method: as for `explain`, and so are the errors.
         """
-        from .visual.explanation import Attentions, explain_clip
-        from .visual.rollout import Method
-
         check_choice("method", method, get_args(Method))
         if not self.attentions:
             raise BundleError(
@@ -114,8 +111,6 @@ class VideoModel:
 
     def _attention_rows(self) -> tuple[list[str], ...]:
         """Their names, by what they are attentions of."""
-        from .visual.explanation import Attentions
-
         names = [output.name for output in self.bundle.graphs[0].outputs]
         return tuple([name for name in names if name.startswith(f"{row}.")] for row in Attentions._fields)
 

@@ -97,7 +97,7 @@ def test_commands_load_what_they_are_for(tmp_path: Path) -> None:
 
 
 def test_a_start_that_classifies_a_file_loads_nothing_else(vivit_bundle: Path, video: Path, tmp_path: Path) -> None:
-    """No streams, pictures, archives or clusters, and no engine but the one that runs."""
+    """No sources of streams, archives or clusters, and no engine but the one that runs."""
     code = (
         "import atexit, sys; from tubelet.__main__ import run; "
         "atexit.register(lambda: print(sorted(m for m in sys.modules if m[:8] == 'tubelet.'))); run()"
@@ -107,31 +107,39 @@ def test_a_start_that_classifies_a_file_loads_nothing_else(vivit_bundle: Path, v
     loaded = ast.literal_eval(result.stdout.splitlines()[-1])
     assert "tubelet.runtime.backends.ort" in loaded
     others = (
-        "stream",
-        "visual",
+        "stream.watch.",
+        "stream.source",
+        "stream.reader",
+        "stream.connection",
+        "visual.picture",
         "archive.run",
-        "tuning.tune",
+        "tuning.record",
+        "tuning.machine",
         "proof",
         "bundle.engines",
         "backends.trt",
         "backends.openvino",
     )
     for room in (*(f"tubelet.runtime.{name}" for name in others), "tubelet.serve", "tubelet.bench", "tubelet.exporter"):
-        assert not [name for name in loaded if name.startswith(room)]
+        assert not [name for name in loaded if f"{name}.".startswith(room)]
 
 
 def test_the_command_has_numpy_start_no_threads(tmp_path: Path) -> None:
     """Of its BLAS, unless the environment asks for them; and a library leaves the environment alone."""
     code = "import os, sys; from tubelet.__main__ import run; import atexit; name = 'OPENBLAS_NUM_THREADS'; "
     code += "atexit.register(lambda: print(os.environ.get(name), file=sys.stderr)); "
-    assert python("-c", code + "run()", "--version", cwd=tmp_path).stderr == "1\n"
-    assert (
-        python(
-            "-c", f"import os; os.environ['OPENBLAS_NUM_THREADS'] = '3'; {code}run()", "--version", cwd=tmp_path
-        ).stderr
-        == "3\n"
-    )
-    assert python("-c", code + "import tubelet; tubelet.load", cwd=tmp_path).stderr == "None\n"
+    free, asked = "os.environ.pop(name, None); ", "os.environ[name] = '3'; "
+    assert python("-c", code + free + "run()", "--version", cwd=tmp_path).stderr == "1\n"
+    assert python("-c", code + asked + "run()", "--version", cwd=tmp_path).stderr == "3\n"
+    assert python("-c", code + free + "import tubelet; tubelet.load", cwd=tmp_path).stderr == "None\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are looked up in /proc")
+def test_numpy_is_imported_once_its_threads_are_known(vivit_bundle: Path, tmp_path: Path) -> None:
+    code = "import atexit, os, sys; os.environ.pop('OPENBLAS_NUM_THREADS', None); from tubelet.__main__ import run; "
+    code += "atexit.register(lambda: print('numpy' in sys.modules, len(os.listdir('/proc/self/task')))); run()"
+    result = python("-c", code, "info", str(vivit_bundle), cwd=tmp_path)
+    assert result.stdout.splitlines()[-1] == "True 1"
 
 
 @pytest.mark.parametrize("folder", ["elsewhere", "root"])

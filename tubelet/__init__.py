@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; _DEFINED_IN says the sa
     from .runtime.reading import Reading
     from .runtime.stream.answers import Event, SourceChange, Window
     from .runtime.stream.events import EventRule, find_events
-    from .runtime.stream.watch import Watching
+    from .runtime.stream.watching import Watching
 
     __version__: str
 
@@ -80,7 +80,7 @@ _DEFINED_IN = {
     "VideoError": "preprocess.errors",
     "VideoModel": "runtime.model",
     "VideoOutOfMemory": "preprocess.errors",
-    "Watching": "runtime.stream.watch",
+    "Watching": "runtime.stream.watching",
     "Window": "runtime.stream.answers",
     "check": "runtime.proof.check",
     "export": "exporter.front_door",

@@ -1,6 +1,7 @@
 """What comes out of a source: frames, and what becomes of the source itself."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Event
 from typing import Literal
@@ -10,6 +11,8 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 Picture = VideoFrame | NDArray[np.uint8]
+# Frames from Python with their times: a VideoFrame of PyAV or uint8 (H, W, 3) in RGB, and seconds or None.
+GivenFrames = Iterable[tuple[Picture, float | None]]
 
 LATE_SECONDS = 1.0  # behind its own speed, after which a stream starts over with it
 FAR_SECONDS = 60.0  # ahead of it likewise: a live playlist lists less

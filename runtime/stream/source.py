@@ -20,24 +20,22 @@ from av.video.frame import VideoFrame
 from ...preprocess.decode import OnError
 from ...preprocess.errors import OutOfBounds, VideoError
 from ...preprocess.live import LiveSource
-from ...preprocess.sources import MAX_MB, FileLike, Source, is_file_like
+from ...preprocess.sources import MAX_MB, Source, is_file_like
 from ...preprocess.through import read_through
 from ..bounds import shown
 from .address import source_of
 from .back_off import BackOff
 from .connection import connected
 from .frames import Pace, Picture, Segments, SourceFrame, SourceState
+from .watching import Watchable
 
 MOST_STALL_SECONDS = 86_400.0
 
-__all__ = ["BackOff", "GivenFrames", "SourceFrame", "SourceState", "open_source"]
-
-# Frames from Python with their times: a VideoFrame of PyAV or uint8 (H, W, 3) in RGB, and seconds or None.
-GivenFrames = Iterable[tuple[Picture, float | None]]
+__all__ = ["BackOff", "SourceFrame", "SourceState", "open_source"]
 
 
 def open_source(
-    source: FileLike | Source | GivenFrames,
+    source: Watchable,
     *,
     live: bool | None = None,
     stall_seconds: float | None = None,

@@ -13,21 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...preprocess.errors import OutOfBounds, VideoError
-from ...preprocess.sources import FileLike, Source, is_file_like
+from ...preprocess.errors import VideoError
+from ...preprocess.sources import is_file_like
 from ...preprocess.spec import ClipSpec
-from ..bounds import shown
 from ..reading import Reading
 from .address import source_of
 from .answers import Scoring, SourceChange, Window
 from .frames import SourceFrame, SourceState
 from .grid import Grid, grid_of
 from .reader import Due, Stream, preparer, seen, until
-from .source import GivenFrames, open_source
+from .source import open_source
+from .watching import Watchable, Watching
 from .windows import DueWindow, windows
-
-# What can be watched; see `open_source`.
-Watchable = FileLike | Source | GivenFrames
 
 LEAST_DEPTH = 2  # windows of a file that are ready ahead of the model
 CLOSING_SECONDS = 2.0  # that a reader gets to end; one that waits for a packet ends when that comes
@@ -48,32 +45,6 @@ class Asked:
     reading: Reading
     scoring: Scoring
     infer: Callable[[NDArray[Any]], NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Watching:
-    """How sources are watched.
-
-    every:         seconds from one window to the next
-    top_k:         labels in an answer
-    batch:         windows in one run of the graph
-    live:          drop what is late (True), or wait (False); None: as the source is
-    stall_seconds: without a frame, after which a stream is lost; None is the source's own
-    retries:       how many times a lost stream is opened again; None is for ever
-    seconds:       after which watching ends, by a file's time and by the clock of a stream; None is never
-    """
-
-    every: float = 0.5
-    top_k: int = 5
-    batch: int = 1
-    live: bool | None = None
-    stall_seconds: float | None = None
-    retries: int | None = None
-    seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.seconds is not None and not 0 < self.seconds < float("inf"):
-            raise OutOfBounds(f"seconds must be above 0, got {shown(self.seconds)}")
 
 
 _Taken = tuple[Stream, DueWindow | SourceState | Exception]

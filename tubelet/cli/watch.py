@@ -19,7 +19,7 @@ from ..runtime.stream.answers import Event, SourceChange, Window
 from ..runtime.stream.events import EventFinder, EventRule
 from ..runtime.stream.frames import SourceFrame
 from ..runtime.stream.grid import grid_of
-from ..runtime.stream.watch import Watching
+from ..runtime.stream.watching import Watching
 from ..serve.annotated import AnnotatedVideo, annotated_video
 from .event_options import event_options, no_event
 from .options import bundle_argument, engine_options, note

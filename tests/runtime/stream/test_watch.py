@@ -18,7 +18,8 @@ from tubelet.preprocess.spec import ClipSpec, Evaluation, Sampling, ShortestEdge
 from tubelet.runtime.load import load
 from tubelet.runtime.reading import Reading
 from tubelet.runtime.stream.answers import Scoring, SourceChange, Window
-from tubelet.runtime.stream.watch import Asked, Watchable, Watching, watch_sources
+from tubelet.runtime.stream.watch import Asked, watch_sources
+from tubelet.runtime.stream.watching import Watchable, Watching
 from tubelet.runtime.stream.windows import PreparedFrame
 
 # A window spans 0.2 seconds: 3 frames, 0.1 s apart.
