@@ -46,6 +46,11 @@ class Machine:
     def matrix_flags(self) -> tuple[str, ...]:
         return tuple(flag for flag in MATRIX_FLAGS if flag in self.flags)
 
+    @property
+    def processor(self) -> str:
+        """The CPU, and the flags that products depend on."""
+        return f"{self.cpu} ({' '.join(self.matrix_flags)})" if self.matrix_flags else self.cpu
+
 
 def examine_machine() -> Machine:
     """Read what the system says about itself, and change nothing."""

@@ -156,10 +156,9 @@ def _columns(names: list[str], rows: list[list[str]]) -> str:
 
 def _headline(report: LatencyReport) -> str:
     machine = report.machine
-    flags = f" ({' '.join(machine.matrix_flags)})" if machine.matrix_flags else ""
     lines = [
         f"{report.model}: clips of {' x '.join(map(str, report.clip_shape))}, {2e-9 * report.macs:,.1f} GFLOP each",
-        f"{machine.cpu}{flags}",
+        machine.processor,
         f"{report.threads} threads on {len(machine.cores_allowed)} cores, {report.rounds} rounds, subjects in turn",
     ]
     best = [rate for precision in LIMITED if (rate := report.best_rate(precision)) is not None]

@@ -35,6 +35,7 @@ from tubelet.preprocess.frames import Timeline
 from tubelet.preprocess.sampling import clip_views, distinct
 from tubelet.runtime.progress import Progress, StatusLine
 from tubelet.runtime.reading import prepare_crops, read_crops
+from tubelet.runtime.storage.written import written_file
 
 RATE = 30
 KEYFRAMES = 2 * RATE  # frames from one to the next
@@ -95,9 +96,8 @@ def film(folder: Path, size: str, name: str) -> Path:
     """The film of a size and codec, made where it is not there yet."""
     path = folder / f"{size}-{name}.mp4"
     if not path.exists():
-        unfinished = folder / f"unfinished-{path.name}"
-        encode(unfinished, size, CODECS[name])
-        unfinished.rename(path)
+        with written_file(path) as beside:
+            encode(beside, size, CODECS[name])
     return path
 
 
@@ -247,6 +247,7 @@ def share(
     folder: Path,
 ) -> None:
     """Take one clip of each film, step by step."""
+    click.echo(about_the_machine())
     folder.mkdir(parents=True, exist_ok=True)
     lacking = missing_encoders()
     with StatusLine() as progress, ExitStack() as stack:
@@ -257,7 +258,6 @@ def share(
                 films[f"{size} {codec}"] = film(folder, size, codec)
         models = {path.name: stack.enter_context(load(path, precision=precision)) for path in bundles}
         rows = measure_share(models, films, rounds, progress)
-    click.echo(about_the_machine())
     if lacking:
         click.echo(f"this build of FFmpeg has no encoder for {', '.join(lacking)}")
     for name, lines in rows.items():
@@ -277,10 +277,11 @@ def threads(
     bundle: Path, precision: str, size: str, codec: str, counts: tuple[int, ...], files: int, rounds: int, folder: Path
 ) -> None:
     """Classify copies of a film by threads of the model and readers ahead of it."""
+    click.echo(about_the_machine())
     folder.mkdir(parents=True, exist_ok=True)
     with StatusLine() as progress:
         lines = measure_threads(bundle, precision, film(folder, size, codec), counts, files, rounds, progress)
-    click.echo("\n".join([about_the_machine(), f"{bundle.name} {precision}, {size} {codec}", *lines]))
+    click.echo("\n".join([f"{bundle.name} {precision}, {size} {codec}", *lines]))
 
 
 if __name__ == "__main__":

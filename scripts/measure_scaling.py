@@ -24,7 +24,8 @@ from about_machine import about_the_machine
 from svg import svg
 
 from tubelet.bench import subject
-from tubelet.bench.measure import VISIT_SECONDS, write_inputs
+from tubelet.bench.measure import Tally, write_inputs
+from tubelet.bench.measurement import Subject
 from tubelet.bench.plots import Plot, Series, lines
 from tubelet.bench.process import Process, start
 from tubelet.bench.worker import Settings
@@ -56,31 +57,28 @@ class Memory:
     """What a process holds, in MB.
 
     shared: its part of pages that others may hold too, which are those of files; own: pages that are its alone
-    resident: all of its pages, whoever else holds them
+    peak:   the most that it held, whoever else holds it
     """
 
     shared: float
     own: float
-    resident: float
     peak: float
 
 
-def begin(bundle: Bundle, precision: str, threads: int, batch: int, folder: Path, stack: ExitStack) -> Process:
+def begin(bundle: Bundle, precision: str, threads: int, batch: int, inputs: Path, stack: ExitStack) -> Process:
     """A process that has loaded the graph and run a batch once."""
-    inputs = folder / f"graph-{batch}.npy"
-    if not inputs.exists():
-        write_inputs(bundle, batch, folder)
     settings = Settings(ENGINE, precision, batch, threads, str(bundle.path), str(inputs), None, None)
     return stack.enter_context(
         start(subject, settings.to_json(), name=f"{precision} at batch {batch}", threads=threads)
     )
 
 
-def visit(process: Process) -> tuple[float, float]:
+def visit(tally: Tally) -> tuple[float, float]:
     """Milliseconds of a run on the clock, the median, and of the CPU, the mean."""
-    before = cpu_ms_used(process.pid)
-    runs = process.run(VISIT_SECONDS)
-    return statistics.median(runs), (cpu_ms_used(process.pid) - before) / len(runs)
+    before = cpu_ms_used(tally.process.pid)
+    tally.visit()
+    runs = tally.rounds_ms[-1]
+    return statistics.median(runs), (cpu_ms_used(tally.process.pid) - before) / len(runs)
 
 
 def cpu_ms_used(pid: int) -> float:
@@ -100,28 +98,31 @@ def measure_batches(
     found = []
     for batch in batches:
         with TemporaryDirectory() as folder, ExitStack() as stack:
+            inputs = write_inputs(bundle, batch, Path(folder))["graph"]
             subjects = {}
             for precision, count in product(precisions, threads):
                 progress(f"batch {batch}: starting {precision} with {count} threads")
-                subjects[precision, count] = begin(bundle, precision, count, batch, Path(folder), stack)
+                process = begin(bundle, precision, count, batch, inputs, stack)
+                subjects[precision, count] = Tally(Subject(ENGINE, precision, batch), process, ())
+            for tally in subjects.values():
+                tally.warm_up()
             taken: dict[tuple[str, int], list[tuple[float, float]]] = {key: [] for key in subjects}
             for number in range(1, rounds + 1):
-                for (precision, count), process in subjects.items():
+                for (precision, count), tally in subjects.items():
                     progress(f"batch {batch}: round {number} of {rounds}, {precision} with {count} threads")
-                    taken[precision, count].append(visit(process))
-            for (precision, count), process in subjects.items():
+                    taken[precision, count].append(visit(tally))
+            for (precision, count), tally in subjects.items():
                 clock, cpu = zip(*taken[precision, count], strict=True)
                 clip_ms, cpu_ms = statistics.median(clock) / batch, statistics.median(cpu) / batch
-                found.append(Cost(precision, count, batch, clip_ms, cpu_ms, process.peak_memory_mb() or 0.0))
+                found.append(Cost(precision, count, batch, clip_ms, cpu_ms, tally.process.peak_memory_mb() or 0.0))
     return found
 
 
-def memory_of(pid: int) -> Memory:
+def memory_of(process: Process) -> Memory:
     """What the system says of a process; see proc_pid_smaps(5)."""
-    pages = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    own, shared, resident = (float(pages[name].split()[0]) / 1024 for name in ("Pss_Anon", "Pss_File", "Rss"))
-    return Memory(shared, own, resident, float(status["VmHWM"].split()[0]) / 1024)
+    pages = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:])
+    own, shared = (float(pages[name].split()[0]) / 1024 for name in ("Pss_Anon", "Pss_File"))
+    return Memory(shared, own, process.peak_memory_mb() or 0.0)
 
 
 def measure_processes(
@@ -130,12 +131,13 @@ def measure_processes(
     """Start processes until there are as many as the largest of `counts`, and look at all at each of them."""
     found = []
     with TemporaryDirectory() as folder, ExitStack() as stack:
+        inputs = write_inputs(bundle, 1, Path(folder))["graph"]
         started: list[Process] = []
         for count in sorted(set(counts)):
             while len(started) < count:
                 progress(f"{precision}: process {len(started) + 1} of {max(counts)}")
-                started.append(begin(bundle, precision, threads, 1, Path(folder), stack))
-            found.append((count, [memory_of(process.pid) for process in started]))
+                started.append(begin(bundle, precision, threads, 1, inputs, stack))
+            found.append((count, [memory_of(process) for process in started]))
     return found
 
 
@@ -148,7 +150,7 @@ def processes_table(found: Iterable[tuple[str, float, list[tuple[int, list[Memor
     titles = ("graph", "processes", "peak of one", "together", "files", "own", "as many times one")
     rows = ["".join(f"{title:>18}" for title in ("MB", *titles))]
     for precision, graph, counted in found:
-        (_, (alone, *_)), *_ = counted
+        alone = counted[0][1][0]
         for count, held in counted:
             files, own = sum(one.shared for one in held), sum(one.own for one in held)
             share = (files + own) / (count * (alone.shared + alone.own))
@@ -176,20 +178,18 @@ def batches_table(costs: Sequence[Cost]) -> str:
     return "\n".join(rows)
 
 
-def draw(costs: Sequence[Cost], *, of_cpu: bool) -> Plot:
-    """Milliseconds of a clip by batch, a line for each precision and number of threads.
-
-    of_cpu: those of the CPU, which hold on a busy machine, and not those on the clock
-    """
+def draw(costs: Sequence[Cost]) -> Plot:
+    """Milliseconds of a clip on the clock by batch, a line for each precision and number of threads."""
     batches = sorted({one.batch for one in costs})
     names = list(dict.fromkeys(one.name for one in costs))
-    known = {(one.name, one.batch): one.cpu_ms if of_cpu else one.clip_ms for one in costs}
+    known = {(one.name, one.batch): one.clip_ms for one in costs}
     series = [
         Series(name, COLOURS[i % len(COLOURS)], tuple(known.get((name, batch), float("nan")) for batch in batches))
         for i, name in enumerate(names)
     ]
-    unit = "ms of CPU for a clip" if of_cpu else "ms for a clip"
-    return lines(series, batches, unit, "clips in a batch", "What a clip costs by batch, precision and threads")
+    return lines(
+        series, batches, "ms for a clip", "clips in a batch", "What a clip costs by batch, precision and threads"
+    )
 
 
 bundle_argument = click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -228,11 +228,10 @@ def batches(
 @main.command(name="draw")
 @click.argument("measured", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--svg", "picture", required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--cpu", "of_cpu", is_flag=True, help="Draw the time of the CPU, which holds on a busy machine.")
-def draw_command(measured: tuple[Path, ...], picture: Path, of_cpu: bool) -> None:
+def draw_command(measured: tuple[Path, ...], picture: Path) -> None:
     """Draw what `batches` measured, of one model, and print it in one table."""
     costs = [Cost(**values) for path in measured for values in json.loads(path.read_text(encoding="utf-8"))]
-    picture.write_text(svg(draw(costs, of_cpu=of_cpu)), encoding="utf-8")
+    picture.write_text(svg(draw(costs)), encoding="utf-8")
     click.echo(batches_table(costs))
 
 
@@ -244,12 +243,12 @@ def draw_command(measured: tuple[Path, ...], picture: Path, of_cpu: bool) -> Non
 def processes(bundle: Path, precisions: tuple[str, ...], counts: tuple[int, ...], threads: int) -> None:
     """Look at the memory of processes that have each answered once."""
     opened = Bundle.open(bundle)
+    click.echo(about_the_machine())
     with StatusLine() as progress:
         found = [
             (name, weights_mb(opened, name), measure_processes(opened, name, (1, *counts), threads, progress))
             for name in precisions
         ]
-    click.echo(about_the_machine())
     click.echo(processes_table(found))
 
 

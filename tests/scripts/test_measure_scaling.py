@@ -11,7 +11,10 @@ from svg import svg
 
 NAME = "{http://www.w3.org/2000/svg}"
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is looked up in /proc")
+pytestmark = pytest.mark.skipif(
+    not all(Path("/proc/self", name).exists() for name in ("smaps_rollup", "schedstat")),
+    reason="memory and time of the CPU are looked up in /proc",
+)
 
 
 def scaling(*arguments: object) -> Result:
@@ -40,7 +43,7 @@ def test_a_curve_has_a_dot_for_each_batch_and_costs_are_higher_up() -> None:
         Cost("fp32", 1, 4, 20.0, 8.0, 90.0),
         Cost("int8", 2, 1, 10.0, 9.0, 80.0),
     ]
-    drawn = ElementTree.fromstring(svg(draw(costs, of_cpu=False)))
+    drawn = ElementTree.fromstring(svg(draw(costs)))
     dots = {
         dot.findtext(f"{NAME}title"): (float(dot.attrib["cx"]), float(dot.attrib["cy"]))
         for dot in drawn.iter(f"{NAME}circle")
@@ -52,7 +55,6 @@ def test_a_curve_has_a_dot_for_each_batch_and_costs_are_higher_up() -> None:
     assert dots.keys() == {first, later, other}
     assert dots[first][0] == dots[other][0] < dots[later][0]
     assert dots[first][1] < dots[later][1] < dots[other][1]
-    assert "fp32, 1 thread: 8 ms of CPU for a clip" in svg(draw(costs, of_cpu=True))
 
 
 def test_processes_are_added_up(vivit_bundle: Path) -> None:
@@ -60,10 +62,10 @@ def test_processes_are_added_up(vivit_bundle: Path) -> None:
     one, two = (line.split() for line in lines[2:])
     assert (one[0], one[2], two[2]) == ("fp32", "1", "2")
     assert one[-1] == "1.00"
-    assert int(one[4]) < int(two[4]) < 2 * int(one[4])  # what they share counts once
+    assert int(one[6]) < int(two[6])  # each has memory of its own
 
 
 def test_what_processes_share_is_counted_once() -> None:
-    alone, beside = Memory(300.0, 100.0, 400.0, 450.0), Memory(150.0, 100.0, 400.0, 450.0)
+    alone, beside = Memory(300.0, 100.0, 450.0), Memory(150.0, 100.0, 450.0)
     rows = processes_table([("fp32", 300.0, [(1, [alone]), (2, [beside, beside])])]).splitlines()
     assert rows[2].split() == ["fp32", "300", "2", "450", "500", "300", "200", "0.62"]
