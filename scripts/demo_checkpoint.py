@@ -184,7 +184,7 @@ def how_trained(family: str, training: Training) -> str:
     return (
         f"    python scripts/train_demo.py {family} --out FIRST\n{command} --from FIRST\n\n"
         f"First from scratch, on motions that last for the whole clip. Then {run}\n"
-        "In every second of these clips a motion may begin or end, as in the windows of a stream."
+        "In half of these clips a motion may begin or end, as in the windows of a stream."
     )
 
 

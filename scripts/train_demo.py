@@ -44,6 +44,7 @@ from tubelet.runtime.storage.written import written_file
 
 STEPS = 2200
 BATCH = 32
+MOST_STEPS = (FIRST_FURTHER_SEED - FIRST_TRAINING_SEED) // BATCH  # a first run takes no clip of a further one
 LEARNING_RATE = 1.5e-3
 STEPS_BETWEEN_SAVES = 100
 HELD_OUT_CLIPS = 1000
@@ -207,7 +208,7 @@ def score_model(model: Model, spec: ClipSpec) -> Scores:
     "--out", type=click.Path(path_type=Path), help="The checkpoint's folder.  [default: artifacts/demo/FAMILY]"
 )
 @click.option(
-    "--steps", type=click.IntRange(20), default=STEPS, show_default=True, help=f"How many, of {BATCH} clips each."
+    "--steps", type=click.IntRange(20, MOST_STEPS), default=STEPS, show_default=True, help=f"How many, of {BATCH} clips each."
 )
 @click.option(
     "--from",
