@@ -208,7 +208,11 @@ def score_model(model: Model, spec: ClipSpec) -> Scores:
     "--out", type=click.Path(path_type=Path), help="The checkpoint's folder.  [default: artifacts/demo/FAMILY]"
 )
 @click.option(
-    "--steps", type=click.IntRange(20, MOST_STEPS), default=STEPS, show_default=True, help=f"How many, of {BATCH} clips each."
+    "--steps",
+    type=click.IntRange(20, MOST_STEPS),
+    default=STEPS,
+    show_default=True,
+    help=f"How many, of {BATCH} clips each.",
 )
 @click.option(
     "--from",
