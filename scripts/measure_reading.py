@@ -251,12 +251,12 @@ def share(
     folder.mkdir(parents=True, exist_ok=True)
     lacking = missing_encoders()
     with StatusLine() as progress, ExitStack() as stack:
+        models = {str(path): stack.enter_context(load(path, precision=precision)) for path in bundles}
         films: dict[str, Path] = {}
         for size, codec in product(sizes, codecs):
             if codec not in lacking:
                 progress(f"making {size} {codec}")
                 films[f"{size} {codec}"] = film(folder, size, codec)
-        models = {path.name: stack.enter_context(load(path, precision=precision)) for path in bundles}
         rows = measure_share(models, films, rounds, progress)
     if lacking:
         click.echo(f"this build of FFmpeg has no encoder for {', '.join(lacking)}")

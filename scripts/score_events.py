@@ -23,7 +23,7 @@ from motion import LABELS, MOTIONS, STILL, Motion, Shape, motion_of, random_scen
 from numpy.typing import NDArray
 
 from tubelet import Event, EventRule, VideoClassifier, find_events, load
-from tubelet.preprocess.errors import BundleError, TubeletError
+from tubelet.preprocess.errors import BundleError, OutOfBounds, TubeletError
 from tubelet.runtime.backends import BACKENDS, DEFAULT_BACKEND
 from tubelet.runtime.progress import StatusLine
 from tubelet.runtime.stream.grid import grid_of
@@ -208,6 +208,8 @@ def score_events(model: VideoClassifier, folder: Path, *, seed: int, seconds: fl
     """
     rule, grid = EventRule(labels=MOTIONS), grid_of(model.spec, fps=None, every=every)
     takes = film(seed, seconds, window=grid.span, least=rule.min_seconds + every + grid.span)
+    if not takes:
+        raise OutOfBounds(f"a film of {seconds:g} s with a window every {every:g} s has no time for a motion")
     path = folder / f"{seed}.mp4"
     write_film(path, seed, takes)
     events = list(find_events(model.watch(path, every=every), rule))
@@ -216,8 +218,8 @@ def score_events(model: VideoClassifier, folder: Path, *, seed: int, seconds: fl
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--minutes", type=click.FloatRange(min=1), default=10.0, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--minutes", type=click.FloatRange(1, 1440), default=10.0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--every", type=float, default=0.5, show_default=True)
 @click.option("--backend", type=click.Choice(list(BACKENDS)), default=DEFAULT_BACKEND, show_default=True)
 @click.option("--precision", default="fp32", show_default=True)

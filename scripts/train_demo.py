@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from demo_checkpoint import CONFIGS, Scores, Training, build, demo_spec, write_checkpoint
 from motion import FIRST_FURTHER_SEED, FIRST_TRAINING_SEED
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from score_demo import filmed_frames, rendered_frames, score
 from torch import Tensor, nn
@@ -133,7 +134,11 @@ def start(family: str, steps: int, checkpoint: Path | None = None) -> TrainingRu
     if checkpoint is None:
         initialise(model)
     else:
-        model.load_state_dict(load_file(checkpoint / WEIGHTS))
+        try:
+            model.load_state_dict(load_file(checkpoint / WEIGHTS))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise click.ClickException(f"{checkpoint} holds no weights of the demo {family}: {reason}") from error
     probe = PoseProbe(model)
     optimizer = torch.optim.AdamW(
         [*model.parameters(), *probe.parameters()], lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05, fused=True
@@ -205,7 +210,9 @@ def score_model(model: Model, spec: ClipSpec) -> Scores:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("family", type=click.Choice(list(CONFIGS)))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="The checkpoint's folder.  [default: artifacts/demo/FAMILY]"
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The checkpoint's folder.  [default: artifacts/demo/FAMILY]",
 )
 @click.option(
     "--steps",
@@ -217,7 +224,7 @@ def score_model(model: Model, spec: ClipSpec) -> Scores:
 @click.option(
     "--from",
     "checkpoint",
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Go on from the weights of this checkpoint, with motions that begin and end.",
 )
 def main(family: str, out: Path | None, steps: int, checkpoint: Path | None) -> None:

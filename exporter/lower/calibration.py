@@ -29,7 +29,7 @@ class CalibrationClips:
     videos: tuple[Path, ...] = ()
 
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
-        frames = (read_clip(video, self.spec) for video in self.videos)
+        frames = (_clip_of(video, self.spec) for video in self.videos)
         for number, clip in enumerate(frames if self.videos else map(Frames.from_array, self.reference.clips)):
             others = {name: array[[number % len(array)]] for name, array in self.reference.inputs.items()}  # (1, ...)
             yield {self.spec.input_name: prepare(clip, self.spec)[np.newaxis], **others}
@@ -59,6 +59,15 @@ def calibration_videos(given: Sequence[Path], *, say: Progress) -> tuple[Path, .
             raise VideoError(f"{path} holds no videos to calibrate on", fix=fix if nested else None)
         videos += found
     return tuple(videos)
+
+
+def _clip_of(video: Path, spec: ClipSpec) -> Frames:
+    try:
+        return read_clip(video, spec)
+    except VideoOutOfMemory:
+        raise
+    except VideoError as error:
+        raise VideoError(error.message, fix="leave it out of --calibrate, or name another") from error
 
 
 def _is_video(path: Path, say: Progress) -> bool:

@@ -97,9 +97,12 @@ def written_file(path: Path, *, follow_link: bool = False, say: Progress = silen
         say: called with what a user should keep.
 
     Raises:
-        NotWritten: where the system refuses it. What lay at `path` then still does.
+        NotWritten: where the system refuses it, and for a device or a pipe, which a file would replace. What lay at
+            `path` then still does.
     """
     target = path.resolve() if follow_link else path
+    if target.exists() and not target.is_symlink() and not (target.is_file() or target.is_dir()):
+        raise NotWritten(f"{target} is no file: it would be replaced by one", fix="choose another name")
     with naming(target), scratch(target.parent, target.name, say=say) as folder:
         beside = folder / path.name
         yield beside

@@ -81,8 +81,10 @@ def write_video(path: Path, pixels: Pixels, rate: int, *, crf: int = 23) -> None
     height, width = pixels.shape[1:3]
     pixels = np.pad(pixels, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     with av.open(path, "w") as container:
-        # One thread, because x264's result depends on how many there are.
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf), "threads": "1"})
+        # The same pixels give the same file: x264's result depends on how many threads there are, and what it finds
+        # when it looks ahead is not the same each time.
+        options = {"crf": str(crf), "threads": "1", "x264-params": "rc-lookahead=0:sync-lookahead=0:mbtree=0"}
+        stream = container.add_stream("libx264", rate=rate, options=options)
         assert isinstance(stream, VideoStream)
         stream.height, stream.width = pixels.shape[1:3]
         stream.pix_fmt = "yuv420p"

@@ -221,8 +221,9 @@ def said(event: Event) -> str:
 
 def _events(timeline: Timeline, colour: dict[str, str], pictures: Sequence[bytes | None], link: str | None) -> str:
     if not timeline.events:
-        best = "" if len(timeline.steps.scores) == 0 else f" The highest score is {timeline.steps.scores.max():.0%}."
-        return f"<p>None: no label reaches a score of {timeline.rule.on:.0%}.{best}</p>"
+        rule, scores = timeline.rule, timeline.steps.scores[:, timeline.rule.numbers(timeline.labels)]
+        best = f" The highest score is {scores.max():.0%}." if len(scores) else ""
+        return f"<p>None: one begins at a score of {rule.on:.0%} and lasts {rule.min_seconds:g} s or more.{best}</p>"
     parts = ['<ol class="events">']
     for number, (event, picture) in enumerate(zip(timeline.events, pictures, strict=True), start=1):
         image = ""

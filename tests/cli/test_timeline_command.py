@@ -68,6 +68,7 @@ def test_standard_input_and_a_label(videomae_bundle: Path, long_video: Path, tmp
         (["http://user:geheim@127.0.0.1:9/a.mp4", "-o", "a.html"], 1, "http://***@127.0.0.1:9/a.mp4 is a URL"),
         (["LONG", "-o", "a.mkv"], 1, "a.mkv must end in .html"),
         (["LONG"], 2, "Missing option '-o'"),
+        (["LONG", "-o", "a.csv", "-o", "./a.csv"], 2, "a.csv is given twice"),
         (["LONG", "-o", "a.html", "--on", "2"], 2, "0 < off <= on <= 1"),
         (["LONG", "-o", "a.html", "--every", "0"], 2, "every must be from"),
         (["LONG", "-o", "a.html", "--labels", "juggling"], 2, "no label 'juggling'"),

@@ -13,7 +13,7 @@ from ..runtime.bundle.bundle import Bundle
 from ..runtime.precisions import BackendName
 from ..runtime.progress import StatusLine
 from .options import EXISTING_FILE, Bounded, bundle_argument, json_option, print_json
-from .subject_options import report_option, require_folder, subject_options, write_page
+from .subject_options import report_option, require_place, subject_options, write_page
 
 # What has no meaning where files are measured, each a batch of one.
 _OF_CLIPS = {"batches": "--batch", "video": "--video", "starts": "--starts", "report": "--report"}
@@ -116,7 +116,7 @@ def bench(
         print_json(of_files.to_json()) if as_json else click.echo(of_files.table())
         return
     if report is not None:
-        require_folder(report)
+        require_place(report)
         load_template()  # what it lacks is an error before anything is measured
     opened = Bundle.open(bundle)
     with StatusLine() as progress:

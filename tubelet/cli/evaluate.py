@@ -19,7 +19,7 @@ from .options import (
     workers_option,
 )
 from .reading_options import reading_options
-from .subject_options import report_option, require_folder, subject_options, write_page
+from .subject_options import report_option, require_place, subject_options, write_page
 
 
 @click.command()
@@ -77,7 +77,7 @@ def evaluate(
     if resume and output is None:
         raise click.UsageError("--resume goes on with the rows of a folder: name it by -o")
     if report is not None:
-        require_folder(report)
+        require_place(report)
         load_template()  # what it lacks is an error before anything is evaluated
     with StatusLine() as progress:
         found = evaluate_bundle(

@@ -1,5 +1,6 @@
 """What several commands share: options, and ways to speak."""
 
+import itertools
 import json
 import os
 import re
@@ -121,8 +122,6 @@ class NameList(click.ParamType[tuple[Name, ...]], Generic[Name]):
         self.names = names
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Name, ...]:
-        if not isinstance(value, str):  # a default, as it is
-            return tuple(value)
         found: list[Name] = []
         for name in value.split(","):
             known = [known for known in self.names if known == name.strip()]
@@ -130,6 +129,11 @@ class NameList(click.ParamType[tuple[Name, ...]], Generic[Name]):
                 self.fail(f"{name.strip()!r} is none of {', '.join(self.names)}", param, ctx)
             found += known
         return tuple(dict.fromkeys(found))
+
+
+def each_once(_ctx: click.Context, _param: click.Parameter, lists: tuple[tuple[Name, ...], ...]) -> tuple[Name, ...]:
+    """The names of all lists of an option that was given several times."""
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(lists)))
 
 
 class LayerList(click.ParamType[tuple[int, ...]]):

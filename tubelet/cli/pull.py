@@ -8,7 +8,7 @@ import click
 from ..runtime.hub import HubAddress
 from ..runtime.precisions import GRAPH_PRECISIONS, GraphPrecision
 from ..runtime.progress import StatusLine
-from .options import HubAddressOption, NameList, json_option, note, print_json
+from .options import HubAddressOption, NameList, each_once, json_option, note, print_json
 
 
 @click.command()
@@ -22,7 +22,8 @@ from .options import HubAddressOption, NameList, json_option, note, print_json
 @click.option(
     "--precision",
     "precisions",
-    default=(),
+    multiple=True,
+    callback=each_once,
     type=NameList(GRAPH_PRECISIONS),
     metavar="P[,P...]",
     help="The graphs to fetch: fp32, fp16, int8, int8-static, fp8.  [default: all]",

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
-from ..preprocess.errors import MissingExtra
+from ..preprocess.errors import MissingExtra, TubeletError
 from ..runtime.bundle.bundle import Bundle
+from ..runtime.bundle.parity_report import ParityReport
 from ..runtime.precisions import GRAPH_PRECISIONS, GraphPrecision
 from ..runtime.progress import StatusLine
-from .options import NameList, bundle_argument, calibrate_option, json_option, note, print_json
+from .options import NameList, bundle_argument, calibrate_option, each_once, json_option, note, print_json
 
 
 def require_quantize_packages() -> None:
@@ -25,6 +26,8 @@ def require_quantize_packages() -> None:
     "--precision",
     "precisions",
     required=True,
+    multiple=True,
+    callback=each_once,
     type=NameList(GRAPH_PRECISIONS),
     metavar="P[,P...]",
     help="The graphs to add: fp16, int8, int8-static, fp8.",
@@ -49,12 +52,17 @@ def quantize(
     from ..exporter.lower.search import add_graph
 
     opened = Bundle.open(bundle)
-    reports = []
+    reports: list[ParityReport] = []
     with StatusLine() as progress:
         say = progress.aside(note)
         videos = calibration_videos(calibrate, say=say)
         for precision in precisions:
-            opened, report = add_graph(opened, precision, calibrate=videos, force=force, progress=progress, say=say)
+            try:
+                opened, report = add_graph(opened, precision, calibrate=videos, force=force, progress=progress, say=say)
+            except TubeletError:
+                if reports:
+                    say(f"{bundle} has {_precisions_of(opened)} by now")
+                raise
             reports.append(report)
     if as_json:
         print_json({"bundle": str(bundle), "parity": [report.to_json() for report in reports]})
@@ -64,4 +72,8 @@ def quantize(
         click.echo("\n".join([report.table(), *(f"note: {note}" for note in graph.notes), ""]))
     if opened.merging is not None:
         click.echo("\n".join([*(f"merging: {line}" for line in opened.merging.lines()), ""]))
-    click.echo(f"{bundle} has {', '.join(graph.precision for graph in opened.graphs)}")
+    click.echo(f"{bundle} has {_precisions_of(opened)}")
+
+
+def _precisions_of(bundle: Bundle) -> str:
+    return ", ".join(graph.precision for graph in bundle.graphs)

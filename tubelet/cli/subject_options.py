@@ -86,10 +86,21 @@ def report_option(shows: str) -> Callable[[Command], Command]:
     )
 
 
-def require_folder(report: Path) -> None:
-    """Raise BadParameter where the folder of the page is not there: before the work, not after it."""
+_PAGE = b"<!doctype html>"
+
+
+def require_place(report: Path) -> None:
+    """Raise BadParameter where the page cannot go to `report`: before the work, not after it. A page is replaced by the
+    next one, and nothing else is."""
     if not report.parent.is_dir():
         raise click.BadParameter(f"the folder {report.parent} does not exist", param_hint="--report")
+    if report.exists() and not (report.is_file() and _is_page(report)):
+        raise click.BadParameter(f"{report} is there, and is no page: choose another name", param_hint="--report")
+
+
+def _is_page(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(100).lstrip().lower().startswith(_PAGE)
 
 
 def write_page(report: Path, page: str) -> None:

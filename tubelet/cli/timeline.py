@@ -62,8 +62,10 @@ def timeline(
     from ..serve.timeline.times import clock
     from ..serve.timeline.write import check_target, write_timeline
 
-    for output in outputs:
+    for number, output in enumerate(outputs):
         check_target(output, force=force)
+        if output.resolve() in (other.resolve() for other in outputs[:number]):
+            raise click.UsageError(f"{output} is given twice")
     with StatusLine() as progress, with_standard_input([video]) as (given,):
         source = replace(Source.of(given, allow_url=allow_url), track=reading.track, max_mb=reading.max_mb)
         progress("loading")

@@ -15,7 +15,7 @@ from ..runtime.tuning.auto import checksum_of
 from ..runtime.tuning.machine import TunedMachine
 from ..runtime.tuning.record import path_to_write
 from .options import EXISTING_FILE, json_option, print_json, runnable_argument
-from .subject_options import report_option, require_folder, write_page
+from .subject_options import report_option, require_place, write_page
 
 
 @click.command()
@@ -81,7 +81,7 @@ def tune(
     if labels_csv is None and (min_accuracy is not None or root is not None):
         raise click.UsageError("--min-accuracy and --root are about labelled videos: name them by --labels-csv")
     if report is not None:
-        require_folder(report)
+        require_place(report)
         load_template()  # what it lacks is an error before anything is measured
     with StatusLine() as progress:
         if is_on_hub(bundle):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from checkpoints import write_checkpoint
 from click.testing import CliRunner, Result
+from videos import damage, make_video
 
 from tubelet.cli.tree import main
 from tubelet.runtime.backends.openvino import integer_products_saturate
@@ -40,6 +41,20 @@ def test_quantize_check_classify(copy: Path, video: Path) -> None:
         assert checked.stdout.startswith(f"{backend} {precision} against torch fp32\n")
     classified = tubelet("classify", copy, video, "--precision", "int8", "--top-k", 1, "--json")
     assert len(json.loads(classified.stdout)["predictions"]) == 1
+
+
+def test_a_list_of_precisions_may_be_given_in_parts(copy: Path) -> None:
+    result = tubelet("quantize", copy, "--precision", "fp16", "--precision", "int8,fp16")
+    assert result.stdout.endswith(f"{copy} has fp32, fp16, int8\n"), result.output
+
+
+def test_a_damaged_clip_is_an_error_that_says_what_is_there_by_then(copy: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    damage(make_video(clip, frames=40), range(4, 36))
+    result = tubelet("quantize", copy, "--precision", "int8,int8-static", "--calibrate", clip)
+    assert result.exit_code == 1
+    assert f"note: {copy} has fp32, int8 by now\n" in result.stderr
+    assert result.stderr.endswith("  fix: leave it out of --calibrate, or name another\n")
 
 
 def test_json(copy: Path) -> None:

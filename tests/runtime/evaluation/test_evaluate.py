@@ -215,3 +215,15 @@ def test_the_command(vivit_bundle: Path, labelled: Path, tmp_path: Path) -> None
     ]
     assert command(*common, "--resume").exit_code == 2
     assert "the folder nowhere does not exist" in command(*common, "--report", "nowhere/page.html").output
+
+
+def test_a_page_is_replaced_by_the_next_and_nothing_else_is(vivit_bundle: Path, labelled: Path, tmp_path: Path) -> None:
+    common = (vivit_bundle, "--labels-csv", labelled / "val.csv", "--root", labelled, "--report")
+    labels = (labelled / "val.csv").read_text()
+    result = command(*common, labelled / "val.csv")
+    assert (result.exit_code, "val.csv is there, and is no page" in result.stderr) == (2, True), result.output
+    assert (labelled / "val.csv").read_text() == labels
+    page = tmp_path / "page.html"
+    for _ in range(2):
+        assert command(*common, page).exit_code == 0
+    assert "</html>" in page.read_text()

@@ -101,6 +101,21 @@ def test_permissions_are_those_of_the_umask(tmp_path: Path, mask: int, file: int
     assert (tmp_path / "folder/file").stat().st_mode & 0o777 == file
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_no_file_takes_the_place_of_a_pipe_or_a_device(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path, follow in ((pipe, False), (link, True)):
+        with pytest.raises(NotWritten, match="pipe is no file"), written_file(path, follow_link=follow):
+            raise AssertionError("nothing is to be written")
+    assert pipe.is_fifo()
+    with written_file(link) as beside:  # the link itself
+        beside.write_text("whole")
+    assert link.read_text() == "whole"
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
+
+
 def test_a_link_is_replaced_or_followed(tmp_path: Path) -> None:
     target, link = tmp_path / "store", tmp_path / "bundle.json"
     target.write_text("old")

@@ -214,7 +214,7 @@ def test_any_length_fits_on_a_page(seconds: float) -> None:
 
 def test_no_events_are_said() -> None:
     text = page(timeline_of(15, []), [])
-    assert "None: no label reaches a score of 60%. The highest score is 10%." in text
+    assert "None: one begins at a score of 60% and lasts 1 s or more. The highest score is 10%." in text
     assert "0 events" in text
 
 
