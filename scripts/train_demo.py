@@ -137,7 +137,7 @@ def start(family: str, steps: int, checkpoint: Path | None = None) -> TrainingRu
         try:
             model.load_state_dict(load_file(checkpoint / WEIGHTS))
         except (OSError, SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0].rstrip(":")
             raise click.ClickException(f"{checkpoint} holds no weights of the demo {family}: {reason}") from error
     probe = PoseProbe(model)
     optimizer = torch.optim.AdamW(
