@@ -13,7 +13,7 @@ from ..runtime.bundle.memory import clips_at_once
 from ..runtime.progress import Progress, silent
 from ..runtime.reading import read_clip
 from ..runtime.system import default_threads
-from .baselines import BASELINES, is_made
+from .baselines import BASELINES, is_made, is_of_transformers
 from .gemm import heaviest_shapes
 from .machine import Machine, examine_machine
 from .measure import Plan, Taken, take
@@ -150,15 +150,15 @@ def _notes(plan: Plan, machine: Machine) -> list[str]:
             f"other work ran on the machine: its load average was {machine.load_average:.1f} before the bench began"
         )
     names = {engine for engine, _ in plan.engines if engine in BASELINES}
-    if any(not is_made(name) for name in names - {"torch-transformers"}):
+    theirs = sorted(name for name in names if is_of_transformers(name))
+    if any(not is_made(name) for name in names.difference(theirs)):
         notes.append("torch runs the modules that the bundle was exported from; --against says how they attend")
-    if "torch-transformers" in names:
-        notes.append("torch-transformers is the model of transformers, and its start includes importing that")
+    notes += [f"{name} is the model of transformers, and its start includes importing that" for name in theirs]
     if any(is_made(name) for name in names):
         notes.append("what other tools make of the checkpoint was converted beforehand; their start loads the file")
     if (merging := plan.bundle.merging) is not None:
         notes.append(merging.note())
-        if "torch-transformers" in names or any(is_made(name) for name in names):
+        if theirs or any(is_made(name) for name in names):
             notes.append("what is made of the checkpoint by others merges nothing: theirs is the published function")
     if not plan.bundle.ranked:
         notes.append("the values of a regression have no cosine: tubelet check BUNDLE compares them one by one")

@@ -37,9 +37,9 @@ def _by_transformers(model: Any, clips: NDArray[np.float32], path: Path, **confi
     import torch
 
     exporters = import_module("transformers.exporters")
-    batch = {"pixel_values": {0: torch.export.Dim("batch")}}
-    # A batch of 1 would be taken for a constant.
-    inputs = {"pixel_values": torch.from_numpy(np.repeat(clips[:1], 2, axis=0))}
+    name = model.main_input_name  # pixel_values, or pixel_values_videos of V-JEPA 2
+    batch = {name: {0: torch.export.Dim("batch")}}
+    inputs = {name: torch.from_numpy(np.repeat(clips[:1], 2, axis=0))}  # a batch of 1 would be taken for a constant
     exported = exporters.OnnxExporter().export(
         model, inputs, config=exporters.OnnxConfig(dynamic_shapes=batch, **config)
     )

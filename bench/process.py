@@ -78,20 +78,24 @@ class Process:
         """Its next answer. Raises what it reports, and BackendError where it ended without a word."""
         line = self._answers.readline()
         if not line:
-            raise BackendError(f"{self.name} {self._end()}", fix="fewer clips at once, where it ran out of memory")
+            raise self._ended()
         message: dict[str, Any] = json.loads(line)
         if "error" in message:
             kind = _ERRORS.get(message["error"], BackendError)
             raise kind(message["message"], fix=message["fix"])
         return message
 
-    def _end(self) -> str:
+    def _ended(self) -> BackendError:
         """How it ended, and its last words."""
         code = self._worker.wait()
         self._errors.seek(0)
         words = "\n".join(self._errors.read().splitlines()[-_LAST_LINES:])
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        return f"{how}:\n{words}" if words else how
+        return BackendError(
+            f"{self.name} {how}:\n{words}" if words else f"{self.name} {how}",
+            # The system says by a signal that there is no memory left; who raised something has said what.
+            fix="fewer clips at once, where it ran out of memory" if code < 0 else None,
+        )
 
 
 @contextmanager

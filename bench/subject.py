@@ -5,13 +5,13 @@ What it is asked and what it answers: worker.py. torch is imported for a baselin
 
 from typing import Any
 
-from .baselines import BASELINES, TRANSFORMERS, is_made
+from .baselines import BASELINES, is_made, is_of_transformers
 from .worker import Loaded, load_backend, serve
 
 
 def load_subject(values: dict[str, Any]) -> Loaded:
     """Load what the settings name: a baseline in torch, or a backend of tubelet."""
-    if values["engine"] == TRANSFORMERS:
+    if is_of_transformers(values["engine"]):
         from . import transformers_baseline
 
         return transformers_baseline.load_baseline(values)

@@ -7,11 +7,9 @@ transformers, which transformers_baseline.py measures.
     torch-eager     attention step by step, its scores in memory, as attn_implementation="eager" of transformers does
     torch-sdpa      torch's fused attention, as attn_implementation="sdpa"
     torch-bf16      the same, weights and everything else in bfloat16
-    torch-int8      linear layers with torch's dynamic 8 bits, the rest in float32
     torch-compiled  the same in float32, through torch.compile
 """
 
-import warnings
 from typing import Any
 
 import torch
@@ -41,11 +39,6 @@ def load_baseline(values: dict[str, Any]) -> Loaded:
         case "torch-bf16":
             dtype = torch.bfloat16
             model = model.to(dtype)
-        case "torch-int8":
-            with warnings.catch_warnings():  # torch points to torchao, whose 8 bits are for GPUs and compiled graphs
-                warnings.simplefilter("ignore", DeprecationWarning)
-                quantize: Any = torch.ao.quantization.quantize_dynamic
-                model = quantize(model, {nn.Linear}, dtype=torch.qint8)
         case "torch-compiled":
             model.compile()
     return ready(settings, model, dtype)

@@ -2,16 +2,19 @@
 
     torch-transformers  the class of transformers with its default attention: torch's fused one, or the eager one of a
                         class that has no other, as TimeSformer's
+    torch-int8          the same, its linear layers with torch's dynamic 8 bits
 
 It is what most people run. Unlike torch-sdpa (torch_baseline.py) it imports transformers and computes every token of
 the last layer. It also takes ViViT's activation function step by step. Nothing else of tubelet needs transformers.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from torch import nn
 
 from ..preprocess.errors import CheckpointError
 from .baseline import ready
@@ -22,7 +25,17 @@ def load_baseline(values: dict[str, Any]) -> Loaded:
     settings = Settings(**values)
     torch.set_num_threads(settings.threads)
     model = from_pretrained(settings.model or "")
+    if settings.engine == "torch-int8":
+        model = _in_8_bits(model)
     return ready(settings, lambda pixel_values: model(pixel_values).logits)
+
+
+def _in_8_bits(model: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():  # torch points to torchao, whose 8 bits are for GPUs and compiled graphs
+        warnings.simplefilter("ignore", DeprecationWarning)
+        quantize: Any = torch.ao.quantization.quantize_dynamic
+        quantized: nn.Module = quantize(model, {nn.Linear}, dtype=torch.qint8)
+    return quantized
 
 
 def split_revision(checkpoint: str) -> tuple[str, str]:

@@ -29,6 +29,7 @@ from .pyav import (
 from .sources import FRAME_SHARE, Source
 
 # FFmpeg opens these as video too: bytes drawn as text, and pictures (also every format that ends in _pipe).
+_WIDTH = 1280  # that a video is advised to be made, where that is small enough
 _BLOCK = 128  # pixels; no decoder pads a side to a multiple of more
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
 _PICTURE_FORMATS = {"image2"}
@@ -166,12 +167,22 @@ def too_large(source: Source, width: int, height: int) -> VideoError:
     """Make the error for frames of this size, above what one may take. A size of 0 is one that is not known."""
     size = f"{width}x{height}, {width * height * 3 / (1 << 20):.3g} MB each" if width else "a size that is not known"
     damaged = "" if width else ", or their header is damaged"
+    smaller = min(_WIDTH, _width_within(source.max_pixels, width, height)) if width else _WIDTH
     return VideoError(
         f"{source} has frames of {size}, and one may take {source.max_mb / FRAME_SHARE:.3g} MB, a quarter of what a "
         f"reading may hold{damaged}",
-        fix="make it smaller: ffmpeg -i IN -vf scale=1280:-2 OUT, or allow more: --max-mb, or "
+        fix=f"make it smaller: ffmpeg -i IN -vf scale={smaller}:-2 OUT, or allow more: --max-mb, or "
         "Reading(max_mb=...) in Python",
     )
+
+
+def _width_within(pixels: int, width: int, height: int) -> int:
+    """The largest even width at which frames of that shape have no more pixels. FFmpeg makes their height the nearest
+    even one."""
+    smaller = math.isqrt(pixels * width // height) // 2 * 2 + 2
+    while smaller > 2 and smaller * 2 * ((smaller * height + width) // (2 * width)) > pixels:
+        smaller -= 2
+    return smaller
 
 
 def _reason(source: Source, error: av.FFmpegError | OSError) -> str:

@@ -9,6 +9,7 @@ from ..reading import Reading
 from .accuracy import Accuracy, Share, beside
 
 _MISTAKES = 3  # pairs that the text names
+_UNREAD = 5  # videos that the text names
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,9 @@ class EvaluationReport:
             f"{own} taken for {other}: {count}" for own, other, count in self.subjects[0].accuracy.mistakes(_MISTAKES)
         ]
         notes = ["", "95 % intervals in brackets", *([f"most often: {'; '.join(mistakes)}"] if mistakes else [])]
+        notes += [f"left out: {error.splitlines()[0]}" for error in list(self.unread.values())[:_UNREAD]]
+        if len(self.unread) > _UNREAD:
+            notes.append(f"and {len(self.unread) - _UNREAD:,} more, which --json names")
         return "\n".join([self.summary, "", *lines, *notes])
 
     def to_json(self) -> dict[str, Any]:

@@ -94,7 +94,10 @@ def try_lock(path: Path, *, make: bool = True) -> int | None:
                 os.write(descriptor, b"\n" + json.dumps(asdict(Holder.of_this_process())).encode())
             return descriptor
     except BaseException:
-        os.close(descriptor)
+        if make and lock_descriptor(descriptor, blocking=False):  # a signal, which must not leave the file
+            unlock(descriptor, path)
+        else:
+            os.close(descriptor)
         raise
     os.close(descriptor)
     return None
@@ -102,22 +105,35 @@ def try_lock(path: Path, *, make: bool = True) -> int | None:
 
 def unlock(descriptor: int, path: Path) -> None:
     """Give the lock back, and remove its file unless another lies at `path` by now."""
+    try:
+        _remove(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(descriptor: int, path: Path) -> None:
     if _lies_at(descriptor, path):
         with suppress(PermissionError):  # Windows removes no file that is open
             path.unlink()
-    os.close(descriptor)
 
 
 @contextmanager
 def locked(folder: Path, *, say: Progress = silent) -> Iterator[None]:
     """Hold the lock of the bundle at `folder`. Where another holds it, say who, and wait."""
     path = folder / LOCK
-    descriptor = _wait(path, say)
+    descriptor = None
     try:
+        descriptor = _wait(path, say)
         yield
     finally:
         if descriptor is not None:
-            unlock(descriptor, path)
+            try:
+                _remove(descriptor, path)
+            except BaseException:  # a signal, which must not leave the file
+                _remove(descriptor, path)
+                raise
+            finally:
+                os.close(descriptor)
 
 
 def _wait(path: Path, say: Progress) -> int | None:

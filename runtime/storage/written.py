@@ -13,7 +13,6 @@ import glob
 import os
 import re
 import secrets
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,13 +20,15 @@ from pathlib import Path
 
 from ...preprocess.errors import NotWritten
 from ..progress import Progress, silent
-from .lock import LOCK, NO_LOCKS, Holder, try_lock, unlock
+from .lock import LOCK, NO_LOCKS, Holder, try_lock
 
 WRITER = "writer"  # the file in a scratch folder whose lock says that its maker lives
 REPLACED = "replaced"  # in a scratch folder, what lay at the path and has not been replaced yet (see exchange.py)
 
 # Another host's scratch folder may be alive although it can be locked, where a mount keeps locks to itself.
 _ALIVE_ELSEWHERE_SECONDS = 24 * 3600
+
+_REMOVING_SECONDS = 0.001  # what it takes to remove a folder that holds a lock and nothing else
 
 _FIXES = {
     errno.ENOSPC: "free some space there, or choose another folder",
@@ -78,11 +79,23 @@ def scratch(parent: Path, name: str, *, say: Progress = silent) -> Iterator[Path
     Those that dead processes left for the same name are removed first (see `collect`).
     """
     collect(parent, name, say=say)
-    folder, lock = _make(parent, name)
-    try:
+    folder = parent / f".{name}.{secrets.token_hex(4)}"
+    lock = None
+    try:  # before there is a folder: a signal may come at any step
+        lock = _make(folder)
         yield folder
     finally:
-        put_back(folder, parent / name)  # or what lies aside would be all there is
+        try:
+            _end(folder, parent / name, lock)
+        except BaseException:  # a signal, which must not leave half of it
+            _end(folder, parent / name, None)
+            raise
+
+
+def _end(folder: Path, path: Path, lock: int | None) -> None:
+    try:
+        put_back(folder, path)  # or what lies aside would be all there is
+    finally:
         _remove(folder, lock)
 
 
@@ -193,30 +206,21 @@ def _is_all_there_is(folder: Path, path: Path) -> bool:
     return replaced.is_dir() and not any((path / entry.name).exists() for entry in replaced.iterdir())
 
 
-def _make(parent: Path, name: str) -> tuple[Path, int | None]:
-    """A fresh scratch folder, and the lock on it; None where the file system has no locks."""
+def _make(folder: Path) -> int | None:
+    """Make a scratch folder and give the lock on it; None where the file system has no locks."""
     while True:
-        folder = parent / f".{name}.{secrets.token_hex(4)}"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         try:
-            return folder, _lock_of_the_maker(folder)
-        except (FileNotFoundError, FileExistsError):
+            lock = try_lock(folder / WRITER)
+        except FileNotFoundError:
             continue  # who collects took it for a dead one's, between the two steps
-
-
-def _lock_of_the_maker(folder: Path) -> int | None:
-    try:
-        lock = try_lock(folder / WRITER)
-    except OSError as error:
-        if error.errno in NO_LOCKS:
-            return None
-        with suppress(OSError):
-            (folder / WRITER).unlink(missing_ok=True)
-            folder.rmdir()
-        raise
-    if lock is None:
-        raise FileExistsError(errno.EEXIST, "another process took it", os.fspath(folder))
-    return lock
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return None
+            raise
+        if lock is not None:
+            return lock
+        time.sleep(_REMOVING_SECONDS)  # who collects has the lock by now, and is about to remove it
 
 
 def _lock_of_the_dead(folder: Path, holder: Holder | None) -> int | None:
@@ -233,19 +237,24 @@ def _lock_of_the_dead(folder: Path, holder: Holder | None) -> int | None:
 
 def _remove(folder: Path, lock: int | None) -> None:
     """Remove a scratch folder, its lock last: what a kill leaves of it can still be collected."""
+    is_locked = lock is not None
+    try:
+        _remove_what_lies_in(folder, is_locked=is_locked)
+    finally:
+        if lock is not None:
+            os.close(lock)
+            if os.name == "nt":  # which removes no file that is open
+                _remove_what_lies_in(folder, is_locked=is_locked)
+
+
+def _remove_what_lies_in(folder: Path, *, is_locked: bool) -> None:
+    """What could not be removed keeps its lock's file, by which it is collected another day."""
     try:
         _empty(folder)
-    except BaseException:  # a signal, which must not leave half of it
-        _empty(folder)
-        raise
     finally:
-        writer = folder / WRITER
-        if lock is not None and _holds_more_than(folder, WRITER):
-            os.close(lock)  # what could not be removed keeps its lock's file, by which it is collected another day
-        else:
-            if lock is not None:
-                unlock(lock, writer)
-            writer.unlink(missing_ok=True)  # Windows removes it only now
+        if not (is_locked and _holds_more_than(folder, WRITER)):
+            with suppress(PermissionError):
+                (folder / WRITER).unlink(missing_ok=True)
             with suppress(OSError):
                 folder.rmdir()
 
@@ -268,14 +277,18 @@ def _empty(folder: Path) -> None:
 
 
 def _remove_tree(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    # It keeps a file open for each folder on the way down, of which there may be no more; this has one at a time.
+    """Remove what can be removed.
+
+    Not by shutil.rmtree: it makes another error of a signal, and keeps a file open for each folder on the way down, of
+    which there may be no more.
+    """
     for inner, folders, names in os.walk(folder, topdown=False):
-        for name in names:
+        for name in (*names, *folders):
+            path = Path(inner, name)
             with suppress(OSError):
-                Path(inner, name).unlink()
-        for name in folders:
-            with suppress(OSError):
-                Path(inner, name).rmdir()
+                if path.is_dir() and not path.is_symlink():
+                    path.rmdir()
+                else:
+                    path.unlink()
     with suppress(OSError):
         folder.rmdir()

@@ -1,5 +1,6 @@
 """Memory: what one frame and one reading may take, whatever a header says; and frames whose size changes midway."""
 
+import re
 import struct
 import subprocess
 import sys
@@ -104,6 +105,23 @@ def test_a_size_that_becomes_too_large_midway(tmp_path: Path, suffix: str, size:
     with pytest.raises(VideoError, match=f"has frames of {size}, and one may take 0.25 MB, a quarter of what"):
         read_frames(source, everything)
     assert read_frames(source, everything, on_error="skip").pixels.shape[1:] == (64, 96, 3)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (1200, 200), (98, 2002), (1300, 1300)])
+def test_the_size_that_is_advised_is_the_largest_that_is_read(tmp_path: Path, size: tuple[int, int]) -> None:
+    source = replace(Source.of(make_video(tmp_path / "v.mp4", frames=2, size=size)), max_mb=1)
+    with pytest.raises(VideoError) as refused:
+        read_frames(source, everything)
+    found = re.search(r"scale=(\d+):-2 ", str(refused.value))
+    assert found
+    for smaller, is_read in ((int(found[1]), True), (int(found[1]) + 2, False)):
+        height = 2 * int(smaller * size[1] / size[0] / 2 + 0.5)  # of scale=N:-2
+        again = replace(Source.of(make_video(tmp_path / f"{is_read}.mp4", frames=2, size=(smaller, height))), max_mb=1)
+        if is_read:
+            assert read_frames(again, everything).pixels.shape == (2, height, smaller, 3)
+        else:
+            with pytest.raises(VideoError, match="has frames of"):
+                read_frames(again, everything)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")

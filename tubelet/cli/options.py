@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -185,6 +185,13 @@ calibrate_option = click.option(
     help="Videos to observe activations on, for all but int8; of a folder, all that are in it. May be repeated.  "
     "[default: the reference clips]",
 )
+
+
+def check_not_a_video(output: Path, videos: Sequence[str]) -> None:
+    """Raise UsageError for an output that is one of the videos, by whichever name: --force would replace it."""
+    for video in videos:
+        if os.path.exists(output) and os.path.exists(video) and os.path.samefile(output, video):
+            raise click.UsageError(f"{output} is the video itself: name another file")
 
 
 def print_json(value: Any) -> None:

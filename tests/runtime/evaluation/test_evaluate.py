@@ -60,6 +60,9 @@ def test_the_report_says_how_often_the_bundle_is_right(vivit_bundle: Path, label
     assert report.difference(first) is None
     assert report.difference(second) is not None
     assert report.table().startswith("6 videos of ")
+    assert report.table().endswith(f"\nleft out: {labelled / 'gone.mp4'} does not exist")
+    many = replace(report, unread={f"{number}": f"{number} is damaged\n  fix: none" for number in range(1007)})
+    assert many.table().endswith("\nleft out: 4 is damaged\nand 1,002 more, which --json names")
     assert said[0].startswith("onnxruntime fp32: 1 of 7 videos")
     assert report.to_json()["subjects"][0]["top1"]["value"] == pytest.approx(4 / 6)
 

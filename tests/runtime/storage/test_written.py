@@ -1,6 +1,7 @@
 """Files and folders that are whole or not there, the locks of their makers, and what the dead leave."""
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -461,6 +462,67 @@ def test_two_that_write_the_same_fresh_folder(tmp_path: Path) -> None:
             (second / "bundle.json").write_text("second")
     assert (path / "bundle.json").read_text() == "first"  # the last to come
     assert entries(tmp_path) == ["bundle"]
+
+
+def is_interrupted(step: int, run: Callable[[], None]) -> bool:
+    """Whether `run` has so many steps, and was interrupted at that one. Python looks for signals where a function
+    begins, and where one in C has ended."""
+    left = step
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal left
+        left -= event in ("call", "c_return")
+        if left == 0:
+            raise KeyboardInterrupt
+
+    try:
+        sys.setprofile(count)
+        run()
+        sys.setprofile(None)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def write_file(path: Path) -> None:
+    with written_file(path) as beside:
+        beside.write_text("new")
+
+
+def write_folder(path: Path) -> None:
+    with written_folder(path, check=anything) as fresh:
+        (fresh / "bundle.json").write_text("new")
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning")  # files left open
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("write", [write_file, write_folder])
+@pytest.mark.parametrize("old", [True, False])
+def test_an_interrupt_leaves_the_old_or_the_new_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None], old: bool, at_once: bool
+) -> None:
+    if not at_once:
+        monkeypatch.setattr(exchange, "_exchange_at_once", lambda *_: False)
+    write(tmp_path / "first")  # imports what it needs
+    locks_left = 0
+    for step in itertools.count(1):
+        path = tmp_path / str(step) / "bundle"
+        path.parent.mkdir()
+        if old and write is write_file:
+            path.write_text("old")
+        elif old:
+            write_old(path)
+        interrupted = is_interrupted(step, lambda path=path: write(path))  # type: ignore[misc]
+        assert entries(path.parent) in ([["bundle"]] if old or not interrupted else [["bundle"], []]), step
+        if path.is_dir():
+            locks_left += ".lock" in entries(path)  # where open() has made it, and has not said so yet
+            assert [name for name in entries(path) if name != ".lock"] == ["bundle.json"], step
+        if path.exists():
+            text = (path / "bundle.json" if path.is_dir() else path).read_text()
+            assert text in (("old", "new") if interrupted else ("new",)), step
+        if not interrupted:
+            break
+    assert locks_left <= 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
