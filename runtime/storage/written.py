@@ -86,17 +86,20 @@ def scratch(parent: Path, name: str, *, say: Progress = silent) -> Iterator[Path
         yield folder
     finally:
         try:
-            _end(folder, parent / name, lock)
+            _end(folder, parent / name, is_locked=lock is not None)
         except BaseException:  # a signal, which must not leave half of it
-            _end(folder, parent / name, None)
+            _end(folder, parent / name, is_locked=lock is not None)
             raise
+        finally:
+            if lock is not None:
+                _close(lock, folder)
 
 
-def _end(folder: Path, path: Path, lock: int | None) -> None:
+def _end(folder: Path, path: Path, *, is_locked: bool) -> None:
     try:
         put_back(folder, path)  # or what lies aside would be all there is
     finally:
-        _remove(folder, lock)
+        _remove(folder, is_locked=is_locked)
 
 
 @contextmanager
@@ -172,7 +175,8 @@ def collect(parent: Path, name: str, *, say: Progress = silent) -> None:
             if put_back(folder, parent / name):
                 say(f"put {parent / name} back, which a process that died had moved aside")
             if not _is_all_there_is(folder, parent / name):
-                _remove(folder, lock)
+                _remove(folder, is_locked=True)
+                _close(lock, folder)
                 lock = None
                 if holder is not None:  # or its maker had not even begun
                     say(f"removed {folder}, which {holder}, left behind when it died")
@@ -235,28 +239,24 @@ def _lock_of_the_dead(folder: Path, holder: Holder | None) -> int | None:
         return None  # no scratch folder, no locks here, or gone by now: nothing is known of its maker
 
 
-def _remove(folder: Path, lock: int | None) -> None:
-    """Remove a scratch folder, its lock last: what a kill leaves of it can still be collected."""
-    is_locked = lock is not None
-    try:
-        _remove_what_lies_in(folder, is_locked=is_locked)
-    finally:
-        if lock is not None:
-            os.close(lock)
-            if os.name == "nt":  # which removes no file that is open
-                _remove_what_lies_in(folder, is_locked=is_locked)
-
-
-def _remove_what_lies_in(folder: Path, *, is_locked: bool) -> None:
-    """What could not be removed keeps its lock's file, by which it is collected another day."""
+def _remove(folder: Path, *, is_locked: bool) -> None:
+    """Remove a scratch folder, its lock's file last: what a kill leaves of it can still be collected."""
     try:
         _empty(folder)
     finally:
+        # What could not be removed keeps that file, by which it is collected another day.
         if not (is_locked and _holds_more_than(folder, WRITER)):
             with suppress(PermissionError):
                 (folder / WRITER).unlink(missing_ok=True)
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _close(lock: int, folder: Path) -> None:
+    """Give back the lock of a scratch folder that was removed."""
+    os.close(lock)
+    if os.name == "nt":  # which removes no file that is open
+        _remove(folder, is_locked=True)
 
 
 def _holds_more_than(folder: Path, name: str) -> bool:
