@@ -28,9 +28,9 @@ from .pyav import (
 )
 from .sources import FRAME_SHARE, Source
 
-# FFmpeg opens these as video too: bytes drawn as text, and pictures (also every format that ends in _pipe).
 _WIDTH = 1280  # that a video is advised to be made, where that is small enough
 _BLOCK = 128  # pixels; no decoder pads a side to a multiple of more
+# FFmpeg opens these as video too: bytes drawn as text, and pictures (also every format that ends in _pipe).
 _TEXT_FORMATS = {"tty", "bin", "xbin", "adf", "idf"}
 _PICTURE_FORMATS = {"image2"}
 PLAYLIST_FORMATS = {"hls", "dash"}
@@ -177,8 +177,8 @@ def too_large(source: Source, width: int, height: int) -> VideoError:
 
 
 def _width_within(pixels: int, width: int, height: int) -> int:
-    """The largest even width at which frames of that shape have no more pixels. FFmpeg makes their height the nearest
-    even one."""
+    """An even width at which frames of that shape have no more pixels: the largest, but of very wide frames. FFmpeg
+    makes their height the nearest even one."""
     smaller = math.isqrt(pixels * width // height) // 2 * 2 + 2
     while smaller > 2 and smaller * 2 * ((smaller * height + width) // (2 * width)) > pixels:
         smaller -= 2

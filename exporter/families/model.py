@@ -82,7 +82,8 @@ class Model(nn.Module):
         )
 
     def fold(self) -> None:
-        """Join weights that have nothing between them, in place: what a graph is made of, and torch's answers are not.
+        """Join or sort weights, in place, for the same function in less time: a graph is made of them, and torch's
+        answers are not.
 
         The parameters are not those of a checkpoint then.
         """

@@ -146,6 +146,9 @@ class VJEPA2ForVideoClassification(Model):
         pooler = (f"pooler_attentions.{i}" for i in range(self.config.num_pooler_layers + 1))
         return (*super().attention_names, *pooler)
 
+    def fold(self) -> None:
+        self.vjepa2.fold()
+
     def forward(self, pixel_values: Tensor) -> Tensor:
         """float32 (B, T, C, H, W), normalised, to logits float32 (B, K).
 

@@ -75,6 +75,45 @@ class VJEPA2Positions(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.cosines + x.index_select(-1, self.partners) * self.sines
 
+    def halved(self) -> tuple[Tensor, "HalvedPositions"]:
+        """The channels (D,) of each head, sorted: the even ones, then the odd ones, in two halves whose places match.
+        And what turns queries and keys whose channels lie so."""
+        pairs = torch.arange(self.width, device=self.partners.device).reshape(self.heads, -1, 2)  # (h, D / 2h, 2)
+        order = pairs.transpose(1, 2).flatten()  # (h, D / 2h, 2) -> (h, 2, D / 2h) -> (D)
+        return order, HalvedPositions(self.cosines[:, order], self.sines[:, order], self.heads)
+
+
+class HalvedPositions(nn.Module):
+    """VJEPA2Positions for channels in the order of `halved`, where partners change places half by half.
+
+    So runs of channels move, and each is not picked up by itself. A channel that stays as it is has a sine of 0: any
+    other may lie opposite.
+    """
+
+    cosines: Tensor
+    sines: Tensor
+    opposite: Tensor
+
+    def __init__(self, cosines: Tensor, sines: Tensor, heads: int) -> None:
+        """cosines and sines: (N, D), of channels in that order."""
+        super().__init__()
+        opposite = torch.arange(2 * heads, device=cosines.device).reshape(heads, 2).flip(1).flatten()  # 1, 0, 3, 2, ...
+        for name, table in (("cosines", cosines), ("sines", sines), ("opposite", opposite)):
+            self.register_buffer(name, table, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        halves = torch.unflatten(x, -1, (len(self.opposite), -1))  # (B, N, D) -> (B, N, 2 * h, D / 2h)
+        return x * self.cosines + halves.index_select(-2, self.opposite).flatten(-2) * self.sines
+
+
+def _sorted(linear: nn.Linear, order: Tensor) -> nn.Linear:
+    """The same linear map, its outputs in that order."""
+    found = nn.Linear(linear.in_features, linear.out_features, bias=False, device="meta")
+    found.weight = nn.Parameter(linear.weight[order], requires_grad=False)
+    if linear.bias is not None:
+        found.bias = nn.Parameter(linear.bias[order], requires_grad=False)
+    return found
+
 
 class VJEPA2Attention(Attending):
     """Self-attention of tokens (B, N, D) that know their places."""
@@ -86,6 +125,11 @@ class VJEPA2Attention(Attending):
         self.key = nn.Linear(width, width, bias=config.qkv_bias)
         self.value = nn.Linear(width, width, bias=config.qkv_bias)
         self.proj = nn.Linear(width, width)
+        self.positions: VJEPA2Positions | HalvedPositions = positions
+
+    def sort(self, order: Tensor, positions: HalvedPositions) -> None:
+        """Sort the channels of queries and keys, in place. Products of the two are what they were."""
+        self.query, self.key = _sorted(self.query, order), _sorted(self.key, order)
         self.positions = positions
 
     def forward(self, tokens: Tensor) -> Attended:
@@ -155,6 +199,15 @@ class VJEPA2Encoder(Stack):
         super().__init__(VJEPA2Layer(config, positions) for _ in range(config.num_hidden_layers))
         self.embeddings = VJEPA2Embeddings(config)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.positions = positions
+
+    def sort_channels(self) -> None:
+        """Sort the channels of queries and keys so that partners lie in halves. A head of an odd width stays as it
+        is."""
+        if self.positions.width // self.positions.heads % 2 == 0:
+            order, halved = self.positions.halved()
+            for layer in self.layer:
+                cast(VJEPA2Layer, layer).attention.sort(order, halved)
 
 
 class VJEPA2Model(Model):
@@ -176,6 +229,9 @@ class VJEPA2Model(Model):
     @property
     def readout(self) -> Readout:
         return "mean"  # without a classifier nothing is read from one token rather than another
+
+    def fold(self) -> None:
+        self.encoder.sort_channels()
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         x = self._apart(self.encoder.embeddings(pixel_values))

@@ -93,10 +93,12 @@ def try_lock(path: Path, *, make: bool = True) -> int | None:
                 os.truncate(descriptor, 0)
                 os.write(descriptor, b"\n" + json.dumps(asdict(Holder.of_this_process())).encode())
             return descriptor
-    except BaseException:
-        if make and lock_descriptor(descriptor, blocking=False):  # a signal, which must not leave the file
-            unlock(descriptor, path)
-        else:
+    except BaseException as error:
+        try:
+            # A signal must not leave the file. Where the system refuses the lock, it would refuse it again.
+            if make and not isinstance(error, OSError) and lock_descriptor(descriptor, blocking=False):
+                _remove(descriptor, path)
+        finally:
             os.close(descriptor)
         raise
     os.close(descriptor)

@@ -246,8 +246,11 @@ def _remove(folder: Path, *, is_locked: bool) -> None:
     finally:
         # What could not be removed keeps that file, by which it is collected another day.
         if not (is_locked and _holds_more_than(folder, WRITER)):
-            with suppress(PermissionError):
+            try:
                 (folder / WRITER).unlink(missing_ok=True)
+            except PermissionError:
+                if os.name != "nt":  # which removes no file that is open: see `_close`
+                    raise
             with suppress(OSError):
                 folder.rmdir()
 
@@ -255,8 +258,10 @@ def _remove(folder: Path, *, is_locked: bool) -> None:
 def _close(lock: int, folder: Path) -> None:
     """Give back the lock of a scratch folder that was removed."""
     os.close(lock)
-    if os.name == "nt":  # which removes no file that is open
-        _remove(folder, is_locked=True)
+    if os.name == "nt":
+        with suppress(OSError):
+            (folder / WRITER).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def _holds_more_than(folder: Path, name: str) -> bool:
@@ -279,8 +284,8 @@ def _empty(folder: Path) -> None:
 def _remove_tree(folder: Path) -> None:
     """Remove what can be removed.
 
-    Not by shutil.rmtree: it makes another error of a signal, and keeps a file open for each folder on the way down, of
-    which there may be no more.
+    Not by shutil.rmtree, which makes another error of a signal. It also keeps a file open for each folder on the way
+    down, and there may be no more.
     """
     for inner, folders, names in os.walk(folder, topdown=False):
         for name in (*names, *folders):

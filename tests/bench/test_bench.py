@@ -131,7 +131,7 @@ def test_every_peer_has_its_converter() -> None:
     assert set(CONVERTS) == set(PEERS)
 
 
-def test_what_another_tool_makes_is_made_once_and_then_compared_with(vivit_bundle: Path, tmp_path: Path) -> None:
+def test_what_another_tool_makes_is_compared_with(vivit_bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     (one,) = against("openvino-convert", vivit_bundle, tmp_path, (3,)).measurements
     assert one.cosine == pytest.approx(1, abs=1e-9)

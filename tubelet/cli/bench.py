@@ -47,7 +47,7 @@ def _require_for_files(against: tuple[str, ...]) -> None:
     multiple=True,
     type=click.Choice(["torch", *BASELINES]),
     help="Measure the checkpoint in torch as well, or what another tool makes of it, and compare with it; may be "
-    "repeated. torch is torch-sdpa; torch-transformers is the model of transformers.",
+    "repeated. torch is torch-sdpa; torch-transformers and torch-int8 are the model of transformers.",
 )
 @click.option("--model", metavar="ID|FOLDER", help="The checkpoint for --against.  [default: the bundle's, on the Hub]")
 @click.option(

@@ -11,7 +11,7 @@ from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.visual.picture_files import check_picture, write_panels
 from ..runtime.visual.rollout import Method
-from .options import check_not_a_video, engine_options, json_option, note, print_json, runnable_argument
+from .options import check_no_video, engine_options, json_option, note, print_json, runnable_argument
 from .picture_options import picture_options
 from .reading_options import one_view_options
 from .standard_input import with_standard_input
@@ -54,7 +54,7 @@ def explain(
       tubelet explain artifacts/vivit-b-16x2-kinetics400 archery.mp4 -o archery-attention.mp4
       tubelet explain artifacts/vivit-b-16x2-kinetics400 archery.mp4 -o archery-attention.png --method last
     """
-    check_not_a_video(output, [video])
+    check_no_video([output], [video])
     check_picture(output, force=force)
     with StatusLine() as progress, with_standard_input([video]) as (given,):
         progress("loading")

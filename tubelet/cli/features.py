@@ -16,7 +16,7 @@ from ..runtime.load import load
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.storage.written import naming, written_file
-from .options import check_not_a_video, engine_options, json_option, note, print_json, runnable_argument
+from .options import check_no_video, engine_options, json_option, note, print_json, runnable_argument
 from .reading_options import reading_options
 from .standard_input import STANDARD_INPUT, with_standard_input
 
@@ -115,8 +115,8 @@ def _targets(videos: tuple[str, ...], npz: Path | None, *, force: bool) -> dict[
                 "run of its own, with --npz and the name of a file"
             )
         video_of[target] = video
+    check_no_video(video_of, videos)
     for target in video_of:
-        check_not_a_video(target, videos)
         if target.exists() and not force:
             raise BundleError(f"{target} exists", fix="choose another with --npz, or replace it with --force")
     return {video: target for target, video in video_of.items()}

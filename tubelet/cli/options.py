@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -187,11 +187,21 @@ calibrate_option = click.option(
 )
 
 
-def check_not_a_video(output: Path, videos: Sequence[str]) -> None:
+def check_no_video(outputs: Iterable[Path], videos: Sequence[str]) -> None:
     """Raise UsageError for an output that is one of the videos, by whichever name: --force would replace it."""
-    for video in videos:
-        if os.path.exists(output) and os.path.exists(video) and os.path.samefile(output, video):
+    own = {_identity(video) for video in videos} - {None}
+    for output in outputs:
+        if _identity(output) in own:
             raise click.UsageError(f"{output} is the video itself: name another file")
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """What tells a file from every other, by whichever name; None where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def print_json(value: Any) -> None:

@@ -9,7 +9,7 @@ from ..runtime.load import load
 from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.visual.picture_files import check_picture, write_panels
-from .options import check_not_a_video, engine_options, json_option, note, print_json, runnable_argument
+from .options import check_no_video, engine_options, json_option, note, print_json, runnable_argument
 from .picture_options import picture_options
 from .reading_options import one_view_options
 from .standard_input import with_standard_input
@@ -46,7 +46,7 @@ def reconstruct(
       tubelet reconstruct artifacts/videomae-base archery.mp4 -o archery.png
       tubelet reconstruct artifacts/videomae-base archery.mp4 -o archery.mp4 --seed 7
     """
-    check_not_a_video(output, [video])
+    check_no_video([output], [video])
     check_picture(output, force=force)
     with StatusLine() as progress, with_standard_input([video]) as (given,):
         progress("loading")

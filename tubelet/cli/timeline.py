@@ -11,7 +11,7 @@ from ..runtime.progress import StatusLine
 from ..runtime.reading import Reading
 from ..runtime.stream.events import EventRule
 from .event_options import event_options, no_event
-from .options import bundle_argument, check_not_a_video, engine_options, note
+from .options import bundle_argument, check_no_video, engine_options, note
 from .reading_options import stream_reading_options, url_option
 from .standard_input import with_standard_input
 
@@ -62,8 +62,8 @@ def timeline(
     from ..serve.timeline.times import clock
     from ..serve.timeline.write import check_target, write_timeline
 
+    check_no_video(outputs, [video])
     for number, output in enumerate(outputs):
-        check_not_a_video(output, [video])
         check_target(output, force=force)
         if output.resolve() in (other.resolve() for other in outputs[:number]):
             raise click.UsageError(f"{output} is given twice")

@@ -22,7 +22,7 @@ from ..runtime.stream.grid import grid_of
 from ..runtime.stream.watching import Watching
 from ..serve.annotated import AnnotatedVideo, annotated_video
 from .event_options import event_options, no_event
-from .options import bundle_argument, check_not_a_video, engine_options, note
+from .options import bundle_argument, check_no_video, engine_options, note
 from .reading_options import stream_reading_options
 from .signals import stopped_by_signals
 from .standard_input import STANDARD_INPUT
@@ -94,7 +94,7 @@ def watch(
     if output is not None and len(sources) > 1:
         raise click.UsageError("--output is a copy of one SOURCE, and several are given")
     if output is not None:
-        check_not_a_video(output, sources)
+        check_no_video([output], sources)
     watching = Watching(every, top_k, batch, live, stall_seconds, retries, seconds)
     stop = threading.Event()
     is_live: dict[int, bool] = {}

@@ -88,6 +88,9 @@ def test_every_output_equals_that_of_transformers(task: Task, changes: dict[str,
         assert (found[name] - value).abs().max() <= LIMIT, name
     assert found[primary].abs().max() > 0.1
     assert (ours(pixel_values) - expected[primary]).abs().max() <= LIMIT
+    ours.fold()
+    for name, value in ours.outputs(pixel_values).items():
+        assert (value - found[name]).abs().max() <= LIMIT, name
 
 
 @torch.inference_mode()
@@ -145,7 +148,22 @@ def test_positions_are_bit_identical_to_the_reference() -> None:
         tokens = torch.randn(2, config.grid.tokens, config.hidden_size, generator=torch.Generator().manual_seed(0))
         heads = tokens.unflatten(-1, (config.num_attention_heads, -1)).transpose(1, 2)  # (B, N, D) -> (B, h, N, D / h)
         expected = theirs.apply_rotary_embeddings(heads, theirs.get_position_ids(tokens))
-        assert torch.equal(VJEPA2Positions(config)(tokens), expected.transpose(1, 2).flatten(2))
+        positions = VJEPA2Positions(config)
+        found = positions(tokens)
+        assert torch.equal(found, expected.transpose(1, 2).flatten(2))
+        if config.hidden_size // config.num_attention_heads % 2 == 0:
+            order, halved = positions.halved()
+            assert torch.equal(halved(tokens[..., order]), found[..., order])
+
+
+@torch.inference_mode()
+def test_heads_of_an_odd_width_are_not_parted_in_halves() -> None:
+    config = tiny_config("vjepa2", hidden_size=34)
+    model = build(config).eval()
+    pixel_values = clips(config, batch=2)
+    expected = model(pixel_values)
+    model.fold()
+    assert torch.equal(model(pixel_values), expected)
 
 
 @torch.inference_mode()

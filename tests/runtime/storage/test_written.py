@@ -322,6 +322,7 @@ def test_where_there_are_no_locks_it_is_said(tmp_path: Path, monkeypatch: pytest
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("filelock.lock_descriptor", refuse)
+    open_files = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
     said: list[str] = []
     with locked(tmp_path, say=said.append):
         pass
@@ -329,6 +330,8 @@ def test_where_there_are_no_locks_it_is_said(tmp_path: Path, monkeypatch: pytest
     with written_file(tmp_path / "file") as beside:
         beside.touch()
     assert (tmp_path / "file").exists()
+    if sys.platform == "linux":
+        assert len(os.listdir("/proc/self/fd")) == open_files
 
 
 def write_old(path: Path) -> None:
