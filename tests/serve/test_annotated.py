@@ -123,10 +123,11 @@ def test_a_camera_is_copied_and_the_copy_is_whole(videomae_bundle: Path, tmp_pat
 
 
 def test_what_cannot_be_written_is_said_before_it_begins(videomae_bundle: Path, tmp_path: Path) -> None:
-    video = make_video(tmp_path / "it.mp4")
+    video, other = make_video(tmp_path / "it.mp4"), make_video(tmp_path / "other.mp4")
     for arguments, code, said in (
         ((video, "-o", tmp_path / "copy.avi"), 1, "must end in .mp4"),
-        ((video, "-o", video), 1, "exists"),
+        ((video, "-o", other), 1, "exists"),
+        ((video, "-o", video), 2, "is the video itself"),
         ((video, video, "-o", tmp_path / "copy.mp4"), 2, "copy of one SOURCE"),
         ((video, "-o", tmp_path / "none" / "copy.mp4"), 1, "does not exist"),
     ):
@@ -134,7 +135,7 @@ def test_what_cannot_be_written_is_said_before_it_begins(videomae_bundle: Path, 
         assert result.exit_code == code
         assert said in " ".join(result.output.split())
         assert '"window"' not in result.output
-    assert sorted(tmp_path.iterdir()) == [video]
+    assert sorted(tmp_path.iterdir()) == [video, other]
 
 
 def test_nothing_is_left_where_it_fails(videomae_bundle: Path, tmp_path: Path) -> None:
