@@ -204,7 +204,10 @@ def _lines(steps: Steps, label: int, first: float, last: float) -> list[NDArray[
     lines = []
     for run in runs:
         places = np.stack([steps.seconds[run], steps.scores[run, label].astype(np.float64)], axis=1)
-        lines.append(places if len(run) > 1 else places + np.array([[-0.001, 0], [0.001, 0]]))
+        if len(run) == 1:  # as short as it gets
+            half = 0.001 * (last - first)
+            places = np.clip(np.add(places, [[-half, 0], [half, 0]]), [first, 0], [last, 1])
+        lines.append(places)
     return lines
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -265,6 +266,16 @@ def test_the_picture_shows_bars_where_events_are() -> None:
     assert bar[-1] == pytest.approx(picture_module.MARGIN + width * 6.5 / 15, abs=4)
     assert (pixels == 128).all(axis=-1).sum() > 2 * 100 * 100  # the two pictures
     Image.open(io.BytesIO(picture(timeline_of(3600, []), {}))).load()
+
+
+def test_a_video_of_one_frame_is_drawn_within_its_plot() -> None:
+    one = timeline_of(3, [])
+    only = Steps(np.zeros(1), one.steps.scores[:1], np.ones(1, np.bool_), 1)
+    drawn = Image.open(io.BytesIO(picture(replace(one, seconds=0.0, steps=only), {})))
+    pixels = np.asarray(drawn.convert("RGB")).astype(int)
+    coloured = (pixels.max(axis=-1) - pixels.min(axis=-1) > 60).any(axis=0)
+    assert coloured.any()
+    assert np.flatnonzero(coloured)[0] >= picture_module.MARGIN - 2  # half of the line's width
 
 
 def test_a_picture_needs_pillow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
