@@ -4,6 +4,7 @@ FFmpeg's own errors, `av.FFmpegError`, tell about the file and pass through. Wha
 it and tubelet do not understand each other. It becomes a VideoError here.
 """
 
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,14 @@ UNDECODABLE = (av.FFmpegError, ValueError)
 _TAGS: Mapping[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
+# Bytes of address space without which no file is opened: FFmpeg may end the process where it runs out of memory there.
+_TO_OPEN = 16 << 20
+
+
 def open_container(source: Any, **options: Any) -> InputContainer:
-    """What `av.open` gives for reading, with tags of any encoding."""
+    """What `av.open` gives for reading, with tags of any encoding. Raises OSError where memory is short."""
+    with mmap.mmap(-1, _TO_OPEN):  # no page of it is touched
+        pass
     container: InputContainer = av.open(source, **options, **_TAGS)
     return container
 
