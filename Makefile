@@ -58,6 +58,7 @@ test-clusters: .venv/dev-ready .venv/clusters/ready
 	TUBELET_BUNDLES=$(CURDIR)/build/clusters/bundles .venv/clusters/bin/python -m pytest -rs -m "slow or not slow" tests/serve/batch
 
 # The same with the newest of everything, in each Python of 3.12 and up that is here: what `pip install` gives today.
+# And what needs torch with the newest transformers, in the environment of the tests.
 TORCH_FREE := $(addprefix tests/,$(addsuffix .py,test_torch_free cli/test_picture_commands runtime/test_inputs \
 	runtime/test_prefetch runtime/backends/test_ort runtime/proof/test_parity runtime/visual/test_picture_files \
 	$(addprefix preprocess/test_,container convert damage decode fuzz large_frames pyav redaction resize sampling spec \
@@ -71,6 +72,10 @@ test-newest: .venv/dev-ready
 	$(BIN)/python -m build --wheel --outdir dist
 	$(BIN)/python scripts/write_test_bundles.py build/newest/bundles
 	$(BIN)/python scripts/test_newest.py build/newest dist/*.whl $(TORCH_FREE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target build/newest/transformers transformers
+	PYTHONPATH=build/newest/transformers $(BIN)/python -c "import transformers; print('transformers', transformers.__version__)"
+	PYTHONPATH=$(CURDIR)/build/newest/transformers $(BIN)/python -m pytest -q -n 2 tests/exporter/families \
+		tests/exporter/checkpoint/test_hub.py tests/bench/test_baselines.py
 
 clean:
 	rm -rf .venv build dist *.egg-info

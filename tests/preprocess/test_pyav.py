@@ -7,9 +7,10 @@ import pytest
 from videos import everything, make_video, take
 
 from tubelet.preprocess import container as opening
+from tubelet.preprocess import pyav
 from tubelet.preprocess.convert import Scaling
 from tubelet.preprocess.decode import probe, read_frames
-from tubelet.preprocess.errors import VideoError
+from tubelet.preprocess.errors import VideoError, VideoOutOfMemory
 from tubelet.preprocess.pyav import UNEXPECTED
 from tubelet.preprocess.spec import ExactSize
 
@@ -24,6 +25,15 @@ def test_a_call_that_the_installed_pyav_does_not_take(tmp_path, monkeypatch):
         ) as error:
             read(path)
         assert "pip install 'av>=16,<20'" in str(error.value)
+
+
+def test_no_file_is_opened_where_memory_is_short(tmp_path, monkeypatch):
+    path = make_video(tmp_path / "v.mp4")
+    monkeypatch.setattr(pyav, "_TO_OPEN", 1 << 62)  # more than any process has
+    monkeypatch.setattr(av, "open", lambda *_, **__: pytest.fail("FFmpeg was asked"))
+    for read in (probe, lambda path: read_frames(path, take(0))):
+        with pytest.raises(VideoOutOfMemory, match=r"v\.mp4 cannot be read: FFmpeg gets no memory"):
+            read(path)
 
 
 @pytest.mark.parametrize("kind", UNEXPECTED)

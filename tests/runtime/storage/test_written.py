@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -515,7 +516,7 @@ def test_an_interrupt_leaves_the_old_or_the_new_and_nothing_beside_it(
             path.write_text("old")
         elif old:
             write_old(path)
-        interrupted = is_interrupted(step, lambda path=path: write(path))  # type: ignore[misc]
+        interrupted = is_interrupted(step, partial(write, path))
         assert entries(path.parent) in ([["bundle"]] if old or not interrupted else [["bundle"], []]), step
         if path.is_dir():
             locks_left += ".lock" in entries(path)  # where open() has made it, and has not said so yet
