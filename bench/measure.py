@@ -24,6 +24,7 @@ from ..runtime.bundle.reference import load_reference
 from ..runtime.limits import cosines
 from ..runtime.progress import Progress, silent
 from ..runtime.proof.parity import clips_of_batch
+from ..runtime.storage.written import naming
 from . import gemm as gemm_process
 from . import subject as subject_process
 from .baselines import BASELINES, is_made
@@ -163,7 +164,8 @@ def write_inputs(bundle: Bundle, batch: int, folder: Path) -> dict[str, Path]:
     paths = {}
     for name, array in (("graph", clips), ("torch", pixel_values)):
         paths[name] = folder / f"{name}-{batch}.npy"
-        np.save(paths[name], array)
+        with naming(paths[name]):
+            np.save(paths[name], array)
     return paths
 
 

@@ -8,6 +8,7 @@ the Hub is out of reach. Nothing but the files that a manifest names is fetched,
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -253,6 +254,11 @@ def explained(error: Exception, repository: str, name: str, revision: str | None
             )
         case errors.HFValidationError():
             return HubError(f"{repository!r} is neither a folder that exists nor a Hub id: {first_line(error)}")
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return HubError(
+                f"{name} of {repository} could not be fetched into {constants.HF_HUB_CACHE}: {error.strerror}",
+                fix="free some space there, or set HF_HOME to a folder that has more",
+            )
         case _:
             return HubError(f"{name} of {repository} could not be fetched: {first_line(error)}")
 

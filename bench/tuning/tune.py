@@ -26,6 +26,7 @@ from ...runtime.evaluation.run import evaluate, read_labelled
 from ...runtime.precisions import BackendName
 from ...runtime.progress import Progress, silent
 from ...runtime.reading import Reading, prepare_clips, read_clips
+from ...runtime.storage.written import naming
 from ...runtime.system import default_threads
 from ...runtime.tuning.auto import checksum_of
 from ...runtime.tuning.machine import TunedMachine
@@ -143,7 +144,8 @@ def _prepared(bundle: Bundle, videos: Sequence[Path], folder: Path, progress: Pr
         progress(f"reading {video}")
         batches.append(prepare_clips(read_clips(video, bundle.spec, reading), bundle.spec, reading))
     path = folder / "videos.npy"
-    np.save(path, np.concatenate(batches))
+    with naming(path):
+        np.save(path, np.concatenate(batches))
     return path
 
 

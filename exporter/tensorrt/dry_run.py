@@ -30,6 +30,7 @@ from ...runtime.bundle.engines import SOURCES, EngineOptions, plan_name
 from ...runtime.bundle.rtx_engines import Capability, Target, capabilities_for
 from ...runtime.precisions import PRECISIONS
 from ...runtime.progress import Progress, silent
+from ...runtime.storage.written import naming
 from .build import refuse_existing
 from .inline import element_types, matrix_types, require_documented
 from .network import Layer, layers_of, read_network
@@ -195,7 +196,7 @@ def _parser_for(target: Target) -> ModuleType | None:
 
 def _read(trt: ModuleType | None, bundle: Bundle, recipe: Recipe) -> RecipeReading:
     try:
-        with TemporaryDirectory(prefix="tubelet-") as folder:
+        with TemporaryDirectory(prefix="tubelet-") as folder, naming(Path(folder)):
             model = make_graph(bundle, recipe, Path(folder))
             require_documented(model)
             if trt is None:

@@ -28,6 +28,8 @@ REPLACED = "replaced"  # in a scratch folder, what lay at the path and has not b
 # Another host's scratch folder may be alive although it can be locked, where a mount keeps locks to itself.
 _ALIVE_ELSEWHERE_SECONDS = 24 * 3600
 
+_SCRATCH = re.compile(r"\.(.+)\.[0-9a-f]{8}", re.DOTALL)
+
 _REMOVING_SECONDS = 0.001  # what it takes to remove a folder that holds a lock and nothing else
 
 _FIXES = {
@@ -38,6 +40,9 @@ _FIXES = {
     errno.EACCES: "choose another folder, or have yourself given the right to write in it",
     errno.EPERM: "choose another folder, or have yourself given the right to write in it",
 }
+
+# Said by NumPy's tofile, by which onnx_ir and np.save write: a write failed, and the errno that says why is lost.
+_REASON_LOST = re.compile(r"\d+ requested and \d+ written|problem writing element \d+ to file")
 
 
 @contextmanager
@@ -51,14 +56,25 @@ def naming(path: Path) -> Iterator[None]:
     except NotWritten:
         raise
     except OSError as error:
+        if _REASON_LOST.fullmatch(str(error)):
+            raise NotWritten(f"{_shown(path)} cannot be written: {error}", fix=_FIXES[errno.ENOSPC]) from error
         if error.errno is None or not _is_about(error, path):
             raise
         where = "" if error.filename is None or _lies_in_scratch(error, path) else f" ({error.filename})"
         raise NotWritten(
-            f"{path} cannot be written: {error.strerror}{where}",
+            f"{_shown(path)} cannot be written: {error.strerror}{where}",
             fix=_FIXES.get(error.errno, "choose another folder"),
             errno=error.errno,
         ) from error
+
+
+def _shown(path: Path) -> Path:
+    """The path that a user knows: what a scratch folder is for, where `path` lies in one."""
+    for folder in path.parents:
+        name = _name_of(folder)
+        if name is not None and (folder / WRITER).exists():
+            return _shown(folder.parent / name)
+    return path
 
 
 def _is_about(error: OSError, path: Path) -> bool:
@@ -189,9 +205,14 @@ def collect(parent: Path, name: str, *, say: Progress = silent) -> None:
 
 def scratch_folders(parent: Path, name: str) -> list[Path]:
     """Those for `name`, of the living and the dead."""
-    pattern = re.compile(re.escape(f".{name}.") + "[0-9a-f]{8}")
     found = parent.glob(f".{glob.escape(name)}.*")
-    return sorted(path for path in found if pattern.fullmatch(path.name) and path.is_dir() and not path.is_symlink())
+    return sorted(path for path in found if _name_of(path) == name and path.is_dir() and not path.is_symlink())
+
+
+def _name_of(folder: Path) -> str | None:
+    """The name for which a scratch folder was made; None for a folder that is none."""
+    found = _SCRATCH.fullmatch(folder.name)
+    return None if found is None else found[1]
 
 
 def put_back(folder: Path, path: Path) -> bool:

@@ -20,6 +20,7 @@ import torch
 import transformers
 from hub_client import hub_and_its_client
 from hub_server import Hub, commit_of
+from mounts import run_with_mounts
 from original_videomae import OriginalVideoMAE, seeded, write_v2
 from safetensors.torch import save_file
 
@@ -413,3 +414,36 @@ def test_an_adapter_and_its_base_both_come_from_the_hub(hub: Hub, load: Any, tmp
         "its base 'lab/gone', which adapter_config.json names, is not at hand: the Hub has no"
         in load("lab/orphan").error
     )
+
+
+# In a mount namespace of its own: a Hub whose file is larger than the disk of the client's cache.
+FULL_CACHE = """
+import os, subprocess, sys
+from pathlib import Path
+
+support, home = sys.argv[1:]
+sys.path.insert(0, support)
+from hub_server import Hub, Repository, commit_of
+
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", home], check=True)
+print("mounted")
+commit = commit_of("first")
+hub = Hub(Path(home), repositories={"lab/model": Repository({commit: {"model.bin": bytes(10**6)}}, {"main": commit})})
+hub.start()
+os.environ |= {"HF_ENDPOINT": f"http://127.0.0.1:{hub.port}", "HF_HOME": home}
+from tubelet.preprocess.errors import HubError
+from tubelet.runtime.hub import download
+import warnings
+warnings.simplefilter("ignore", UserWarning)  # the client's own, beforehand: of how much is free and needed
+try:
+    download("lab/model", "model.bin", revision=None)
+except HubError as error:
+    print(error)
+hub.stop()
+"""
+
+
+def test_a_cache_on_a_full_disk(tmp_path: Path) -> None:
+    error, fix = run_with_mounts(FULL_CACHE, Path(__file__).parents[2] / "support", tmp_path)
+    assert error == (f"model.bin of lab/model could not be fetched into {tmp_path}/hub: No space left on device")
+    assert fix == "  fix: free some space there, or set HF_HOME to a folder that has more"

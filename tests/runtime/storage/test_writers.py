@@ -15,6 +15,7 @@ import killed
 import pytest
 from click.testing import CliRunner
 from killed import join, litter, lowered, put_in_place, whole
+from mounts import run_with_mounts
 
 from tubelet.cli.tree import main
 from tubelet.exporter.lower.join_graph import graph_folder, join_graph
@@ -188,16 +189,8 @@ print(sorted(path.name for path in place.iterdir()))
 
 
 def test_a_bundle_that_is_a_mount_of_its_own_and_a_full_disk(vivit_bundle: Path, tmp_path: Path) -> None:
-    if shutil.which("unshare") is None:
-        pytest.skip("there is no unshare, to mount in a namespace")
     place = tmp_path / "mount"
-    namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
-    command = [*namespace, sys.executable, "-W", "error", "-c", MOUNTED, str(vivit_bundle), str(place)]
-    child = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    if not child.stdout.startswith("mounted\n"):
-        pytest.skip(f"nothing can be mounted here: {child.stderr.strip().splitlines()[-1]}")
-    assert child.returncode == 0, child.stderr
-    _, quantized, exported, *full, entries = child.stdout.splitlines()
+    quantized, exported, *full, entries = run_with_mounts(MOUNTED, vivit_bundle, place)
     assert quantized == "0  None"
     assert exported.startswith(f"1 Error: {place} is a mount point, and a bundle is replaced by another folder")
     assert len(full) == 2
