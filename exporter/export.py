@@ -30,9 +30,10 @@ from .graph.tasks import ExportedModel, exported_model
 from .graph.trace import save_graph, trace
 from .lower.calibration import CalibrationClips, calibration_videos
 from .lower.search import add_graph, require_opset
-from .merge import clearest_seeds, describe_merging, find_removed, merged_model
+from .merge import describe_merging, find_removed, merged_model
 from .options import AS_PUBLISHED, ExportOptions
 from .plan import check_videos, clip_spec, export_notes
+from .steady import SteadyClips, steady_clips
 
 # Distributions whose versions a bundle records, of those that are installed: ONNX Runtime comes as one of two.
 _TOOLS = ("tubelet", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
@@ -43,8 +44,10 @@ def _prove(bundle: Bundle, reference: Reference, progress: Progress) -> ParityRe
     with open_backend(DEFAULT_BACKEND, bundle, "fp32") as backend:
         report = check_bundle(backend, bundle, reference, backend=DEFAULT_BACKEND, precision="fp32", progress=progress)
     if not report.passed:
-        caution = "" if bundle.merging is None else f"\n{bundle.merging.caution()}"
-        raise ParityError(f"the graph does not compute what torch computes\n\n{report.table()}{caution}")
+        said = ["the graph does not compute what torch computes", "", report.table()]
+        if bundle.merging is not None:
+            said += [bundle.merging.caution(), "another number of tokens to merge may leave a steadier answer"]
+        raise ParityError("\n".join(said))
     return report
 
 
@@ -57,17 +60,17 @@ def _require_finite(reference: Reference) -> None:
 
 def _record(
     asked: ExportedModel, spec: ClipSpec, videos: Sequence[Path], folder: Path, progress: Progress
-) -> tuple[Reference, float | None, list[RecordedVideo]]:
+) -> tuple[Reference, SteadyClips | None, list[RecordedVideo]]:
     """Write torch's answers on the reference clips to `folder`, and record every stage of each of `videos`.
 
-    Beside them stands how close the closest call of a model that merges tokens was in those clips.
+    Beside them stands how steady those clips are, of a model that merges tokens.
     """
-    reference, narrowest = _reference(asked, spec, progress)
+    reference, steady = _reference(asked, spec, progress)
     _require_finite(reference)
     reference.save(folder / "reference.npz")
     run = torch_run(asked, spec)
     recorded = [record_video(video, spec, lambda clip: run({spec.input_name: clip})["logits"]) for video in videos]
-    return reference, narrowest, recorded
+    return reference, steady, recorded
 
 
 def _model(
@@ -83,12 +86,12 @@ def _model(
     return merged_model(checkpoint.model, removed), (found,)
 
 
-def _reference(asked: ExportedModel, spec: ClipSpec, progress: Progress) -> tuple[Reference, float | None]:
-    """What torch answers, and how close the closest call of a model that merges tokens was in those clips."""
+def _reference(asked: ExportedModel, spec: ClipSpec, progress: Progress) -> tuple[Reference, SteadyClips | None]:
+    """What torch answers, and how steady the clips are, of a model that merges tokens."""
     if not asked.model.removed:
         return record_reference(asked, spec, progress=progress), None
-    seeds, narrowest = clearest_seeds(asked, spec, progress=progress)
-    return record_reference(asked, spec, seeds=seeds, progress=progress), narrowest
+    steady = steady_clips(asked, spec, progress=progress)
+    return record_reference(asked, spec, seeds=steady.seeds, progress=progress), steady
 
 
 def _describe(
@@ -172,15 +175,15 @@ def export_bundle(
     model, found = _model(checkpoint, spec, options, calibrate, progress)
     asked = exported_model(model, options.extras)
     with written_folder(place, check=lambda: check_target(output, force=force), say=say) as folder:
-        reference, narrowest, videos = _record(asked, spec, options.videos, folder, progress)
+        reference, steady, videos = _record(asked, spec, options.videos, folder, progress)
         progress("tracing the graph")
         graph = save_graph(trace(asked, spec, opset=options.opset), folder / "model.onnx")
         clips = CalibrationClips(spec, reference, calibrate)
         merging = None
-        if narrowest is not None:
+        if steady is not None:
             ranked = checkpoint.problem_type != "regression"
             merging = describe_merging(
-                checkpoint.model, model, spec, clips, narrowest=narrowest, ranked=ranked, progress=progress
+                checkpoint.model, model, spec, clips, steady=steady, ranked=ranked, progress=progress
             )
         notes = (*export_notes(checkpoint, options.input_name), *found)
         bundle = _describe(checkpoint, asked, spec, graph, videos, folder, merging, notes)

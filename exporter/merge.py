@@ -8,32 +8,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..preprocess.errors import CheckpointError, OutOfBounds
-from ..preprocess.frames import Frames
-from ..preprocess.prepare import prepare
 from ..preprocess.spec import ClipSpec
 from ..runtime.bundle.merging import Merging
 from ..runtime.limits import cosines
 from ..runtime.progress import Progress
 from .checkpoint.load import Checkpoint
-from .families.merging import Merge, most_removed, tokens_by_layer
+from .families.merging import most_removed, tokens_by_layer
 from .families.model import Model
-from .graph.record import FRAME_SIZES, moving_clip, torch_run
+from .graph.record import torch_run
 from .graph.sharing import sharing_weights
-from .graph.tasks import ExportedModel, exported_model
+from .graph.tasks import exported_model
 from .lower.calibration import CalibrationClips
 from .options import ExportOptions
-
-# Choices between merges that are apart by this are the same in every engine that computes in float32, whose likenesses
-# differ by about 1e-6. Where no clip has such, the reference has the clearest of those that were drawn.
-CLEAR = 1e-5
-DRAWN = 4  # clips of each size of frames
+from .steady import SteadyClips
 
 
 def merged_model(model: Model, removed: int) -> Model:
@@ -67,51 +59,13 @@ def tokens_of(model: Model) -> tuple[int, ...]:
     return tokens_by_layer(_tokens(model), model.removed, layers, first_stays=_first_stays(model))
 
 
-def narrowest_choice(merged: ExportedModel, spec: ClipSpec, clip: NDArray[Any]) -> float:
-    """How close the closest call between two merges is in a clip as `spec` prepares it; see `Merge.narrowest`."""
-    found: list[float] = []
-
-    def judge(module: torch.nn.Module, given: tuple[torch.Tensor, ...], _: object) -> None:
-        if isinstance(module, Merge):
-            found.append(module.narrowest(given[2]))
-
-    hooks = [module.register_forward_hook(judge) for module in merged.modules() if isinstance(module, Merge)]
-    try:
-        torch_run(merged, spec)({spec.input_name: clip[np.newaxis]})
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return min(found)
-
-
-def clearest_seeds(merged: ExportedModel, spec: ClipSpec, *, progress: Progress) -> tuple[tuple[int, ...], float]:
-    """Draw clips for a reference in which rounding changes no merge, as far as there are such.
-
-    Returns:
-        A seed for each of FRAME_SIZES, and the narrowest choice in their clips.
-    """
-    seeds, narrowest = [], []
-    for first, (height, width) in enumerate(FRAME_SIZES):
-        drawn: dict[int, float] = {}
-        for seed in range(first, first + DRAWN * len(FRAME_SIZES), len(FRAME_SIZES)):
-            progress(f"looking for clips whose merges are clear, {seed + 1}")
-            clip = moving_clip(spec.num_frames, height, width, seed=seed)
-            drawn[seed] = narrowest_choice(merged, spec, prepare(Frames.from_array(clip), spec))
-            if drawn[seed] >= CLEAR:
-                break
-        best = max(drawn, key=drawn.__getitem__)
-        seeds.append(best)
-        narrowest.append(drawn[best])
-    return tuple(seeds), min(narrowest)
-
-
 def describe_merging(
     model: Model,
     merged: Model,
     spec: ClipSpec,
     clips: CalibrationClips,
     *,
-    narrowest: float,
+    steady: SteadyClips,
     ranked: bool,
     progress: Progress,
 ) -> Merging:
@@ -121,7 +75,9 @@ def describe_merging(
     return Merging(
         removed=merged.removed,
         tokens=tokens_of(merged),
-        narrowest=narrowest,
+        narrowest=steady.narrowest,
+        moved=steady.moved,
+        moved_elsewhere=steady.elsewhere,
         compared_on=str(clips),
         cosine=float(cosines(ours, theirs).min()) if ranked else None,
         same_label=float((ours.argmax(1) == theirs.argmax(1)).mean()) if ranked else None,

@@ -52,5 +52,13 @@ def _from_4(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"merging": None}
 
 
+def _from_5(values: dict[str, Any]) -> dict[str, Any]:
+    """Format 5 did not say how far close choices between merges move the answer."""
+    merging = values.get("merging")
+    if not isinstance(merging, dict):
+        return values
+    return values | {"merging": merging | {"moved": None, "moved_elsewhere": None}}
+
+
 # Format -> what makes the next one of it.
-_STEPS = {2: _from_2, 3: _from_3, 4: _from_4}
+_STEPS = {2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5}

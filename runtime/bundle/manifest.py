@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .files import BundleFile, Graph, RecordedVideo, TensorInfo
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 MANIFEST = "bundle.json"
 
 _EXPORT_HINT = "tubelet export --model ID -o BUNDLE"

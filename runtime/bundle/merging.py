@@ -14,6 +14,9 @@ class Merging:
     tokens:       how many enter each layer
     narrowest:    the smallest difference in likeness that decided on a merge, over the reference clips, in float32.
                   Rounding that is larger may decide otherwise
+    moved:        how far torch's own answer moves on a reference clip where close choices fall otherwise, at the most,
+                  as a share of the root mean square of its values; None where nobody looked
+    moved_elsewhere: likewise, on any clip that was drawn when the export looked for steady ones
     compared_on:  the clips on which the merged model was held against the unmerged one, in words
     cosine:       between the logits of the two on those clips, at the least; None where logits rank no labels
     same_label:   the share of those clips to which both give the same best label; None likewise
@@ -23,6 +26,8 @@ class Merging:
     removed: int
     tokens: tuple[int, ...]
     narrowest: float
+    moved: float | None
+    moved_elsewhere: float | None
     compared_on: str
     cosine: float | None
     same_label: float | None
@@ -47,10 +52,13 @@ class Merging:
         return f"beside the unmerged model on {self.compared_on}: {', '.join(parts)}"
 
     def caution(self) -> str:
-        """Say how narrow the choices were that the reference depends on, in a line."""
+        """Say what rounding may do to a choice between two merges, in a line."""
+        closest = f"the narrowest choice between two merges on the reference clips was by {self.narrowest:.1e}"
+        if not self.moved and not self.moved_elsewhere:
+            return f"{closest}; where an engine's rounding is larger, it may choose otherwise"
         return (
-            f"the narrowest choice between two merges on the reference clips was by {self.narrowest:.1e}; where an "
-            "engine's rounding is larger, it may choose otherwise, and another number of tokens may be clearer"
+            f"{closest}; where an engine's rounding is larger, it may choose otherwise, and torch's own logits then "
+            f"move by {self.moved:.1e} of their root mean square, on other clips by {self.moved_elsewhere:.1e}"
         )
 
     def note(self) -> str:
@@ -69,6 +77,9 @@ class Merging:
             yield "tokens must be numbers above 0 that do not grow"
         if not self.narrowest >= 0:
             yield f"narrowest must be 0 or more, got {self.narrowest}"
+        for name, moved in (("moved", self.moved), ("moved_elsewhere", self.moved_elsewhere)):
+            if not (moved or 0) >= 0:
+                yield f"{name} must be 0 or more, got {moved}"
         if not -1.000001 <= (self.cosine or 0) <= 1.000001 or not 0 <= (self.same_label or 0) <= 1:
             yield "cosine must be from -1 to 1, and same_label a share"
         if (self.cosine is None) == (self.farthest is None):

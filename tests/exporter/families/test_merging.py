@@ -18,8 +18,9 @@ from tubelet.exporter.families.model import Model
 from tubelet.exporter.graph.cost import matrix_products
 from tubelet.exporter.graph.tasks import exported_model
 from tubelet.exporter.graph.trace import onnx_sort
-from tubelet.exporter.merge import merged_model, narrowest_choice, tokens_of
+from tubelet.exporter.merge import merged_model, tokens_of
 from tubelet.exporter.plan import clip_spec
+from tubelet.exporter.steady import choices_of
 from tubelet.preprocess.errors import CheckpointError, OutOfBounds
 
 # ViViT reads a class token; VideoMAE the mean, or one token that is like the others. Tokens: 9, 32 and 32.
@@ -151,7 +152,7 @@ def test_layers_without_a_token_to_merge_leave_what_they_get(name: str, tmp_path
     torch.testing.assert_close(got[0].double(), by_hand, atol=2e-5, rtol=1e-5)
     clip = np.asarray(clips(model, 1)[0])
     spec = clip_spec(load_checkpoint(str(written), report=lambda _: None), "pixel_values")
-    assert 0 <= narrowest_choice(exported_model(merged), spec, clip) < 2
+    assert 0 <= choices_of(exported_model(merged), spec, clip).narrowest < 2
 
 
 def test_tokens_that_point_nowhere_are_merged_without_nan() -> None:
@@ -178,7 +179,7 @@ def test_the_narrowest_choice_is_that_of_the_loops(tmp_path: Path) -> None:
         checkpoint = load_checkpoint(str(folder), report=lambda _: None)
         model, spec = checkpoint.model, clip_spec(checkpoint, "pixel_values")
         clip = clips(model, 1)
-        found = narrowest_choice(exported_model(merged_model(model, 2)), spec, clip[0].numpy())
+        found = choices_of(exported_model(merged_model(model, 2)), spec, clip[0].numpy()).narrowest
         with torch.inference_mode():
             (embedded,) = embed(model, clip)
         assert found == pytest.approx(min(classify_by_hand(model, embedded, 2).gaps), abs=2e-6)

@@ -94,14 +94,14 @@ def test_what_is_no_bundle(tmp_path: Path, what: str, message: str) -> None:
 
 def test_a_newer_format_is_refused(copy: Path) -> None:
     edit(copy, format_version=FORMAT_VERSION + 1)
-    with pytest.raises(BundleError, match=r"is of format version 6; this version of tubelet reads up to 5\n.*upgrade"):
+    with pytest.raises(BundleError, match=r"is of format version 7; this version of tubelet reads up to 6\n.*upgrade"):
         Bundle.open(copy)
 
 
 def test_an_older_format_is_refused(copy: Path) -> None:
     edit(copy, format_version=1)
     with pytest.raises(
-        BundleError, match=r"is of format version 1, of an older tubelet; this one reads 2 to 5\n.*export it"
+        BundleError, match=r"is of format version 1, of an older tubelet; this one reads 2 to 6\n.*export it"
     ):
         Bundle.open(copy)
 
@@ -144,6 +144,13 @@ def test_the_present_format_is_read_as_it_is(copy: Path) -> None:
     """A field that is new today, and a manifest of yesterday lacks, needs a format of its own."""
     values = json.loads((copy / "bundle.json").read_text())
     assert upgraded(values, FORMAT_VERSION) is values
+
+
+def test_a_model_that_merges_in_format_5_says_nothing_of_what_moves() -> None:
+    unknown = {"moved": None, "moved_elsewhere": None}
+    before = {"merging": {name: value for name, value in MERGING.items() if name not in unknown}}
+    assert upgraded(before, 5) == {"merging": MERGING | unknown}
+    assert upgraded({"merging": None}, 5) == {"merging": None}
 
 
 def test_a_model_of_one_label_in_format_2_gives_a_value() -> None:
@@ -198,8 +205,8 @@ def test_a_manifest_cannot_name_files_outside_the_bundle(copy: Path) -> None:
 
 
 MERGING: dict[str, object] = {
-    "removed": 2, "tokens": [9, 7], "narrowest": 0.1, "compared_on": "clips", "cosine": 0.9, "same_label": None,
-    "farthest": None
+    "removed": 2, "tokens": [9, 7], "narrowest": 0.1, "moved": None, "moved_elsewhere": 0.1, "compared_on": "clips",
+    "cosine": 0.9, "same_label": None, "farthest": None
 }  # fmt: skip
 
 # The way to a field, what stands there, and what is said of it. "-" removes the field.
@@ -291,6 +298,8 @@ PROBLEMS: list[tuple[tuple[str | int, ...], object, str]] = [
     (("merging",), MERGING | {"tokens": [9, 10]}, "merging.tokens must be numbers above 0 that do not grow"),
     (("merging",), MERGING | {"tokens": []}, "merging.tokens must be numbers above 0 that do not grow"),
     (("merging",), MERGING | {"narrowest": -1}, "merging.narrowest must be 0 or more, got -1.0"),
+    (("merging",), MERGING | {"moved": -1}, "merging.moved must be 0 or more, got -1.0"),
+    (("merging",), MERGING | {"moved_elsewhere": -2}, "merging.moved_elsewhere must be 0 or more, got -2.0"),
     (("merging",), MERGING | {"cosine": None}, "merging.one of cosine and farthest must be there, and the other null"),
     (("merging",), MERGING | {"same_label": 2}, "merging.cosine must be from -1 to 1, and same_label a share"),
 ]  # fmt: skip
