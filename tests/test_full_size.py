@@ -87,6 +87,21 @@ def test_a_full_size_checkpoint_becomes_a_bundle_that_classifies(family: str, tm
 
 
 @pytest.mark.full_size
+def test_a_full_size_model_that_merges_tokens_is_proven(tmp_path: Path) -> None:
+    """Thousands of choices are made in each clip, many of them closer than rounding."""
+    folder = write_checkpoint(tmp_path / "videomae", "videomae", **WIDTHS | FULL_SIZE["videomae"])
+    start = time.perf_counter()
+    exported = run("export", "--model", folder, "-o", tmp_path / "bundle", "--merge", 150, "--json")
+    assert exported.returncode == 0, exported.stderr
+    told = json.loads(exported.stdout)
+    assert told["parity"]["passed"] is True
+    assert told["merging"]["tokens"][-1] == 55
+    worst = max(batch["excess"] for batch in told["parity"]["batches"])
+    print(f"\nvideomae merging 150: export {time.perf_counter() - start:.1f} s, {worst:.1%} of the limit")
+    print({name: told["merging"][name] for name in ("narrowest", "moved", "moved_elsewhere")})
+
+
+@pytest.mark.full_size
 @pytest.mark.parametrize(
     ("family", "task", "outputs"),
     [

@@ -93,8 +93,8 @@ class Merge(nn.Module):
         order = likeness.amax(2).sort(dim=1, descending=True, stable=True).indices  # (B, A)
         merged = order[:, :removed]
         into = likeness.argmax(2).gather(1, merged)
-        # As float32, which holds every number of a token: some readers sort no integers.
-        kept = order[:, removed:].to(metric.dtype).sort(dim=1, stable=True).values.to(torch.int64)
+        # As the integers that they are: in bfloat16, which OpenVINO makes of floats, a number above 256 is another one.
+        kept = order[:, removed:].sort(dim=1, stable=True).values
         return Choice(merged, into, kept)
 
     def likeness(self, metric: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ _FOLLOWERS = frozenset(
     }
 )
 # What may move integers.
-_MOVERS = _FOLLOWERS | {"GatherElements"}
+_MOVERS = _FOLLOWERS | {"GatherElements", "TopK"}
 # What TensorRT's parser does not read in a type.
 _NOT_IN = {ir.DataType.BFLOAT16: frozenset({"HardSwish"})}
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear"})

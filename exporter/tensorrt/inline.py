@@ -38,8 +38,8 @@ DOCUMENTED: dict[str, frozenset[int]] = {
     **dict.fromkeys(("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat"), _ANY),
     **dict.fromkeys(("Expand", "Identity", "Shape", "Flatten"), _ANY),
     # What merges tokens (exporter/families/merging.py), in the types that it has there.
-    **dict.fromkeys(("ArgMax", "TopK", "Log"), frozenset({TensorProto.FLOAT})),
-    "GatherElements": frozenset({TensorProto.FLOAT, TensorProto.INT64}),
+    **dict.fromkeys(("ArgMax", "Log"), frozenset({TensorProto.FLOAT})),
+    **dict.fromkeys(("TopK", "GatherElements"), frozenset({TensorProto.FLOAT, TensorProto.INT64})),
     "Equal": frozenset({TensorProto.INT64}),
     **dict.fromkeys(("Mish", "HardSwish"), frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})),
     "Cast": _ANY | {TensorProto.UINT8},
