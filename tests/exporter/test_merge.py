@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 from checkpoints import write_checkpoint
 from click.testing import CliRunner
@@ -35,6 +36,7 @@ from tubelet.runtime.precisions import GraphPrecision
 from tubelet.runtime.proof.check import check
 from tubelet.serve.hub.card import write_card
 
+CAPABLE = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 LOWER: tuple[GraphPrecision, ...] = ("fp16", "int8", "int8-static")
 
 
@@ -71,6 +73,16 @@ def test_a_merged_bundle_is_proven_in_every_precision(family: str, merged: dict[
     assert merging.moved is not None
     assert merging.moved <= STEADY
     assert merging.compared_on == "the 4 reference clips"
+
+
+@pytest.mark.skipif("BF16" not in CAPABLE, reason="this CPU has no bfloat16")
+def test_tokens_are_numbered_beyond_what_bfloat16_holds(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "model", "videomae", image_size=(128, 128), num_frames=8)
+    bundle, _ = export_bundle(read(folder), tmp_path / "bundle", ExportOptions(merge=8))
+    assert bundle.merging is not None
+    assert bundle.merging.tokens[0] == 1024  # of which 512 are numbered
+    report = check(bundle.path, backend="openvino", precision="bf16")
+    assert report.passed, report.table()
 
 
 def test_what_is_said_of_the_unmerged_model_is_measured(merged: dict[str, Path]) -> None:
