@@ -1,8 +1,8 @@
 """Clips for the proof of a model that merges tokens: such as rounding does not move its answer on.
 
-A choice between two merges that is closer than an engine's rounding may fall otherwise there, and the answer then moves
-by more than rounding. Thousands of choices are made in one clip at full size, so every clip has close ones. Whether
-they matter is told by torch, which answers again with likenesses that are a little off.
+A choice between two merges may be closer than an engine's rounding. It then may fall otherwise there, and the answer
+moves by more than rounding. At full size thousands of choices are made in one clip, so every clip has close ones.
+Whether they matter torch says, when it answers again with likenesses that are a little off.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -34,8 +34,11 @@ DRAWN = 8  # clips of each size of frames
 
 
 class Choices(NamedTuple):
-    """How close the closest choice between two merges was in a clip, and how far the answer moves where the close
-    ones fall otherwise: as a share of the root mean square of its values."""
+    """What is chosen in a clip.
+
+    narrowest:  how far apart the closest choice between two merges was
+    moved:      how far the answer moves where close ones fall otherwise, as a share of its root mean square
+    """
 
     narrowest: float
     moved: float
@@ -126,7 +129,7 @@ def _disturbing(random: torch.Generator) -> Callable[[Merge, tuple[Tensor, ...]]
     """A hook that changes nothing but which tokens are alike: two likenesses move apart by 0.7 CLEAR, one standard
     deviation.
 
-    Noise of standard deviation s in every value of two rows of length 1 moves their product by s * sqrt(2).
+    Noise of s in every value of two rows of length 1 moves their product by s * sqrt(2).
     """
 
     def disturb(_: Merge, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

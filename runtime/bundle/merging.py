@@ -14,8 +14,8 @@ class Merging:
     tokens:       how many enter each layer
     narrowest:    the smallest difference in likeness that decided on a merge, over the reference clips, in float32.
                   Rounding that is larger may decide otherwise
-    moved:        how far torch's own answer moves on a reference clip where close choices fall otherwise, at the most,
-                  as a share of the root mean square of its values; None where nobody looked
+    moved:        how far torch's own answer moves on a reference clip where close choices fall otherwise, at the most.
+                  It is a share of the root mean square of its values; None where nobody looked
     moved_elsewhere: likewise, on any clip that was drawn when the export looked for steady ones
     compared_on:  the clips on which the merged model was held against the unmerged one, in words
     cosine:       between the logits of the two on those clips, at the least; None where logits rank no labels
