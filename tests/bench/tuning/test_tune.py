@@ -94,7 +94,7 @@ def test_videos_that_cannot_be_read_are_said(vivit_bundle: Path) -> None:
 
 
 def test_what_a_bundle_merges_is_said(vivit_bundle: Path) -> None:
-    merging = Merging(8, (128, 64), 1e-3, "4 clips", 0.99, 1.0, None)
+    merging = Merging(8, (128, 64), 1e-3, None, None, "4 clips", 0.99, 1.0, None)
     (said,) = notes_on(replace(Bundle.open(vivit_bundle), merging=merging), 0.0, 0)
     assert said.startswith("the bundle merges 8 tokens a layer: ")
 
