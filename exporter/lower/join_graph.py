@@ -11,9 +11,11 @@ from ...runtime.bundle.files import Graph
 from ...runtime.precisions import GRAPH_PRECISIONS
 from ...runtime.progress import Progress, silent
 from ...runtime.storage.lock import locked
-from ...runtime.storage.written import naming, scratch, sync_file, sync_folder
+from ...runtime.storage.scratch import scratch
+from ...runtime.storage.sync import sync_file, sync_folder
+from ...runtime.storage.written import naming
 
-SCRATCH = "quantize"  # NAME of the scratch folders in a bundle that graphs are made in (see storage/written.py)
+SCRATCH = "quantize"  # NAME of the scratch folders in a bundle that graphs are made in (see storage/scratch.py)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...preprocess.errors import BundleError
 from ...runtime.backends.ort import CPU_PROVIDER, open_session
-from ...runtime.storage.written import scratch
+from ...runtime.storage.scratch import scratch
 from ..graph.graph_edit import node_after, open_graph
 from .join_graph import SCRATCH
 

@@ -12,7 +12,8 @@ from ...runtime.bundle.engine_files import FOLDER, require_private
 from ...runtime.bundle.files import Graph
 from ...runtime.progress import Progress
 from ...runtime.storage.lock import locked
-from ...runtime.storage.written import naming, scratch
+from ...runtime.storage.scratch import scratch
+from ...runtime.storage.written import naming
 from .inline import require_documented
 from .recipes import Recipe, make_graph
 

@@ -77,6 +77,8 @@ class Merging:
             yield "tokens must be numbers above 0 that do not grow"
         if not self.narrowest >= 0:
             yield f"narrowest must be 0 or more, got {self.narrowest}"
+        if (self.moved is None) != (self.moved_elsewhere is None):
+            yield "moved and moved_elsewhere must both be there, or both null"
         for name, moved in (("moved", self.moved), ("moved_elsewhere", self.moved_elsewhere)):
             if not (moved or 0) >= 0:
                 yield f"{name} must be 0 or more, got {moved}"

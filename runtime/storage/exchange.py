@@ -18,7 +18,9 @@ from typing import TypeVar
 from ...preprocess.errors import BackendError, BundleError
 from ..progress import Progress, silent
 from .lock import locked
-from .written import REPLACED, collect, naming, scratch, scratch_folders, sync_folder, sync_tree
+from .scratch import REPLACED, collect, scratch, scratch_folders
+from .sync import sync_folder, sync_tree
+from .written import naming
 
 Value = TypeVar("Value")
 

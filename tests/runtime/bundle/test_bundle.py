@@ -205,7 +205,7 @@ def test_a_manifest_cannot_name_files_outside_the_bundle(copy: Path) -> None:
 
 
 MERGING: dict[str, object] = {
-    "removed": 2, "tokens": [9, 7], "narrowest": 0.1, "moved": None, "moved_elsewhere": 0.1, "compared_on": "clips",
+    "removed": 2, "tokens": [9, 7], "narrowest": 0.1, "moved": 0.0, "moved_elsewhere": 0.1, "compared_on": "clips",
     "cosine": 0.9, "same_label": None, "farthest": None
 }  # fmt: skip
 
@@ -298,6 +298,7 @@ PROBLEMS: list[tuple[tuple[str | int, ...], object, str]] = [
     (("merging",), MERGING | {"tokens": [9, 10]}, "merging.tokens must be numbers above 0 that do not grow"),
     (("merging",), MERGING | {"tokens": []}, "merging.tokens must be numbers above 0 that do not grow"),
     (("merging",), MERGING | {"narrowest": -1}, "merging.narrowest must be 0 or more, got -1.0"),
+    (("merging",), MERGING | {"moved": None}, "merging.moved and moved_elsewhere must both be there, or both null"),
     (("merging",), MERGING | {"moved": -1}, "merging.moved must be 0 or more, got -1.0"),
     (("merging",), MERGING | {"moved_elsewhere": -2}, "merging.moved_elsewhere must be 0 or more, got -2.0"),
     (("merging",), MERGING | {"cosine": None}, "merging.one of cosine and farthest must be there, and the other null"),

@@ -26,7 +26,7 @@ from tubelet.runtime.bundle.target import check_target
 from tubelet.runtime.load import load
 from tubelet.runtime.storage.exchange import is_mount_point
 from tubelet.runtime.storage.lock import locked
-from tubelet.runtime.storage.written import scratch
+from tubelet.runtime.storage.scratch import scratch
 
 SUPPORT = Path(killed.__file__).parent
 

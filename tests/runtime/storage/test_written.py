@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from tubelet.preprocess.errors import NotWritten, TubeletError
-from tubelet.runtime.storage import exchange, lock, written
+from tubelet.runtime.storage import exchange, lock
 from tubelet.runtime.storage.exchange import restored, written_folder
 from tubelet.runtime.storage.lock import Holder, locked, try_lock, unlock
-from tubelet.runtime.storage.written import collect, naming, scratch, written_file
+from tubelet.runtime.storage.scratch import REPLACED, WRITER, collect, scratch
+from tubelet.runtime.storage.written import naming, written_file
 
 
 def entries(folder: Path) -> list[str]:
@@ -240,7 +241,7 @@ def test_what_only_looks_like_a_scratch_folder_is_left_alone(tmp_path: Path) -> 
 def test_another_host_may_be_alive(tmp_path: Path) -> None:
     folder = tmp_path / ".a.0123abcd"
     folder.mkdir()
-    writer = folder / written.WRITER
+    writer = folder / WRITER
     writer.write_bytes(b'\n{"pid": 1, "host": "elsewhere", "system": "other", "since": "2026-01-01"}')
     said: list[str] = []
     collect(tmp_path, "a", say=said.append)
@@ -413,7 +414,7 @@ def test_where_the_second_rename_fails_the_first_is_undone(tmp_path: Path, monke
     write_old(path)
 
     def fail_once_aside(source: Path, target: Path) -> Path:
-        if target == path and source.name != written.REPLACED:
+        if target == path and source.name != REPLACED:
             raise OSError(errno.EIO, "Input/output error", str(source))
         return rename(source, target)
 
@@ -464,7 +465,7 @@ def test_what_lies_aside_is_kept_while_another_thing_is_in_its_place(tmp_path: P
     (path / "thesis.tex").touch()
     collect(tmp_path, "bundle")
     (left,) = (folder for folder in tmp_path.iterdir() if folder != path)
-    assert (left / written.REPLACED / "bundle.json").read_text() == "old"
+    assert (left / REPLACED / "bundle.json").read_text() == "old"
 
 
 def test_two_that_write_the_same_fresh_folder(tmp_path: Path) -> None:
