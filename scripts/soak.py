@@ -34,6 +34,7 @@ ENGINES = ("onnxruntime", "openvino")
 ROUND = 2500  # classifications between two times that the models are opened
 PARTS = 10
 MAX_GROWTH = 32 << 20  # bytes, from the second tenth to the last
+SETTLE_SECONDS = 5.0  # that a thread may take to end on loaded cores
 READINGS = (Reading(), Reading(clips=2, on_error="skip"))
 
 Answer = tuple[tuple[str, float], ...] | str  # predictions, rounded, or the words of the error
@@ -55,6 +56,49 @@ class Use:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         tasks = len(os.listdir("/proc/self/task"))
         return cls(pages * os.sysconf("SC_PAGESIZE"), len(os.listdir("/proc/self/fd")), tasks)
+
+    @classmethod
+    def settled(cls, than: "Use") -> "Use":
+        """What is held once no more files and threads are there than before, or once that was waited for in vain.
+
+        A thread at work for a moment, or one that has just ended, is not held. One that is left behind stays.
+        """
+        last = time.monotonic() + SETTLE_SECONDS
+        while (use := cls.now()).files > than.files or use.threads > than.threads:
+            if time.monotonic() > last:
+                break
+            time.sleep(0.01)
+        return use
+
+
+class Log:
+    """What the process holds at each tenth of the way: printed, and judged from the second on."""
+
+    def __init__(self, unit: str, max_growth: int) -> None:
+        self._unit, self._max_growth = unit, max_growth
+        self._uses: list[Use] = []
+        self._begun = time.monotonic()
+        print(f"{unit:>10}  memory MB  files  threads  seconds", flush=True)
+
+    def note(self, done: float) -> None:
+        """Note what is held after so much of the way, in the log's unit."""
+        use = Use.settled(self._uses[1]) if len(self._uses) > 1 else Use.now()
+        self._uses.append(use)
+        took = time.monotonic() - self._begun
+        print(f"{done:>10.0f}  {use.resident / 1e6:>9.1f}  {use.files:>5}  {use.threads:>7}  {took:>7.0f}", flush=True)
+
+    def faults(self) -> list[str]:
+        """What grew from the second tenth to the last, in words."""
+        if len(self._uses) < PARTS:
+            return [f"it ended after {len(self._uses)} of {PARTS} parts"]
+        early, last = self._uses[1], self._uses[-1]
+        grown = last.resident - early.resident
+        found = [f"memory grew by {grown / 1e6:.1f} MB over the {self._unit}"] if grown > self._max_growth else []
+        return found + [
+            f"{name} grew from {getattr(early, name)} to {getattr(last, name)}"
+            for name in ("files", "threads")
+            if getattr(last, name) > getattr(early, name)
+        ]
 
 
 def write_files(folder: Path) -> list[Path]:
@@ -139,29 +183,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         breaking.in_child(lambda: breaking.write_bundle(Path(folder)))
         soak = Soak(Path(folder) / "bundle", write_files(Path(folder)))
-        uses: list[Use] = []
-        started = time.monotonic()
-        print("classified  memory MB  files  threads  seconds")
+        log = Log("classified", MAX_GROWTH)
         for part in range(PARTS):
             share = options.count // PARTS
             for number, start in enumerate(range(0, share, ROUND)):
                 soak.round(part * 1000 + number, min(ROUND, share - start), options.threads)
-            uses.append(Use.now())
-            use = uses[-1]
-            print(
-                f"{soak.done:>10}  {use.resident / 1e6:>9.1f}  {use.files:>5}  {use.threads:>7}"
-                f"  {time.monotonic() - started:>7.0f}",
-                flush=True,
-            )
-    settled, last = uses[1], uses[-1]
-    faults = soak.wrong[:5]
-    if last.resident - settled.resident > MAX_GROWTH:
-        faults.append(f"memory grew by {(last.resident - settled.resident) / 1e6:.1f} MB")
-    faults += [
-        f"{name} grew from {getattr(settled, name)} to {getattr(last, name)}"
-        for name in ("files", "threads")
-        if getattr(last, name) > getattr(settled, name)
-    ]
+            log.note(soak.done)
+    faults = soak.wrong[:5] + log.faults()
     print("\n".join(faults) or "flat, and every answer the first one")
     if faults:
         raise SystemExit(1)

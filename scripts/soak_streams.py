@@ -11,11 +11,10 @@ the second tenth on they must be flat. Exit code 1 where they are not. Linux.
 import argparse
 import sys
 import tempfile
-import time
 from itertools import repeat
 from pathlib import Path
 
-from soak import Use
+from soak import PARTS, Log
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
@@ -29,42 +28,12 @@ from tubelet.runtime.stream.source import BackOff, SourceState, open_source
 STREAM = "lavfi:testsrc=size=320x240:rate=30"
 EVERY = 0.5
 RULE = EventRule(on=0.05, off=0.04)  # every label of a tiny model with random weights, now and then
-PARTS = 10
 MAX_GROWTH = 5 << 20  # bytes, from the second tenth to the last
-HEAD = f"{'':>10}  memory MB  files  threads  seconds"
-
-
-class Log:
-    """What the process holds at each tenth of the way."""
-
-    def __init__(self, unit: str) -> None:
-        self._uses: list[Use] = []
-        self._begun = time.monotonic()
-        self._unit = unit
-        print(HEAD.replace(" " * 10, f"{unit:>10}", 1), flush=True)
-
-    def note(self, done: float) -> None:
-        use = Use.now()
-        self._uses.append(use)
-        took = time.monotonic() - self._begun
-        print(f"{done:>10.0f}  {use.resident / 1e6:>9.1f}  {use.files:>5}  {use.threads:>7}  {took:>7.0f}", flush=True)
-
-    def faults(self) -> list[str]:
-        if len(self._uses) < PARTS:
-            return [f"it ended after {len(self._uses)} of {PARTS} parts"]
-        settled, last = self._uses[1], self._uses[-1]
-        grown = last.resident - settled.resident
-        found = [f"memory grew by {grown / 1e6:.1f} MB over the {self._unit}"] if grown > MAX_GROWTH else []
-        return found + [
-            f"{name} grew from {getattr(settled, name)} to {getattr(last, name)}"
-            for name in ("files", "threads")
-            if getattr(last, name) > getattr(settled, name)
-        ]
 
 
 def watch(bundle: Path, source: str, seconds: float) -> list[str]:
     """Watch `seconds` of a stream, by its own time, and count what it says."""
-    log, due = Log("seconds"), 1
+    log, due = Log("seconds", MAX_GROWTH), 1
     windows = events = 0
     with load(bundle, threads=1) as model:
         finder = EventFinder(RULE)
@@ -81,7 +50,7 @@ def watch(bundle: Path, source: str, seconds: float) -> list[str]:
 
 def lose(losses: int) -> list[str]:
     """Read a stream that is lost `losses` times."""
-    log, lost = Log("losses"), 0
+    log, lost = Log("losses", MAX_GROWTH), 0
     with TcpServer(*repeat(transport_stream(range(20)), losses)) as server:
         for item in open_source(server.url, back_off=BackOff(0.001, 0.001)):
             if isinstance(item, SourceState) and item.state == "lost":

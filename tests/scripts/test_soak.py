@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import soak
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -49,6 +52,32 @@ def test_a_leak_is_seen() -> None:
     child = run("-c", LEAKING, SCRIPTS, "--count", 40, "--threads", 2)
     assert child.returncode == 1, child.stderr[-2000:]
     assert "files grew from" in child.stdout.splitlines()[-1]
+
+
+def noted(before_last: Callable[[], object]) -> list[str]:
+    """What a log finds where something happens just before its last part."""
+    log = soak.Log("parts", soak.MAX_GROWTH)
+    for part in range(soak.PARTS):
+        if part == soak.PARTS - 1:
+            before_last()
+        log.note(part)
+    return log.faults()
+
+
+def test_a_thread_at_work_for_a_moment_is_no_leak() -> None:
+    assert noted(threading.Timer(0.3, int).start) == []
+
+
+def test_a_thread_left_behind_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soak, "SETTLE_SECONDS", 0.3)
+    end = threading.Event()
+    left = threading.Thread(target=end.wait)
+    try:
+        (fault,) = noted(left.start)
+    finally:
+        end.set()
+        left.join()
+    assert fault.startswith("threads grew from ")
 
 
 def test_a_long_stream_takes_no_more_than_a_short_one() -> None:
