@@ -10,7 +10,9 @@ The horizontal pass comes first in torchvision and in Pillow up to version 12. P
 where the height loses more than twice as many pixels as the width. It rounds differently there.
 """
 
+import math
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -27,6 +29,7 @@ Sums = NDArray[Any]
 
 _CHUNK = 128  # rows per horizontal pass: its arrays stay in the cache
 _MAX_THREADS = 4
+_KEPT_BYTES = 16 << 20  # enough for a frame in 4K; a thread keeps no more
 _FLOAT32_INTEGERS = 1 << 24  # float32 holds every integer up to here
 
 
@@ -109,15 +112,36 @@ def _goes_vertical_first(before: tuple[int, int], after: tuple[int, int], arithm
     return arithmetic == "pillow-13" and lost_height > 0 and lost_height > 2 * lost_width
 
 
+class _Scratch(threading.local):
+    """A thread's memory for sums, written anew for every frame.
+
+    It is kept from one call to the next: claiming fresh memory for every frame of a stream costs as much as the
+    products.
+    """
+
+    def __init__(self) -> None:
+        self._kept = np.empty(0, np.uint8)
+
+    def of(self, dtype: np.dtype[Any], *shapes: tuple[int, int, int]) -> list[Sums]:
+        """One array of each shape, with any values in it."""
+        ends = np.cumsum([math.prod(shape) * dtype.itemsize for shape in shapes]).tolist()
+        memory = self._kept if len(self._kept) >= ends[-1] else np.empty(ends[-1], np.uint8)
+        if len(memory) <= _KEPT_BYTES:
+            self._kept = memory
+        starts = [0, *ends[:-1]]
+        parts = zip(starts, ends, shapes, strict=True)
+        return [memory[start:end].view(dtype).reshape(shape) for start, end, shape in parts]
+
+
+_scratch = _Scratch()
+
+
 def _resample(frames: Pixels, rows: _Axis, columns: _Axis, out: Pixels) -> None:
     """Resample the needed part (T, H', W', 3) of frames into `out` (T, H, W, 3), the horizontal pass first."""
     dtype = columns.bands[0].weights.dtype
     _, in_height, in_width, _ = frames.shape
     _, height, width, _ = out.shape
-    # Written anew for every frame; claiming fresh memory each time would cost as much as the products.
-    chunk = np.empty((_CHUNK, 3, in_width), dtype)
-    lines = np.empty((in_height, 3, width), dtype)
-    planes = np.empty((height, 3, width), dtype)
+    chunk, lines, planes = _scratch.of(dtype, (_CHUNK, 3, in_width), (in_height, 3, width), (height, 3, width))
 
     for frame, result in zip(frames, out, strict=True):
         for start in range(0, in_height, _CHUNK):
@@ -136,6 +160,19 @@ def _resample(frames: Pixels, rows: _Axis, columns: _Axis, out: Pixels) -> None:
         _round_to_8_bits(sums)
         for channel in range(3):
             result[..., channel] = planes[:, channel]
+
+
+def _resample_in_threads(frames: Pixels, rows: _Axis, columns: _Axis, out: Pixels) -> None:
+    """Resample frames as `_resample` does, several at once. numpy leaves the interpreter lock while it computes."""
+    threads = min(_MAX_THREADS, os.cpu_count() or 1, len(frames))
+    if threads <= 1:  # a stream brings one frame at a time: a thread for each would only cost
+        _resample(frames, rows, columns, out)
+        return
+    # Few threads: each holds a frame's lines in floating point.
+    shares = [slice(thread, None, threads) for thread in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lambda share: _resample(frames[share], rows, columns, out[share]), shares):
+            pass  # a failure in a thread is raised here
 
 
 def resize(
@@ -187,10 +224,5 @@ def resize(
     if _goes_vertical_first((in_height, in_width), size, arithmetic):
         # The same passes over frames laid on their side: (T, H, W, 3) -> (T, W, H, 3).
         needed, target, rows, columns = needed.swapaxes(1, 2), result.swapaxes(1, 2), columns, rows
-    # numpy leaves the interpreter lock while it computes. Few threads: each holds a frame's lines in floating point.
-    threads = min(_MAX_THREADS, os.cpu_count() or 1, count)
-    shares = [slice(thread, None, threads) for thread in range(threads)]
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(lambda share: _resample(needed[share], rows, columns, target[share]), shares):
-            pass  # a failure in a thread is raised here
+    _resample_in_threads(needed, rows, columns, target)
     return result

@@ -1,4 +1,5 @@
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -57,6 +58,20 @@ def test_every_frame_is_resized_by_itself():
     assert resized.shape == (9, 64, 64, 3)
     for frame, result in zip(frames, resized, strict=True):
         np.testing.assert_array_equal(result, pillow_resize(frame, (64, 92), "bicubic")[:, 14:78])
+
+
+def test_one_frame_after_the_other_takes_no_threads_and_no_fresh_memory(monkeypatch):
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", None)
+    frames = {size: frames_of("noise", *size, count=2) for size in ((300, 400), (90, 130), (400, 300))}
+    results = []
+    for turn in range(3):
+        tracemalloc.start()
+        results += [(size, resize(each[:1], (64, 92), "bicubic", "pillow")) for size, each in frames.items()]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert turn == 0 or peak < 300_000  # three results are 53 KB; sums of one frame alone are a megabyte
+    for size, result in results:  # none was written over by a later one
+        np.testing.assert_array_equal(result[0], pillow_resize(frames[size][0], (64, 92), "bicubic"))
 
 
 @pytest.mark.parametrize("resample", NUMBERS)
