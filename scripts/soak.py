@@ -59,7 +59,7 @@ class Use:
 
     @classmethod
     def settled(cls, than: "Use") -> "Use":
-        """What is held once no more files and threads are there than before, or once that was waited for in vain.
+        """Wait for as few files and threads as before, for a while, and say what is held then.
 
         A thread at work for a moment, or one that has just ended, is not held. One that is left behind stays.
         """
