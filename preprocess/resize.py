@@ -12,7 +12,6 @@ where the height loses more than twice as many pixels as the width. It rounds di
 
 import math
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -29,7 +28,6 @@ Sums = NDArray[Any]
 
 _CHUNK = 128  # rows per horizontal pass: its arrays stay in the cache
 _MAX_THREADS = 4
-_KEPT_BYTES = 16 << 20  # enough for a frame in 4K; a thread keeps no more
 _FLOAT32_INTEGERS = 1 << 24  # float32 holds every integer up to here
 
 
@@ -112,28 +110,15 @@ def _goes_vertical_first(before: tuple[int, int], after: tuple[int, int], arithm
     return arithmetic == "pillow-13" and lost_height > 0 and lost_height > 2 * lost_width
 
 
-class _Scratch(threading.local):
-    """A thread's memory for sums, written anew for every frame.
+def _claim(dtype: np.dtype[Any], *shapes: tuple[int, int, int]) -> list[Sums]:
+    """Claim an array of each shape, with any values in it, as one block of memory.
 
-    It is kept from one call to the next: claiming fresh memory for every frame of a stream costs as much as the
-    products.
+    Several large blocks that are freed together go back to the system. Each frame of a stream would then fetch them
+    anew, page by page, which costs as much as the products.
     """
-
-    def __init__(self) -> None:
-        self._kept = np.empty(0, np.uint8)
-
-    def of(self, dtype: np.dtype[Any], *shapes: tuple[int, int, int]) -> list[Sums]:
-        """One array of each shape, with any values in it."""
-        ends = np.cumsum([math.prod(shape) * dtype.itemsize for shape in shapes]).tolist()
-        memory = self._kept if len(self._kept) >= ends[-1] else np.empty(ends[-1], np.uint8)
-        if len(memory) <= _KEPT_BYTES:
-            self._kept = memory
-        starts = [0, *ends[:-1]]
-        parts = zip(starts, ends, shapes, strict=True)
-        return [memory[start:end].view(dtype).reshape(shape) for start, end, shape in parts]
-
-
-_scratch = _Scratch()
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    block = np.empty(ends[-1], dtype)
+    return [part.reshape(shape) for part, shape in zip(np.split(block, ends[:-1]), shapes, strict=True)]
 
 
 def _resample(frames: Pixels, rows: _Axis, columns: _Axis, out: Pixels) -> None:
@@ -141,7 +126,7 @@ def _resample(frames: Pixels, rows: _Axis, columns: _Axis, out: Pixels) -> None:
     dtype = columns.bands[0].weights.dtype
     _, in_height, in_width, _ = frames.shape
     _, height, width, _ = out.shape
-    chunk, lines, planes = _scratch.of(dtype, (_CHUNK, 3, in_width), (in_height, 3, width), (height, 3, width))
+    chunk, lines, planes = _claim(dtype, (_CHUNK, 3, in_width), (in_height, 3, width), (height, 3, width))
 
     for frame, result in zip(frames, out, strict=True):
         for start in range(0, in_height, _CHUNK):
